@@ -1,0 +1,51 @@
+"""The public names are a list, and changing it is a decision: `tests/public_names.txt` says what users may import.
+
+Whatever a public package shows without a leading underscore, its submodules aside, is public. Write the list anew with
+`python tests/test_exports.py`, and read its diff.
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PACKAGES = ("dk_trio", "dk_trio.rpc", "dk_trio.wire")
+LIST = Path(__file__).with_name("public_names.txt")
+
+
+def public_names(package: str) -> list[str]:
+    module = importlib.import_module(package)
+    names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
+    return sorted(name for name in names if not isinstance(getattr(module, name), ModuleType))
+
+
+def current() -> list[str]:
+    return [f"{package}.{name}" for package in PACKAGES for name in public_names(package)]
+
+
+def test_public_names_are_those_listed() -> None:
+    listed = LIST.read_text().splitlines()
+    now = current()
+    assert sorted(set(now) - set(listed)) == [], "public, but not listed"
+    assert sorted(set(listed) - set(now)) == [], "listed, but gone"
+    assert listed == now
+
+
+@pytest.mark.parametrize("name", current())
+def test_public_name_is_documented(name: str) -> None:
+    package, _, attribute = name.rpartition(".")
+    value = getattr(importlib.import_module(package), attribute)
+    if inspect.isclass(value) or inspect.isroutine(value):
+        assert inspect.getdoc(value)
+        assert value.__module__.split(".")[0] == "dk_trio", f"{name} is another package's"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_tells_its_boundary(package: str) -> None:
+    assert importlib.import_module(package).__doc__
+
+
+if __name__ == "__main__":
+    LIST.write_text("".join(f"{name}\n" for name in current()))
