@@ -1,0 +1,92 @@
+"""Interceptors: code around a call, of one shape on the client and on the server.
+
+An interceptor is a function of the call that gives an async context manager, most easily written as
+
+    @asynccontextmanager
+    async def log_calls(call: CallInfo) -> AsyncIterator[None]:
+        started = trio.current_time()
+        try:
+            yield
+        finally:
+            print(call.path, trio.current_time() - started)
+
+What stands before the `yield` runs before the handler (server) or before the request is sent (client), where it may
+still change `call.metadata`, or refuse the call by raising `GRPCError`. What stands after it runs when the call has
+ended. A call that fails raises its exception at the `yield`; an interceptor may raise another one in its place, but it
+cannot turn a failure into a success: there would be no reply to go with it. Interceptors nest, the first is outermost.
+With retries, the client's interceptors see the call once, not each attempt.
+
+On the client, generated stubs for streaming replies are generators, and the call stays open across their `yield`s.
+There an interceptor must not hold a cancel scope or a nursery open across its own `yield`; everything else is fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from math import isfinite
+from types import TracebackType
+from typing import Literal
+
+import trio
+from grpclib.const import Cardinality
+from multidict import MultiDict
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CallInfo:
+    """What an interceptor is told about one call; the same object for all interceptors of the call."""
+
+    path: str
+    """`/package.Service/Method`."""
+    cardinality: Cardinality | None
+    """Which sides stream; None for a call whose method the server does not have."""
+    metadata: MultiDict[str | bytes]
+    """Request metadata: `str`, or `bytes` for names that end in `-bin`. A client may change it before the `yield`."""
+    deadline: float
+    """When the call must have ended, on `trio.current_time`'s clock; `inf` for never."""
+    peer: object | None
+    """Who is at the other end. On the client None until a connection was chosen for the call."""
+    side: Literal["client", "server"]
+
+    def time_remaining(self) -> float:
+        """Seconds until the deadline, never negative; `inf` without one."""
+        if not isfinite(self.deadline):
+            return self.deadline
+        return max(0.0, self.deadline - trio.current_time())
+
+
+Interceptor = Callable[[CallInfo], AbstractAsyncContextManager[object]]
+
+
+class InterceptorStack:
+    """The interceptors of one call, entered in order and left in reverse, as one async context manager.
+
+    Never swallows an exception, whatever the interceptors return.
+    """
+
+    __slots__ = ("_call", "_interceptors", "_stack")
+
+    def __init__(self, interceptors: Iterable[Interceptor], call: CallInfo) -> None:
+        self._interceptors = interceptors
+        self._call = call
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> CallInfo:
+        try:
+            for interceptor in self._interceptors:
+                await self._stack.enter_async_context(interceptor(self._call))
+        except BaseException as error:
+            # Those already entered learn of it; the first exception stays the one that is raised.
+            await self._stack.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self._call
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, traceback)
