@@ -1,0 +1,572 @@
+"""One HTTP/2 connection, without I/O: the half that clients and servers share.
+
+Theory of operation
+-------------------
+`receive` takes bytes as they come, in any cut, and reads whole frames in one loop; a trailing piece waits. What frames
+mean for a call is told to its `Stream` through the `on_*` hooks, what they mean for the connection through the `on_*`
+hooks of this class. What must be answered (settings, pings, resets, window credit) is queued in `out`, together with
+whatever streams queue themselves; the owner takes it with `take` and writes it. Nothing is ever sent from here, and no
+clock is read: `receive` is told the time.
+
+Two kinds of trouble. A *stream error* resets that stream and is over. A *connection error* queues GOAWAY and raises
+`PeerError`; after that `receive` ignores everything, and the owner writes what is queued and closes.
+
+Flow control. The connection window is credited on receipt, half a window at a time: it only limits what is in flight.
+The window of each stream is credited when its reader takes a message (`Stream.next_message`), which is the
+back-pressure; so `stream_window` is the memory that one slow reader can hold, plus at most one message.
+
+Closed streams. After we end a stream that the peer has not ended, its frames in flight are legal and are ignored; ids
+of such streams, and what is left of their windows, are kept in `_ignored`, the oldest forgotten first. Frames on any
+other closed stream are errors.
+
+Header blocks. A block is decoded and judged once; the result is kept by the block's bytes until the dynamic table
+changes. gRPC peers repeat a handful of blocks, so this turns header decoding into one dictionary lookup.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, TypeVar
+
+from .errors import PeerError
+from .frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
+    GOAWAY,
+    HEADERS,
+    LARGEST_STREAM_ID,
+    LARGEST_WINDOW,
+    PADDED,
+    PING,
+    PRIORITY,
+    PRIORITY_FLAG,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    SETTINGS_ACK,
+    UINT32,
+    WINDOW_UPDATE,
+    ErrorCode,
+    goaway,
+    ping,
+    rst_stream,
+    unpack_settings,
+    window_update,
+)
+from .hpack import DecodedBlock, Decoder, Encoder, HpackError
+from .limits import Budget, Limits
+from .settings import PeerSettings
+from .stream import Stream
+
+STREAM_WINDOW: Final = 256 * 1024
+"""Default receive window of a stream, bytes: C-core's BDP estimate settles near it on fast links, and 3,000 stalled
+streams stay under 1 GiB."""
+CONNECTION_WINDOW: Final = 16 * 1024 * 1024
+"""Receive window of a connection, bytes; credited on receipt, so it bounds data in flight, not memory."""
+MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
+"""Default limit of one inbound message after decompression (the tuning guide's grpc.max_receive_message_length)."""
+_IGNORED_STREAMS: Final = 4096
+"""Closed streams whose late frames are forgiven: more than any sane number of resets in one round trip."""
+_KEPT_BLOCKS: Final = 512
+"""Header blocks whose meaning is kept; at most 512 times the 16 KiB of a list, in practice a few."""
+_SEND_FRAME_CAP: Final = 64 * 1024
+"""Largest frame we send even if the peer takes larger ones: fairness between streams of one connection."""
+
+_unpack_frame_header = FRAME_HEADER.unpack_from
+_unpack_uint32 = UINT32.unpack_from
+
+Head = TypeVar("Head")
+
+
+class ConnectionEvents(Protocol):
+    """What the owner of a connection is told. Called inside `receive`: note, wake, return."""
+
+    def on_settings(self) -> None:
+        """The peer's settings have changed (`peer`)."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """The answer to a `ping` has come."""
+
+    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        """The peer will not process streams of ours above `last_stream_id`; those were reset with REFUSED_STREAM."""
+
+
+class NoEvents:
+    """Ignores all of them."""
+
+    def on_settings(self) -> None: ...
+
+    def on_pong(self, payload: bytes) -> None: ...
+
+    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None: ...
+
+
+class Connection:
+    """State of one connection. Use `ServerConnection` or `ClientConnection`."""
+
+    client_side = False
+
+    def __init__(
+        self,
+        *,
+        events: ConnectionEvents | None = None,
+        limits: Limits | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        stream_window: int = STREAM_WINDOW,
+        connection_window: int = CONNECTION_WINDOW,
+    ) -> None:
+        if not DEFAULT_WINDOW <= connection_window <= LARGEST_WINDOW:
+            raise ValueError(f"connection_window must be {DEFAULT_WINDOW} to {LARGEST_WINDOW}, not {connection_window}")
+        if not 1 <= stream_window <= LARGEST_WINDOW:
+            raise ValueError(f"stream_window must be 1 to {LARGEST_WINDOW} bytes, not {stream_window}")
+        self.events: ConnectionEvents = NoEvents() if events is None else events
+        self.limits = limits = limits or Limits()
+        self.max_message_bytes = max_message_bytes
+        self.stream_window = stream_window
+        self.initial_recv_window = max(stream_window, DEFAULT_WINDOW)
+        """What the peer may send on a new stream: until it has acknowledged our SETTINGS, at least the default."""
+        self.peer = PeerSettings()
+        self.streams: dict[int, Stream] = {}
+        self.blocked: dict[Stream, None] = {}
+        """Streams whose `pump` waits for a window, the longest waiting first."""
+        self.out: list[bytes] = []
+        self.out_size = 0
+        self.send_window = DEFAULT_WINDOW
+        self.peer_initial_window = DEFAULT_WINDOW
+        self.max_send_frame = DEFAULT_FRAME_SIZE
+        self.now = 0.0
+        self.error: PeerError | None = None
+        """The connection error that ended this connection, if one did."""
+        self.peer_last_stream: int | None = None
+        """Last of our streams that the peer's GOAWAY admits; None while it has sent none."""
+        self.encoder = Encoder()
+        self._decoder = Decoder(max_list_bytes=limits.header_list_bytes)
+        self._window_size = connection_window
+        self._uncredited = 0
+        self._granted = DEFAULT_WINDOW
+        self._ignored: dict[int, int] = {}
+        self._buffer = b""
+        self._block: tuple[int, int, list[bytes]] | None = None
+        self._block_size = 0
+        self._settings_acks_due = 1
+        self._got_settings = False
+        self._highest_peer_stream = 0
+        self._young_resets = Budget(limits.young_resets)
+        self._pings = Budget(limits.pings)
+        self._settings = Budget(limits.settings)
+        self._idle_frames = Budget(limits.idle_frames)
+        self._empty_data = Budget(limits.empty_data)
+        self._window_updates = Budget(limits.window_updates)
+        self._paid_bytes = 0
+
+    def __repr__(self) -> str:
+        state = "failed" if self.error else "closing" if self.peer_last_stream is not None else "open"
+        return f"<{type(self).__name__} {state}, {len(self.streams)} streams, {self.out_size} bytes queued>"
+
+    # -- output -----------------------------------------------------------------------------------------------------
+
+    def queue(self, data: bytes) -> None:
+        """Queue one or more whole frames."""
+        self.out.append(data)
+        self.out_size += len(data)
+
+    def take(self) -> bytes:
+        """Everything queued, to be written now; the caller owns it, and order is kept by writing in order."""
+        out = self.out
+        self.out = []
+        self.out_size = 0
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def ping(self, payload: bytes) -> None:
+        """Queue a PING with eight bytes; `events.on_pong` gets them back."""
+        self.queue(ping(payload))
+
+    def goaway(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"", last_stream_id: int | None = None) -> None:
+        """Queue GOAWAY. Streams of the peer above `last_stream_id` (default: the highest seen) are refused."""
+        last = self._highest_peer_stream if last_stream_id is None else last_stream_id
+        self.queue(goaway(last, code, debug))
+
+    # -- input ------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float = 0.0) -> None:
+        """Take bytes from the transport, at time `now` in seconds. Calls hooks, queues answers.
+
+        Raises `PeerError` once, for a connection error: GOAWAY is queued then, all streams were reset through their
+        hooks, and nothing more is read. An end of input is told with `receive_eof`.
+        """
+        if self.error is not None:
+            return
+        self.now = now
+        try:
+            if not self._got_settings:
+                self._buffer += data
+                data = b""
+                if not self._read_preface():
+                    return
+            self._receive(data)
+            if self.out_size > self.limits.output_bytes:
+                text = f"{self.out_size} bytes of answers wait for a peer that does not read"
+                raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, text)
+        except PeerError as error:
+            self.error = error
+            self._buffer = b""
+            self.goaway(error.code, error.reason.encode())
+            self.close(error.code, str(error), remote=False)
+            raise
+
+    def _read_preface(self) -> bool:
+        """Look at the first frame once its header is there: it must be SETTINGS (RFC 9113 section 3.4)."""
+        if len(self._buffer) < FRAME_HEADER_SIZE:
+            return False
+        _, _, kind, flags, _ = _unpack_frame_header(self._buffer)
+        if kind != SETTINGS or flags & ACK:
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, f"the first frame has type {kind}, it must be SETTINGS")
+        return True
+
+    def close(self, code: int, reason: str, *, remote: bool) -> None:
+        """The connection is over: every stream still open learns it."""
+        for stream in list(self.streams.values()):
+            self._end_stream(stream, code, reason, remote=remote)
+
+    def _receive(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        position = 0
+        size = len(data)
+        streams = self.streams
+        while size - position >= FRAME_HEADER_SIZE:
+            high, low, kind, flags, stream_id = _unpack_frame_header(data, position)
+            length = high << 8 | low
+            if length > DEFAULT_FRAME_SIZE:
+                raise PeerError(
+                    ErrorCode.FRAME_SIZE_ERROR, f"frame of {length} bytes, the limit is {DEFAULT_FRAME_SIZE}"
+                )
+            start = position + FRAME_HEADER_SIZE
+            end = start + length
+            if end > size:
+                break
+            position = end
+            stream_id &= LARGEST_STREAM_ID
+            if self._block is not None and kind != CONTINUATION:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, f"frame type {kind} inside a header block")
+            if kind == DATA:
+                self._uncredited += length
+                if self._uncredited > self._window_size >> 1:
+                    self._credit_connection()
+                stream = streams.get(stream_id)
+                if stream is None or stream.remote_ended:
+                    self._data_on_closed(stream_id, stream, length)
+                    continue
+                stream.recv_window -= length
+                if stream.recv_window < 0:
+                    self.stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the stream's window")
+                    continue
+                if flags & PADDED:
+                    start, end = self._unpad(data, start, end)
+                    stream.discard(length - (end - start))
+                if start == end and not flags & END_STREAM and not self._empty_data.spend(self.now):
+                    raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many empty DATA frames")
+                if stream.expected_bytes is not None and not self._count_content(stream, end - start, flags):
+                    continue
+                if start < end:
+                    stream.receive_data(data, start, end)
+                if flags & END_STREAM:
+                    self._end_of_stream(stream)
+                elif stream.messages or stream.fault is not None:
+                    stream.on_readable()
+            elif kind == HEADERS:
+                self._headers(stream_id, flags, data, start, end)
+            elif kind == CONTINUATION:
+                self._continuation(stream_id, flags, data[start:end])
+            elif kind == WINDOW_UPDATE:
+                self._window_update(stream_id, data[start:end])
+            else:
+                self._control(kind, flags, stream_id, data[start:end])
+        if position < size:
+            self._buffer = data[position:] if position else data
+
+    def _end_of_stream(self, stream: Stream) -> None:
+        stream.receive_end()
+        stream.on_readable()
+
+    def _credit_connection(self) -> None:
+        self.queue(window_update(0, self._uncredited))
+        self._uncredited = 0
+
+    @staticmethod
+    def _unpad(data: bytes, start: int, end: int) -> tuple[int, int]:
+        if start == end:
+            raise PeerError(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without its pad length")
+        stop = end - data[start]
+        if stop <= start:
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, "padding is as long as its frame or longer")
+        return start + 1, stop
+
+    def _count_content(self, stream: Stream, size: int, flags: int) -> bool:
+        """Hold DATA against content-length (RFC 9113 section 8.1.1)."""
+        assert stream.expected_bytes is not None
+        stream.expected_bytes -= size
+        if stream.expected_bytes < 0 or (flags & END_STREAM and stream.expected_bytes):
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, "DATA does not add up to content-length")
+            return False
+        return True
+
+    # -- header blocks ----------------------------------------------------------------------------------------------
+
+    def _headers(self, stream_id: int, flags: int, data: bytes, start: int, end: int) -> None:
+        if not stream_id:
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        if flags & PADDED:
+            start, end = self._unpad(data, start, end)
+        if flags & PRIORITY_FLAG:
+            if end - start < 5:
+                raise PeerError(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority fields")
+            if _unpack_uint32(data, start)[0] & LARGEST_STREAM_ID == stream_id:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} depends on itself")
+            start += 5
+        if flags & END_HEADERS:
+            self._header_block(stream_id, data[start:end], bool(flags & END_STREAM))
+        else:
+            self._block = (stream_id, flags, [data[start:end]])
+            self._block_size = end - start
+
+    def _continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
+        block = self._block
+        if block is None or block[0] != stream_id:
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block of its stream")
+        parts = block[2]
+        parts.append(payload)
+        self._block_size += len(payload)
+        if len(parts) - 1 > self.limits.continuation_frames or self._block_size > self.limits.header_block_bytes:
+            text = f"header block of {self._block_size} bytes in {len(parts)} frames"
+            raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, text)
+        if flags & END_HEADERS:
+            self._block = None
+            self._header_block(stream_id, b"".join(parts), bool(block[1] & END_STREAM))
+
+    def _header_block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
+        raise AssertionError("the role decides")  # pragma: no cover
+
+    def _decode(self, block: bytes) -> DecodedBlock:
+        try:
+            return self._decoder.decode(block)
+        except HpackError as error:
+            raise PeerError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+
+    def _keep(self, heads: dict[bytes, Head], block: bytes, head: Head) -> None:
+        """Remember what a pure block means; the owner of `heads` clears it when the table changes."""
+        if len(heads) >= _KEPT_BLOCKS:
+            heads.clear()
+        heads[block] = head
+
+    # -- closed streams and resets ----------------------------------------------------------------------------------
+
+    def is_idle(self, stream_id: int) -> bool:
+        """True for an id that neither side has used yet."""
+        raise AssertionError("the role decides")  # pragma: no cover
+
+    def _data_on_closed(self, stream_id: int, stream: Stream | None, length: int) -> None:
+        if not stream_id or self.is_idle(stream_id):
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, f"DATA on idle stream {stream_id}")
+        if stream is not None:
+            self.stream_error(stream, ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+            return
+        window = self._ignored.get(stream_id)
+        if window is None:
+            self.refuse_stream(stream_id, ErrorCode.STREAM_CLOSED)
+        elif length > window:
+            raise PeerError(ErrorCode.FLOW_CONTROL_ERROR, f"DATA beyond the window of closed stream {stream_id}")
+        elif length:
+            self._ignored[stream_id] = window - length
+        else:
+            self.spend_idle("empty frames on closed streams")
+
+    def spend_idle(self, what: str) -> None:
+        """Count a frame that no call pays for."""
+        if not self._idle_frames.spend(self.now):
+            raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
+
+    def count_reset(self, born: float) -> None:
+        """Count a reset of a stream that began at `born`; only young ones cost."""
+        if self.now - born < self.limits.young_reset_age and not self._young_resets.spend(self.now):
+            raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset soon after their start")
+
+    def refuse_stream(self, stream_id: int, code: int) -> None:
+        """Reset a stream that has no `Stream` object; late frames on it are ignored."""
+        self.queue(rst_stream(stream_id, code))
+        self._ignore(stream_id, self.initial_recv_window)
+        self.count_reset(self.now)
+
+    def stream_error(self, stream: Stream, code: int, reason: str) -> None:
+        """The peer broke a rule on one stream: reset it, tell it, count it."""
+        if stream.reset_code is None:
+            self.queue(rst_stream(stream.id, code))
+            self._ignore(stream.id, max(stream.recv_window, 0))
+        self._end_stream(stream, code, reason, remote=False)
+        self.count_reset(stream.born)
+
+    def forget(self, stream: Stream) -> None:
+        """Both halves are over, or we have ended the stream for good: drop its registration."""
+        if self.streams.pop(stream.id, None) is not None:
+            self.blocked.pop(stream, None)
+            if not stream.remote_ended:
+                self._ignore(stream.id, max(stream.recv_window, 0))
+
+    def _ignore(self, stream_id: int, window: int) -> None:
+        self._ignored[stream_id] = window
+        if len(self._ignored) > _IGNORED_STREAMS:
+            del self._ignored[next(iter(self._ignored))]
+
+    def _end_stream(self, stream: Stream, code: int, reason: str, *, remote: bool) -> None:
+        self.streams.pop(stream.id, None)
+        self.blocked.pop(stream, None)
+        stream.local_ended = True
+        stream.reset_code = code
+        stream.on_reset(code, remote=remote, reason=reason)
+
+    # -- flow control -----------------------------------------------------------------------------------------------
+
+    def _window_update(self, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"WINDOW_UPDATE of {len(payload)} bytes")
+        increment = _unpack_uint32(payload)[0] & LARGEST_WINDOW
+        if not self._window_updates.spend(self.now):
+            # DATA sent is what earns updates: the bytes are known from what was granted and what is left of it.
+            sent = self._granted - self.send_window
+            self._window_updates.refund((sent - self._paid_bytes) / 4)
+            self._paid_bytes = sent
+            if self._window_updates.tokens < 0:
+                raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "more WINDOW_UPDATE frames than our DATA is worth")
+        if not stream_id:
+            if not increment:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0 for the connection")
+            self.send_window += increment
+            self._granted += increment
+            if self.send_window > LARGEST_WINDOW:
+                raise PeerError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is over 2^31-1")
+            if self.blocked:
+                self._unblock()
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if self.is_idle(stream_id):
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, f"WINDOW_UPDATE on idle stream {stream_id}")
+            return
+        if not increment:
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+            return
+        stream.send_window += increment
+        if stream.send_window > LARGEST_WINDOW:
+            self.stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is over 2^31-1")
+        elif stream in self.blocked:
+            self._unblock()
+
+    def _unblock(self) -> None:
+        if self.send_window <= 0:
+            return
+        for stream in [stream for stream in self.blocked if stream.send_window > 0]:
+            del self.blocked[stream]
+            stream.on_writable()
+
+    # -- other control frames ---------------------------------------------------------------------------------------
+
+    def _control(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        if kind == RST_STREAM:
+            if size != 4:
+                raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"RST_STREAM of {size} bytes")
+            if not stream_id or self.is_idle(stream_id):
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on idle stream {stream_id}")
+            stream = self.streams.get(stream_id)
+            if stream is None:
+                if self._ignored.pop(stream_id, None) is None:
+                    self.spend_idle("resets of closed streams")
+            else:
+                code = _unpack_uint32(payload)[0]
+                self._end_stream(stream, code, "reset by the peer", remote=True)
+                self.count_reset(stream.born)
+        elif kind == PRIORITY:
+            if not stream_id:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
+            if size != 5:
+                raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"PRIORITY of {size} bytes")
+            if _unpack_uint32(payload)[0] & LARGEST_STREAM_ID == stream_id:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} depends on itself")
+            self.spend_idle("PRIORITY frames")
+        elif kind in {SETTINGS, PING, GOAWAY}:
+            if stream_id:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, f"frame type {kind} on stream {stream_id}")
+            if kind == SETTINGS:
+                self._receive_settings(flags, payload)
+            elif kind == PING:
+                self._receive_ping(flags, payload)
+            else:
+                self._receive_goaway(payload)
+        elif kind == PUSH_PROMISE:
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody allowed")
+        else:
+            self.spend_idle("frames of unknown types")
+
+    def _receive_ping(self, flags: int, payload: bytes) -> None:
+        if len(payload) != 8:
+            raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
+        if flags & ACK:
+            self.events.on_pong(payload)
+            self.on_pong(payload)
+            return
+        if not self._pings.spend(self.now):
+            raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many PING frames")
+        self.queue(ping(payload, ack=True))
+
+    def on_pong(self, payload: bytes) -> None:
+        """For the role: an answer to a ping has come."""
+
+    def _receive_goaway(self, payload: bytes) -> None:
+        if len(payload) < 8:
+            raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
+        last = _unpack_uint32(payload, 0)[0] & LARGEST_STREAM_ID
+        code = _unpack_uint32(payload, 4)[0]
+        if self.peer_last_stream is not None and last > self.peer_last_stream:
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, "GOAWAY admits more streams than the one before")
+        self.peer_last_stream = last
+        for stream in list(self.streams.values()):
+            if self.client_side and stream.id > last:
+                self._end_stream(stream, ErrorCode.REFUSED_STREAM, "not processed before GOAWAY", remote=True)
+        self.events.on_goaway(last, code, payload[8:])
+
+    def _receive_settings(self, flags: int, payload: bytes) -> None:
+        if flags & ACK:
+            if payload:
+                raise PeerError(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with a payload")
+            if self._settings_acks_due:
+                self._settings_acks_due -= 1
+                self.initial_recv_window = self.stream_window
+            else:
+                self.spend_idle("acknowledgements of SETTINGS that were never sent")
+            return
+        if len(payload) % 6:
+            raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes")
+        if not self._settings.spend(self.now):
+            raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many SETTINGS frames")
+        self._got_settings = True
+        self.peer.apply(unpack_settings(payload), from_server=self.client_side)
+        self.max_send_frame = min(self.peer.max_frame_size, _SEND_FRAME_CAP)
+        self.encoder.set_limit(self.peer.header_table_size)
+        delta = self.peer.initial_window_size - self.peer_initial_window
+        if delta:
+            self.peer_initial_window = self.peer.initial_window_size
+            for stream in self.streams.values():
+                stream.send_window += delta
+                if stream.send_window > LARGEST_WINDOW:
+                    raise PeerError(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS lift a stream's window over 2^31-1")
+            if delta > 0 and self.blocked:
+                self._unblock()
+        self.queue(SETTINGS_ACK)
+        self.events.on_settings()
