@@ -1,0 +1,106 @@
+"""What is measured: the cases, and the aims that the project set itself."""
+
+from dataclasses import dataclass
+
+from bench import payloads
+from bench.drivers import Call
+
+YARDSTICK = "grpc.aio"
+OURS = "dk-trio"
+
+PER_SECOND = "per_second"
+CPU_US = "cpu_us"  # of the process under test, per call or message
+KIB_EACH = "kib_each"  # resident memory
+
+
+@dataclass(frozen=True)
+class ServerCase:
+    """`messages` replies a call, of `reply_bytes` each with the gRPC prefix; a call is the unit when there is one."""
+
+    key: str
+    title: str
+    call: Call
+    messages: int = 1
+    reply_bytes: int = 0
+    unit: str = "call"
+
+
+@dataclass(frozen=True)
+class ClientCase:
+    """`mode` and `in_flight` are what a program of bench/clients is told; `server` is whom it calls."""
+
+    key: str
+    title: str
+    mode: str
+    in_flight: int
+    server: str
+    unit: str = "call"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Ours against the yardstick; a bound of 0 is no bound."""
+
+    case: str
+    metric: str
+    at_least: float = 0.0
+    at_most: float = 0.0
+
+
+def unary(in_flight: int, *, tls: bool = False) -> ServerCase:
+    body = payloads.grpc_frame(payloads.request(payload=payloads.UNARY_PAYLOAD))
+    return ServerCase(
+        key=f"{'tls-' if tls else ''}unary-{in_flight}",
+        title=f"server: unary, {in_flight} in flight{', TLS' if tls else ''}",
+        call=Call(payloads.UNARY, body, in_flight, tls),
+        reply_bytes=payloads.reply_size(len(payloads.UNARY_PAYLOAD)),
+    )
+
+
+def stream(size: int, label: str, *, count: int, in_flight: int = 4) -> ServerCase:
+    body = payloads.grpc_frame(payloads.request(count=count, size=size))
+    return ServerCase(
+        key=f"stream-{label}",
+        title=f"server: streams of {count} x {size} B, {in_flight} in flight",
+        call=Call(payloads.STREAM, body, in_flight),
+        messages=count,
+        reply_bytes=payloads.reply_size(size),
+        unit="message",
+    )
+
+
+def module(body: bytes) -> ServerCase:
+    """A StartModule-like call: Struct in, ten Structs out. The only peer-encoded body, so it comes as an argument."""
+    call = Call(payloads.START_MODULE, payloads.grpc_frame(body), in_flight=8)
+    return ServerCase(MODULE_KEY, f"server: module-like call, {payloads.MODULE_OUTPUTS} Structs, 8 in flight", call)
+
+
+PLAIN = (unary(1), unary(64), unary(200), stream(100, "100b", count=1000), stream(10_000, "10kb", count=200))
+TLS = (unary(64, tls=True),)
+
+MODULE_KEY = "module"
+HOLD_BODY = payloads.grpc_frame(b"")
+HELD_STREAMS = 3000
+MEMORY_KEY = "memory"
+MEMORY_TITLE = f"server: memory of an open stream ({HELD_STREAMS} at once)"
+
+CLIENTS = tuple(
+    ClientCase(f"client-{key}-on-{server}", f"client of a {server} server: {label}", mode, in_flight, server, unit)
+    for server in (OURS, YARDSTICK)
+    for key, label, mode, in_flight, unit in (
+        ("1", "unary, 1 in flight", "unary", 1, "call"),
+        ("64", "unary, 64 in flight", "unary", 64, "call"),
+        ("stream", "streams of 1000 x 100 B, 4 in flight", "stream", 4, "message"),
+    )
+)
+
+AIMS = (
+    Aim("unary-1", PER_SECOND, at_least=1.5),
+    Aim("unary-64", PER_SECOND, at_least=8),
+    Aim("unary-64", CPU_US, at_most=1 / 8),
+    Aim("stream-100b", PER_SECOND, at_least=10),
+    Aim("stream-10kb", PER_SECOND, at_least=4),
+    Aim("tls-unary-64", PER_SECOND, at_least=4),
+    Aim(f"client-64-on-{OURS}", PER_SECOND, at_least=2.5),
+    Aim("module", PER_SECOND, at_least=2.5),
+)
