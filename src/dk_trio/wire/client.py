@@ -141,7 +141,7 @@ class ClientConnection(Connection):
                 parts.append(field(b"grpc-timeout", timeout))
             parts.extend([field(name, value, sensitive=name in SENSITIVE_NAMES) for name, value in metadata])
             block = b"".join(parts)
-        stream.send_headers(block, end=end)
+        stream.queue_headers(block, end=end)
 
     def _request_block(self, path: str) -> bytes:
         encoder = self.encoder

@@ -186,7 +186,7 @@ class ServerConnection(Connection):
     # -- output -----------------------------------------------------------------------------------------------------
 
     def response_block(self, extra: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
-        """Header block of a 200 response with `extra` fields, for `Stream.send_headers`, to be sent next."""
+        """Header block of a 200 response with `extra` fields, for `Stream.queue_headers`, to be sent next."""
         if self._response_generation == self.encoder.generation:
             block = self._response
         else:
@@ -236,7 +236,7 @@ class ServerConnection(Connection):
             *refusal.extra,
         ]
         stream = Stream(self, stream_id)
-        stream.send_headers(self.encoder.begin() + self._literals(fields), end=True)
+        stream.queue_headers(self.encoder.begin() + self._literals(fields), end=True)
         if not ended:
             self.finish(stream)
 

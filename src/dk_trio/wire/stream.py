@@ -7,7 +7,7 @@ then decompresses it. So a reader that stops reading stops the sender after `win
 they came. One exception keeps large messages possible: while the reader is starving (it waits, and nothing whole is
 there), the rest of the one message under way is credited at once, whatever its size, up to the message limit.
 
-Outbound. `send_message` frames a whole message at once if both windows, the frame size and the high-water mark allow;
+Outbound. `queue_message` frames a whole message at once if both windows, the frame size and the high-water mark allow;
 otherwise the rest waits in `_pending`, and `pump` moves what has become possible. At most one message waits: a caller
 whose wait was cut off leaves it there, and the next send finishes it first, so framing can never be torn.
 
@@ -245,7 +245,7 @@ class Stream:
 
     # -- outbound ---------------------------------------------------------------------------------------------------
 
-    def send_message(self, data: bytes, *, compressed: bool = False, end: bool = False) -> bool:
+    def queue_message(self, data: bytes, *, compressed: bool = False, end: bool = False) -> bool:
         """Frame one message; `end` ends our half with it. True when all of it is queued for the transport.
 
         False means that part of it waits for window or for the transport to drain: wait for `on_writable` or for the
@@ -321,13 +321,13 @@ class Stream:
                 return True
         return False
 
-    def end(self) -> None:
+    def queue_end(self) -> None:
         """End our half with an empty DATA frame (clients; a server ends with trailers)."""
         if not self.local_ended:
             self.local_ended = True
             self.connection.queue(_pack_frame_header(0, 0, DATA, END_STREAM, self.id))
 
-    def send_headers(self, block: bytes, *, end: bool = False) -> None:
+    def queue_headers(self, block: bytes, *, end: bool = False) -> None:
         """Send an encoded header block: initial metadata or trailers."""
         if self.local_ended:
             return
