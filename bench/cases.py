@@ -11,6 +11,7 @@ OURS = "dk-trio"
 PER_SECOND = "per_second"
 CPU_US = "cpu_us"  # of the process under test, per call or message
 KIB_EACH = "kib_each"  # resident memory
+DRIVER_BUSY = "driver_busy"  # share of the time that the driver was on its core: near 1, it is what was measured
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from bench.cases import CPU_US, HELD_STREAMS, HOLD_BODY, KIB_EACH, PER_SECOND, ServerCase
+from bench.cases import CPU_US, DRIVER_BUSY, HELD_STREAMS, HOLD_BODY, KIB_EACH, PER_SECOND, ServerCase
 from bench.drivers import SLACK_S, drive
 from bench.payloads import HOLD
-from bench.processes import BenchError, Process, cores, python, run_pinned
+from bench.processes import BenchError, Process, children_cpu_seconds, cores, python, run_pinned
 from bench.table import Measured, Sample
 
 SETTLE_S = 0.2  # for a server to finish what the driver's last bytes started
@@ -35,9 +35,9 @@ def rotate(result: Measured, probes: dict[str, Probe], *, rounds: int) -> Measur
 
 def server_sample(process: Process, case: ServerCase, *, seconds: float) -> Sample:
     """Units per second and server CPU per unit, as h2load sees them."""
-    before = process.cpu_seconds()
+    before, driver_before = process.cpu_seconds(), children_cpu_seconds()
     load = drive(process.port, case.call, seconds=seconds, core=cores()[1])
-    cpu = process.cpu_seconds() - before
+    cpu, driver_cpu = process.cpu_seconds() - before, children_cpu_seconds() - driver_before
     units: float = load.calls
     if case.messages > 1:
         units = load.data / case.reply_bytes  # messages of calls cut off at the end count too
@@ -45,7 +45,7 @@ def server_sample(process: Process, case: ServerCase, *, seconds: float) -> Samp
         raise BenchError(f"{case.key}: {load.calls} calls brought {load.data} bytes, fewer than their replies have")
     elif not load.data:
         raise BenchError(f"{case.key}: calls without a message")
-    return {PER_SECOND: units / load.seconds, CPU_US: cpu / units * 1e6}
+    return {PER_SECOND: units / load.seconds, CPU_US: cpu / units * 1e6, DRIVER_BUSY: driver_cpu / load.seconds}
 
 
 def client_sample(argv: list[str], env: dict[str, str], *, seconds: float) -> Sample:

@@ -140,6 +140,12 @@ class Process:
         return int(Path(f"/proc/{self._child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def children_cpu_seconds() -> float:
+    """User and system time of the children that have ended (drivers do in every sample, servers only at the end)."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def python(module: str, *args: object) -> list[str]:
     return [sys.executable, "-m", module, *(str(arg) for arg in args)]
 

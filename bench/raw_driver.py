@@ -110,9 +110,12 @@ class RawConnection:
 
 
 def load(connection: RawConnection, *, in_flight: int, seconds: float) -> Load:
-    calls = 0
+    connection.start(1)  # before its answer comes the server's SETTINGS
+    while not connection.read()[0]:
+        pass
+    calls, connection.data = 0, 0
     start = time.perf_counter()
-    connection.start(in_flight)
+    connection.start(min(in_flight, connection.max_streams))
     while (took := time.perf_counter() - start) < seconds:
         ended, _ = connection.read()
         calls += ended

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from statistics import median
 
-from bench.cases import AIMS, CPU_US, KIB_EACH, OURS, PER_SECOND, YARDSTICK, Aim
+from bench.cases import AIMS, CPU_US, DRIVER_BUSY, KIB_EACH, OURS, PER_SECOND, YARDSTICK, Aim
 
 Sample = dict[str, float]  # by metric
 
 HEADINGS = {PER_SECOND: "{unit}s/s", CPU_US: "CPU us/{unit}", KIB_EACH: "KiB each"}
 WIDTH = 34
+SATURATED = 0.95
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Measured:
 
     def metrics(self) -> list[str]:
         found = [sample for rounds in self.samples.values() for sample in rounds]
-        return list(found[0]) if found else []
+        return [metric for metric in HEADINGS if found and metric in found[0]]
 
     def median(self, contestant: str, metric: str) -> float:
         return median(sample[metric] for sample in self.samples[contestant])
@@ -88,7 +89,12 @@ def render(result: Measured) -> str:
     for contestant in result.samples:
         cells = [_cell(result, contestant, metric) for metric in metrics]
         lines.append(f"  {contestant:{WIDTH - 2}}{''.join(cells)}")
-    lines += [f"  {contestant}: not measured: {why}" for contestant, why in result.failures.items()]
+    for contestant, samples in result.samples.items():
+        busy = median(sample.get(DRIVER_BUSY, 0.0) for sample in samples)
+        if busy > SATURATED:
+            lines.append(f"  {contestant}: the driver was busy {busy:.0%} of the time, so the rate is a lower bound")
+    for contestant, why in result.failures.items():
+        lines.append(f"  {contestant}: not measured: {why.strip().splitlines()[-1]}")  # the whole of it is in the JSON
     return "\n".join(lines)
 
 
