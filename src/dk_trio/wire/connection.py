@@ -169,6 +169,11 @@ class Connection:
         state = "failed" if self.error else "closing" if self.peer_last_stream is not None else "open"
         return f"<{type(self).__name__} {state}, {len(self.streams)} streams, {self.out_size} bytes queued>"
 
+    @property
+    def established(self) -> bool:
+        """The peer's preface has come."""
+        return self._got_settings
+
     # -- output -----------------------------------------------------------------------------------------------------
 
     def queue(self, data: bytes) -> None:

@@ -238,13 +238,13 @@ class ServerConnection(Connection):
         stream = Stream(self, stream_id)
         stream.queue_headers(self.encoder.begin() + self._literals(fields), end=True)
         if not ended:
-            self.finish(stream)
+            stream.reset(ErrorCode.NO_ERROR)
+            self._ignore(stream_id, self.initial_recv_window)
 
     def finish(self, stream: Stream) -> None:
         """After the trailers: free the stream, and tell a client that still sends to stop (RFC 9113 section 8.1)."""
         if not stream.remote_ended and stream.reset_code is None:
             stream.reset(ErrorCode.NO_ERROR)
-            self._ignore(stream.id, max(stream.recv_window, 0))
         self.forget(stream)
 
     def _literals(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -260,6 +260,11 @@ class ServerConnection(Connection):
         """
         self.goaway(last_stream_id=LARGEST_STREAM_ID)
         self.ping(_DRAIN_PING)
+
+    @property
+    def refusing_streams(self) -> bool:
+        """True once the second step of a graceful end was taken."""
+        return self._last_accepted is not None
 
     def refuse_new_streams(self) -> None:
         """The second step of `shut_down`, also taken by itself when the client answers: no stream is accepted now."""

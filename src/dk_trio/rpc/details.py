@@ -1,0 +1,58 @@
+"""Rich errors: google.rpc.Status in the grpc-status-details-bin trailer.
+
+`GRPCError.details` is a list of messages. Whoever sends may use any generated message, betterproto2's or google's;
+whoever receives gets the types of google.rpc (RetryInfo, ErrorInfo, ...) and whatever else is registered with the
+message pool, and a `google.protobuf.Any` for the rest.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from grpclib.const import Status
+
+DETAILS_FIELD: Final = "grpc-status-details-bin"
+_TYPE_URL: Final = "type.googleapis.com/"
+
+
+def encode_status_details(status: Status, message: str | None, details: Iterable[Any]) -> tuple[bytes, bytes]:
+    """The trailer that carries `details`; they are packed into Any unless they are one already.
+
+    Raises TypeError for something that is no protobuf message.
+    """
+    from dk_trio.pb.google.protobuf import Any as AnyMessage
+    from dk_trio.pb.google.rpc import Status as StatusMessage
+
+    packed = [detail if isinstance(detail, AnyMessage) else _pack(detail) for detail in details]
+    data = bytes(StatusMessage(code=status.value, message=message or "", details=packed))
+    return DETAILS_FIELD.encode(), b64encode(data).rstrip(b"=")
+
+
+def _pack(message: Any) -> Any:
+    from dk_trio.pb.google.protobuf import Any as AnyMessage
+
+    descriptor = getattr(message, "DESCRIPTOR", None)
+    if descriptor is not None:  # a message of google.protobuf
+        return AnyMessage(type_url=_TYPE_URL + descriptor.full_name, value=message.SerializeToString())
+    try:
+        return AnyMessage.pack(message)
+    except KeyError:
+        raise TypeError(f"a status detail must be a protobuf message, not {type(message).__name__}") from None
+
+
+def decode_status_details(value: str) -> list[Any]:
+    """The messages in the text of the trailer. Raises ValueError when it cannot be read."""
+    from dk_trio.pb.google.rpc import Status as StatusMessage
+
+    status = StatusMessage.parse(b64decode(value + "=" * (-len(value) % 4)))
+    return [_unpack(detail) for detail in status.details]
+
+
+def _unpack(detail: Any) -> Any:
+    try:
+        return detail.unpack()
+    except TypeError:  # a type that nobody has registered
+        return detail

@@ -1,0 +1,379 @@
+"""One RPC on the server: grpclib's server stream, on Trio.
+
+A `ServerCall` is the wire's stream and the handler's view of it in one object, so that the path of a message has no
+hop: what the wire cuts out of the input is what `recv_message` parses, and what `send_message` serialises is framed at
+once. A message that fits windows and high-water mark is sent without parking the task; a real checkpoint follows every
+`YIELD_EVERY` messages, a cancellation check each time.
+
+The handler runs in a cancel scope whose deadline is the client's. Deadline, reset by the client and loss of the
+connection all cancel that scope, and the handler sees one thing only: `trio.Cancelled` at its next checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from grpclib.const import Handler, Status
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from multidict import MultiDict
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from dk_trio.wire import HIGH_WATER, ErrorCode, MessageFault, RequestHead, ServerConnection, Stream
+from dk_trio.wire.compression import ENCODINGS
+from dk_trio.wire.compression import compress as compress_body
+from dk_trio.wire.metadata import decode_metadata, encode_metadata
+
+from .deadline import Deadline
+from .details import encode_status_details
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .options import ServerOptions
+    from .transport import Transport
+
+    MetadataLike = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
+
+YIELD_EVERY: Final = 16
+"""Messages that may pass without a real checkpoint. A checkpoint costs as much as framing a message; sixteen make it
+small while no other task waits longer than about 100 µs."""
+
+
+class ServerCall(Stream):
+    """What a handler gets: the surface of `grpclib.server.Stream`.
+
+    Every method that waits is a checkpoint and may raise `trio.Cancelled`; one that sends or receives then has either
+    done all of its work or none. (A message whose sending was cut off half-way is finished before the next one.)
+    After the client has gone, sending raises `grpclib.exceptions.StreamTerminatedError` to a handler that is shielded
+    from the cancellation.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_call_metadata",
+        "_cancelled",
+        "_compression",
+        "_finished",
+        "_headers_sent",
+        "_message_sent",
+        "_reader",
+        "_writers",
+        "handler",
+        "head",
+        "options",
+        "scope",
+        "shut_down",
+        "transport",
+    )
+
+    connection: ServerConnection
+
+    def __init__(
+        self,
+        transport: Transport,
+        stream_id: int,
+        head: RequestHead,
+        handler: Handler,
+        options: ServerOptions,
+        deadline: float,
+    ) -> None:
+        super().__init__(transport.connection, stream_id)
+        self.transport = transport
+        self.head = head
+        self.handler = handler
+        self.options = options
+        self.scope = trio.CancelScope(deadline=deadline)
+        self.shut_down = False
+        """Set when the server cuts the call because it stops."""
+        self._call_metadata: MultiDict[str | bytes] | None = None
+        self._compression: str | None = None
+        self._headers_sent = False
+        self._message_sent = False
+        self._finished = False
+        self._cancelled = False
+        self._budget = YIELD_EVERY
+        self._reader: Task | None = None
+        self._writers: dict[Task, None] | None = None
+
+    def __repr__(self) -> str:
+        state = "finished" if self._finished else "reset" if self.reset_code is not None else "open"
+        return f"<ServerCall {self.head.path} stream {self.id} {state}>"
+
+    # -- what the client said ---------------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> MultiDict[str | bytes]:
+        """Request metadata; values of `-bin` names are bytes."""
+        metadata = self._call_metadata
+        if metadata is None:
+            metadata = self._call_metadata = decode_metadata(self.head.fields)
+        return metadata
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """The client's deadline, None without one. The handler's scope already carries it."""
+        return None if self.head.timeout is None else Deadline.at(self.scope.deadline)
+
+    @property
+    def user_agent(self) -> str | None:
+        """The client's user-agent."""
+        return self.head.user_agent
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end of the connection."""
+        return Peer(self.transport.stream)
+
+    # -- hooks of the wire ------------------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """Wake the reader."""
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            reschedule(reader)
+
+    def on_writable(self) -> None:
+        """Wake the senders; the first to run gets the window."""
+        writers = self._writers
+        if writers:
+            self._writers = None
+            for task in writers:
+                reschedule(task)
+
+    def on_reset(self, code: int, *, remote: bool, reason: str) -> None:
+        """The client has gone: cancel the handler."""
+        self.scope.cancel(reason=f"{reason} ({code})")
+        self.on_readable()
+        self.on_writable()
+
+    # -- receiving --------------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> ServerCall:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.recv_message()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def recv_message(self) -> Any:
+        """The next request message, None after the last.
+
+        Raises `GRPCError` for a message that cannot be delivered: too large (RESOURCE_EXHAUSTED), badly framed,
+        compressed or encoded (INTERNAL). Only one task may wait here; a second gets `trio.BusyResourceError`.
+        """
+        budget = self._budget = self._budget - 1
+        if budget <= 0:
+            self._budget = YIELD_EVERY
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
+        try:
+            while True:
+                data = self.next_message()
+                if data is not None:
+                    break
+                if self.fault is not None:
+                    raise self.fault
+                if self.remote_ended:
+                    return None
+                if self.reset_code is not None:
+                    raise StreamTerminatedError("the client has gone")
+                await self._wait_readable()
+        except MessageFault as fault:
+            raise GRPCError(fault.status, fault.message) from None
+        if self.connection.out:
+            self.transport.wake()
+        request_type = self.handler.request_type
+        try:
+            return request_type.FromString(data)
+        except Exception as error:  # whatever the codec of this message type raises for bad bytes
+            raise GRPCError(Status.INTERNAL, f"request is not a {request_type.__name__}: {error}") from error
+
+    async def _wait_readable(self) -> None:
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task is receiving from this call")
+        self.starve()
+        if self.connection.out:
+            self.transport.wake()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self._reader = None
+            return Abort.SUCCEEDED
+
+        self._reader = current_task()
+        await wait_task_rescheduled(abort)
+        self.starving = False
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def set_compression(self, encoding: str) -> None:
+        """Choose what this call's messages are compressed with, before anything was sent.
+
+        An encoding that the client does not accept is replaced by identity.
+        """
+        if encoding not in ENCODINGS:
+            raise ValueError(f"compression is {encoding!r}, it must be one of {', '.join(ENCODINGS)}")
+        if self._headers_sent:
+            raise ProtocolError("the response headers, which name the compression, were already sent")
+        self._compression = encoding if encoding in self.head.accept_encodings else "identity"
+
+    async def send_initial_metadata(self, *, metadata: MetadataLike | None = None) -> None:
+        """Send the response headers now instead of with the first message."""
+        if self._headers_sent:
+            raise ProtocolError("the initial metadata was already sent")
+        await checkpoint_if_cancelled()
+        self._queue_response(metadata)
+        self.transport.wake()
+
+    def _queue_response(self, metadata: MetadataLike | None = None) -> None:
+        if self._compression is None:
+            self.set_compression(self.options.compression)
+        fields = [] if metadata is None else encode_metadata(metadata)
+        encoding = self._compression
+        if encoding != "identity" and encoding is not None:
+            fields.append((b"grpc-encoding", encoding.encode()))
+        self._headers_sent = True
+        self.queue_headers(self.connection.response_block(fields))
+
+    async def send_message(self, message: Any, *, compress: bool = True) -> None:
+        """Send one response message; waits while the client's window or the transport is full.
+
+        `compress=False` sends this message as it is in a call whose messages are compressed otherwise.
+        """
+        if not self._headers_sent:
+            self._queue_response()
+        elif self._message_sent and not self.handler.cardinality.server_streaming:
+            raise ProtocolError("the only response message of this method was already sent")
+        data = message.SerializeToString()
+        compressed = False
+        if len(data) > self.options.max_send_message_bytes:
+            limit = self.options.max_send_message_bytes
+            text = f"response of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        if self._compression != "identity" and compress and self._compression is not None:
+            data = compress_body(self._compression, data)
+            compressed = True
+        self._message_sent = True
+        if self._pending is None and self.queue_message(data, compressed=compressed):
+            if self.local_ended:
+                await self._refuse_send()
+            self.transport.wake()
+            budget = self._budget = self._budget - 1
+            if budget <= 0:
+                self._budget = YIELD_EVERY
+                await checkpoint()
+            else:
+                await checkpoint_if_cancelled()
+            return
+        while self.sending:
+            await self.flush()
+        if not self.queue_message(data, compressed=compressed):
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Wait until the message under way is queued whole."""
+        self.transport.wake()
+        await checkpoint()
+        while not self.pump():
+            self.transport.wake()
+            if self.connection.out_size >= HIGH_WATER:
+                await self.transport.drained()
+            else:
+                await self._wait_writable()
+        self.transport.wake()
+        if self.reset_code is not None:
+            await self._refuse_send()
+
+    async def _wait_writable(self) -> None:
+        task = current_task()
+        writers = self._writers
+        if writers is None:
+            writers = self._writers = {}
+        writers[task] = None
+
+        def abort(_: RaiseCancelT) -> Abort:
+            writers.pop(task, None)
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+
+    async def _refuse_send(self) -> None:
+        await checkpoint()
+        if self._finished or self._cancelled:
+            raise ProtocolError("the call has ended, nothing can be sent any more")
+        raise StreamTerminatedError("the client has gone")
+
+    async def send_trailing_metadata(
+        self,
+        *,
+        status: Status = Status.OK,
+        status_message: str | None = None,
+        status_details: Any = None,
+        metadata: MetadataLike | None = None,
+    ) -> None:
+        """End the call. Without it the call ends when the handler returns (OK) or raises.
+
+        `status_details` is a sequence of messages for grpc-status-details-bin (google.rpc.Status).
+        """
+        if self._finished:
+            raise ProtocolError("the trailing metadata was already sent")
+        if status is Status.OK and not self._message_sent and not self.handler.cardinality.server_streaming:
+            raise ProtocolError("an OK response of this method needs one message before its trailers")
+        await checkpoint_if_cancelled()
+        while status is Status.OK and self.sending:
+            await self.flush()
+        self.finish(status, status_message, status_details, metadata)
+
+    async def cancel(self) -> None:
+        """Reset the stream: the client sees CANCELLED. Nothing can be sent afterwards."""
+        if self._cancelled:
+            raise ProtocolError("the call was already cancelled")
+        await checkpoint_if_cancelled()
+        self._cancelled = True
+        self.reset(ErrorCode.CANCEL)
+        self.transport.wake()
+
+    def finish(
+        self,
+        status: Status,
+        message: str | None = None,
+        details: Any = None,
+        metadata: MetadataLike | None = None,
+    ) -> None:
+        """Queue the trailers, if the stream is still there and they were not sent before. Never waits."""
+        if self._finished:
+            return
+        self._finished = True
+        connection = self.connection
+        if not self.local_ended:
+            fields = [] if metadata is None else encode_metadata(metadata)
+            if details:
+                fields.append(encode_status_details(status, message, details))
+            block = connection.trailers_block(status, message, fields, only=not self._headers_sent)
+            self.queue_headers(block, end=True)
+        connection.finish(self)
+        self.transport.wake()
+
+    @property
+    def done(self) -> bool:
+        """True when there is nothing left to tell the client."""
+        return self._finished or self._cancelled or self.reset_code is not None
+
+    @property
+    def answered(self) -> bool:
+        """True when an OK status would be complete: the one message of a unary method was sent."""
+        return self._message_sent or bool(self.handler.cardinality.server_streaming)

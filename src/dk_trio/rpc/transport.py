@@ -1,0 +1,116 @@
+"""Moves bytes between a trio stream and a wire connection: one task reads, one task writes. Both roles.
+
+The writer sleeps while nothing is queued. The first to queue something wakes it, and it runs in the next scheduler
+pass, so whatever the other runnable tasks of this pass queue goes out with the same call: writes coalesce by
+themselves. Nobody else ever touches the stream, so a cancelled sender cannot tear a frame.
+
+Back-pressure upwards: a sender that finds `HIGH_WATER` bytes queued waits in `drained` until the writer has handed
+over what it took. The reader never waits for the writer; what a peer can make us queue by sending is bounded by
+`Limits.output_bytes`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from dk_trio.wire import Connection
+
+READ_SIZE: Final = 64 * 1024
+"""Bytes asked for at once: four of the largest frames, and below what a hostile peer could make one parse cost."""
+FLUSH_TIMEOUT: Final = 1.0
+"""Seconds that a connection which ends may still write (GOAWAY, last trailers) before it is cut."""
+
+
+class Transport:
+    """The I/O of one connection. Run `write` and `read` as two tasks; `wake` after anything was queued."""
+
+    __slots__ = ("_draining", "_finished", "_stream", "_writer", "connection")
+
+    def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
+        self.connection = connection
+        self._stream = stream
+        self._writer: Task | None = None
+        self._draining: dict[Task, None] = {}
+        self._finished = False
+
+    def __repr__(self) -> str:
+        return f"<Transport {self._stream!r} {self.connection!r}>"
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The stream underneath."""
+        return self._stream
+
+    def wake(self) -> None:
+        """Something was queued: let the writer run in the next scheduler pass."""
+        writer = self._writer
+        if writer is not None:
+            self._writer = None
+            reschedule(writer)
+
+    def finish(self) -> None:
+        """Let `write` return once everything queued has been written."""
+        self._finished = True
+        self.wake()
+
+    async def drained(self) -> None:
+        """Wait until the writer has handed over what it took. A checkpoint."""
+        task = current_task()
+        waiting = self._draining
+        waiting[task] = None
+
+        def abort(_: RaiseCancelT) -> Abort:
+            waiting.pop(task, None)
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+
+    async def write(self) -> None:
+        """Write what is queued, for ever, or until `finish`. Raises what the stream's `send_all` raises."""
+        connection = self.connection
+        send_all = self._stream.send_all
+        while True:
+            if not connection.out:
+                if self._finished:
+                    return
+                await self._sleep()
+                continue
+            await send_all(connection.take())
+            if self._draining:
+                waiting = list(self._draining)
+                self._draining.clear()
+                for task in waiting:
+                    reschedule(task)
+
+    async def _sleep(self) -> None:
+        def abort(_: RaiseCancelT) -> Abort:
+            self._writer = None
+            return Abort.SUCCEEDED
+
+        self._writer = current_task()
+        await wait_task_rescheduled(abort)
+
+    async def read(self) -> None:
+        """Feed the connection until the peer closes its side or is gone.
+
+        Raises `wire.PeerError` for a connection error; GOAWAY is queued then.
+        """
+        connection = self.connection
+        receive_some = self._stream.receive_some
+        receive = connection.receive
+        current_time = trio.current_time
+        while True:
+            try:
+                data = await receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not data:
+                return
+            try:
+                receive(bytes(data), current_time())
+            finally:
+                if connection.out and self._writer is not None:
+                    self.wake()
