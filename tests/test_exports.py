@@ -40,6 +40,9 @@ def test_public_name_is_documented(name: str) -> None:
     if inspect.isclass(value) or inspect.isroutine(value):
         assert inspect.getdoc(value)
         assert value.__module__.split(".")[0] == "dk_trio", f"{name} is another package's"
+    if inspect.isclass(value):
+        methods = [each for each, what in vars(value).items() if not each.startswith("_") and inspect.isroutine(what)]
+        assert [each for each in methods if not inspect.getdoc(getattr(value, each))] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
