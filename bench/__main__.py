@@ -110,11 +110,15 @@ class Bench:
         return bytes.fromhex(run_pinned(argv, core=cores()[1], timeout=PREFLIGHT_TIMEOUT_S, env=self.env))
 
     def measure_clients(self, running: dict[str, Process]) -> None:
-        for case in cases.CLIENTS:
-            if self.wanted(case.key) and case.server in running:
-                port = running[case.server].port
-                probes = {one.name: self.client_probe(one, port, case) for one in self.contestants}
-                self.finish(Measured(case.key, case.title, case.unit), probes, self.effort.rounds)
+        chosen = [case for case in cases.CLIENTS if self.wanted(case.key)]
+        if not chosen:
+            return
+        with Process(python("bench.servers.canned"), core=cores()[0], env=self.env) as canned:
+            for case in chosen:
+                server = canned if case.server == cases.CANNED else running.get(case.server)
+                if server is not None:
+                    probes = {one.name: self.client_probe(one, server.port, case) for one in self.contestants}
+                    self.finish(Measured(case.key, case.title, case.unit), probes, self.effort.rounds)
 
     def client_probe(self, one: Contestant, port: int, case: cases.ClientCase) -> Probe:
         argv = one.client(port, "--mode", case.mode, "--in-flight", case.in_flight, "--seconds", self.effort.seconds)
