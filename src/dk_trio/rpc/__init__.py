@@ -5,6 +5,9 @@ Knows nothing of modules; use it alone for any service. `Server` serves service 
 
 from __future__ import annotations
 
+from dk_trio.pb._service import ServiceBase as ServiceBase
+from dk_trio.pb._service import ServiceStub as ServiceStub
+
 from .deadline import Deadline as Deadline
 from .interceptors import CallInfo as CallInfo
 from .interceptors import Interceptor as Interceptor
