@@ -12,8 +12,7 @@ from dk_trio import rpc
 async def serve(
     certificate: str, key: str, port: int = 50051, task_status: trio.TaskStatus = trio.TASK_STATUS_IGNORED
 ) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context = rpc.server_tls_context(certificate, key)
     listeners = rpc.tls_listeners(await rpc.open_tcp_listeners(port, host="127.0.0.1"), context)
     await rpc.Server([Greeter()]).serve(listeners, task_status=task_status)
 
