@@ -33,16 +33,21 @@ def test_public_names_are_those_listed() -> None:
     assert listed == now
 
 
-@pytest.mark.parametrize("name", current())
-def test_public_name_is_documented(name: str) -> None:
-    package, _, attribute = name.rpartition(".")
-    value = getattr(importlib.import_module(package), attribute)
-    if inspect.isclass(value) or inspect.isroutine(value):
-        assert inspect.getdoc(value)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_documented(package: str) -> None:
+    module = importlib.import_module(package)
+    bare = []
+    for name in public_names(package):
+        value = getattr(module, name)
+        if not inspect.isclass(value) and not inspect.isroutine(value):
+            continue
         assert value.__module__.split(".")[0] == "dk_trio", f"{name} is another package's"
-    if inspect.isclass(value):
-        methods = [each for each, what in vars(value).items() if not each.startswith("_") and inspect.isroutine(what)]
-        assert [each for each in methods if not inspect.getdoc(getattr(value, each))] == []
+        if not inspect.getdoc(value):
+            bare.append(name)
+        if inspect.isclass(value):
+            methods = [each for each, what in vars(value).items() if each[0] != "_" and inspect.isroutine(what)]
+            bare += [f"{name}.{each}" for each in methods if not inspect.getdoc(getattr(value, each))]
+    assert bare == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
