@@ -219,6 +219,8 @@ class ClientConnection(Connection):
                 return "response headers without :status"
             if head.informational and end_stream:
                 return "an interim response ended the stream"
+            if end_stream and head.content_length:
+                return "DATA does not add up to content-length"
             return None
         if head.http_status is not None:
             return "trailers with :status"

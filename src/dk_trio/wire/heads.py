@@ -23,6 +23,8 @@ _CONNECTION_FIELDS: Final = frozenset({"connection", "keep-alive", "proxy-connec
 _BAD_NAME: Final = re.compile(r"[\x00-\x20A-Z:\x7f-\xff]")
 _BAD_VALUE: Final = re.compile(r"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 
+_LENGTH_DIGITS: Final = 18  # as far as 64 bits reach; int() is quadratic, and refuses 4,300 digits by raising
+
 STATUS_BY_HTTP: Final = {
     400: Status.INTERNAL,
     401: Status.UNAUTHENTICATED,
@@ -62,11 +64,13 @@ def malformation(fields: list[Field], pseudo: frozenset[str]) -> str | None:
     return None
 
 
-def _content_length(text: str | None) -> int | None:
-    """The declared length; -1 for one that is no number (the list is malformed then)."""
-    if text is None:
+def _content_length(fields: list[Field]) -> int | None:
+    """The declared length; -1 for one that is no number, or for two that differ (the list is malformed then)."""
+    texts = {value for name, value in fields if name == "content-length"}
+    if not texts:
         return None
-    return int(text) if text.isascii() and text.isdigit() else -1
+    text = texts.pop()
+    return int(text) if not texts and text.isascii() and text.isdigit() and len(text) <= _LENGTH_DIGITS else -1
 
 
 def _is_grpc(content_type: str | None) -> bool:
@@ -123,7 +127,7 @@ class RequestHead:
         self.path = first.get(":path", "")
         self.authority = first.get(":authority") or first.get("host", "")
         self.user_agent = first.get("user-agent")
-        self.content_length = _content_length(first.get("content-length"))
+        self.content_length = _content_length(fields)
         self.encoding = first.get("grpc-encoding", "identity")
         self.accept_encodings = tuple(e.strip() for e in first.get("grpc-accept-encoding", "").split(",") if e)
         self.timeout: float | None = None
@@ -140,10 +144,10 @@ class RequestHead:
     def _missing(self, first: dict[str, str]) -> str | None:
         if ":method" not in first or ":scheme" not in first or not self.path:
             return "a request needs :method, :scheme and a non-empty :path"
-        if self.path[0] != "/":
+        if self.path[0] != "/" and not (self.path == "*" and first[":method"] == "OPTIONS"):
             return f":path {self.path!r} is not absolute"
         if self.content_length == -1:
-            return f"content-length {first['content-length']!r} is not a number"
+            return f"content-length {first['content-length']!r} is not one number"
         return None
 
     def _judge(self, first: dict[str, str]) -> Refusal | None:
@@ -184,7 +188,7 @@ class ResponseHead:
         first: dict[str, str] = {}
         for name, value in fields:
             first.setdefault(name, value)
-        self.content_length = _content_length(first.get("content-length"))
+        self.content_length = _content_length(fields)
         self.encoding = first.get("grpc-encoding", "identity")
         self.status: Status | None = None
         self.message: str | None = None
@@ -193,6 +197,8 @@ class ResponseHead:
         text = first.get(":status")
         self.malformed = malformation(fields, _TRAILER_PSEUDO if text is None else _RESPONSE_PSEUDO)
         if text is not None:
+            if self.content_length == -1:
+                self.malformed = self.malformed or f"content-length {first['content-length']!r} is not one number"
             if len(text) == 3 and text.isascii() and text.isdigit() and text[0] in "12345":
                 self.http_status = int(text)
             else:
@@ -214,7 +220,8 @@ class ResponseHead:
         if code is None:
             return
         try:
-            self.status = Status(int(code))
+            # int() alone would also read "+1", "1_0" and digits of other scripts.
+            self.status = Status(int(code) if code.isascii() and code.isdigit() else -1)
         except ValueError:
             self.status = Status.UNKNOWN
             self.message = f"the peer sent grpc-status {code!r}, which is no status"

@@ -27,7 +27,7 @@ from .frames import (
     settings_frame,
     window_update,
 )
-from .heads import CONTENT_TYPE, Refusal, RequestHead
+from .heads import CONTENT_TYPE, Refusal, RequestHead, malformation
 from .limits import Limits
 from .metadata import encode_status_message
 from .stream import Stream
@@ -162,10 +162,10 @@ class ServerConnection(Connection):
             raise PeerError(code, f"HEADERS on closed stream {stream_id}")
         if stream.remote_ended:
             self.stream_error(stream, ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
-        elif not end_stream or any(name[:1] == ":" for name, _ in head.fields):
-            self.stream_error(
-                stream, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream and have no pseudo fields"
-            )
+        elif not end_stream:
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
+        elif problem := malformation(head.fields, frozenset()):
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, f"trailers: {problem}")
         elif stream.expected_bytes:
             self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, "DATA does not add up to content-length")
         else:
