@@ -268,21 +268,20 @@ class ServerCall(Stream):
             data = compress_body(self._compression, data)
             compressed = True
         self._message_sent = True
-        if self._pending is None and self.queue_message(data, compressed=compressed):
-            if self.local_ended:
-                await self._refuse_send()
-            self.transport.wake()
-            budget = self._budget = self._budget - 1
-            if budget <= 0:
-                self._budget = YIELD_EVERY
-                await checkpoint()
-            else:
-                await checkpoint_if_cancelled()
-            return
         while self.sending:
             await self.flush()
         if not self.queue_message(data, compressed=compressed):
             await self.flush()
+            return
+        if self.local_ended:
+            await self._refuse_send()
+        self.transport.wake()
+        budget = self._budget = self._budget - 1
+        if budget <= 0:
+            self._budget = YIELD_EVERY
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
 
     async def flush(self) -> None:
         """Wait until the message under way is queued whole."""
