@@ -4,10 +4,12 @@ from dk_trio import ModuleClient
 
 
 async def main(target: str = "127.0.0.1:50055") -> None:
-    async with ModuleClient.connect(target) as client:
-        async with client.start({"text": "hello wire"}, protocol="shout", timeout=30) as outputs:
-            async for output in outputs:
-                print(output["root"])
+    async with (
+        ModuleClient.connect(target) as client,
+        client.start({"text": "hello wire"}, protocol="shout", timeout=30) as outputs,
+    ):
+        async for output in outputs:
+            print(output["root"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""Write what the pages take from the code into docs/generated: the commands' help and the table of settings.
+
+Run it after a change of an option or a setting: `.venv/bin/python docs/generate.py`. A test fails while it is due.
+"""
+
+from pathlib import Path
+
+import click
+
+from dk_trio.cli import commands
+from dk_trio.settings import Variable, all_variables
+from dk_trio.settings._layers import RPCS_PER_CPU
+
+GENERATED = Path(__file__).parent / "generated"
+WIDTH = 100  # characters; what a page shows without scrolling
+DEFAULTS = {"DIGITALKIN_MAX_CONCURRENT_RPCS": f"{RPCS_PER_CPU} for each CPU"}  # those that depend on the machine
+
+
+def help_of(command: click.Command, name: str) -> str:
+    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    return command.get_help(context).rstrip() + "\n"
+
+
+def default_of(row: Variable) -> str:
+    """The default as it would be written in the variable, whose unit may not be that of the value."""
+    value = row.default()
+    if row.name in DEFAULTS:
+        return DEFAULTS[row.name]
+    if isinstance(value, float) and "milliseconds" in row.expects:
+        return f"{value * 1000:g}"
+    if isinstance(value, float) and "followed by an s" in row.expects:
+        return f"{value:g}s"
+    return row.default_text()
+
+
+def settings() -> str:
+    lines = ["| variable | default | value | meaning |", "|---|---|---|---|"]
+    for row in all_variables():
+        names = " or ".join(f"`{name}`" for name in row.names)
+        lines.append(f"| {names} | {default_of(row)} | {row.expects} | {row.about} |")
+    return "\n".join(lines) + "\n"
+
+
+def files() -> dict[str, str]:
+    """Name -> content of every generated file."""
+    out = {"settings.md": settings(), "dk-trio.txt": help_of(commands, "dk-trio")}
+    for name in commands.list_commands(click.Context(commands)):
+        command = commands.get_command(click.Context(commands), name)
+        assert command is not None
+        out[f"{name}.txt"] = help_of(command, f"dk-trio {name}")
+    return out
+
+
+if __name__ == "__main__":
+    GENERATED.mkdir(exist_ok=True)
+    for name, content in files().items():
+        (GENERATED / name).write_text(content)

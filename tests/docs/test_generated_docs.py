@@ -1,0 +1,23 @@
+"""What the pages take from the code is what the code says now."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "generate.py"
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    spec = importlib.util.spec_from_file_location("docs_generate", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.files()
+
+
+def test_generated_files_are_current(files: dict[str, str]) -> None:
+    folder = SCRIPT.with_name("generated")
+    stale = [name for name, content in files.items() if (folder / name).read_text() != content]
+    assert not stale, "run .venv/bin/python docs/generate.py"
+    assert {path.name for path in folder.iterdir()} == files.keys()

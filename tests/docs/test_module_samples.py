@@ -1,0 +1,25 @@
+"""The samples of the quickstart do what the page says."""
+
+import ast
+
+import call_shouter
+import pytest
+import shouter_in_memory
+import trio
+import trio.testing
+from shouter import Shouter
+
+from dk_trio import ModuleServer
+
+
+async def test_shouter_in_memory(autojump_clock: trio.testing.MockClock) -> None:
+    with trio.fail_after(86_400):
+        assert await shouter_in_memory.shout("hello wire") == ["HELLO!", "WIRE!"]
+
+
+async def test_call_shouter(capsys: pytest.CaptureFixture[str]) -> None:
+    with trio.fail_after(10):
+        async with ModuleServer(Shouter).running(port=0) as address:
+            await call_shouter.main(address)
+    roots = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines()]
+    assert [root["protocol"] for root in roots] == ["module_start_info", "shout", "shout", "end_of_stream"]
