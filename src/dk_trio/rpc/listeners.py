@@ -6,9 +6,7 @@ import errno
 import os
 import socket
 import ssl
-import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -39,8 +37,9 @@ async def open_unix_listener(path: str | os.PathLike[str], *, backlog: int = BAC
     Raises OSError that names the path when it is in use.
     """
     name = os.fspath(path)
-    if await _is_dead_socket(name):
-        Path(name).unlink()
+    file = trio.Path(name)
+    if await file.is_socket() and not await _is_served(name):
+        await file.unlink()
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await sock.bind(name)
@@ -51,18 +50,13 @@ async def open_unix_listener(path: str | os.PathLike[str], *, backlog: int = BAC
     return trio.SocketListener(sock)
 
 
-async def _is_dead_socket(name: str) -> bool:
-    try:
-        if not stat.S_ISSOCK(Path(name).stat().st_mode):
-            return False
-    except FileNotFoundError:
-        return False
+async def _is_served(name: str) -> bool:
     try:
         stream = await trio.open_unix_socket(name)
     except OSError:
-        return True
+        return False
     await stream.aclose()
-    return False
+    return True
 
 
 def tls_listeners(listeners: Sequence[StreamListener], context: ssl.SSLContext) -> Sequence[StreamListener]:

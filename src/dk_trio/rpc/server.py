@@ -194,7 +194,7 @@ class Server:
             return Refusal(200, Status.RESOURCE_EXHAUSTED, text)
         self._rpcs += 1
         self._started += 1
-        assert isinstance(handler, Handler)  # noqa: S101  (only this method writes `route`)
+        assert isinstance(handler, Handler)
         return handler
 
     def release(self) -> None:
@@ -309,9 +309,11 @@ class _ServerConnectionTask:
             return handler
         timeout = head.timeout
         deadline = inf if timeout is None else self._wire.now + timeout
-        call = ServerCall(self._transport, stream_id, head, handler, self._options, deadline)
+        call = ServerCall(
+            self._transport, stream_id, head=head, handler=handler, options=self._options, deadline=deadline
+        )
         self._calls[call] = None
-        assert self._nursery is not None  # noqa: S101  (bytes are only read inside the nursery)
+        assert self._nursery is not None
         self._nursery.start_soon(self._run_call, call, name=head.path)
         return call
 
@@ -328,7 +330,7 @@ class _ServerConnectionTask:
                     await call.handler.func(call)
                 while call.sending:
                     await call.flush()
-        except Exception as error:  # the boundary around a service's code: whatever it raises becomes a status
+        except Exception as error:  # noqa: BLE001  the boundary around a service's code: whatever it raises becomes a status
             self._fail(call, error)
         else:
             if not call.done:

@@ -83,6 +83,7 @@ class ServerCall(Stream):
         self,
         transport: Transport,
         stream_id: int,
+        *,
         head: RequestHead,
         handler: Handler,
         options: ServerOptions,
@@ -268,7 +269,7 @@ class ServerCall(Stream):
             data = compress_body(self._compression, data)
             compressed = True
         self._message_sent = True
-        while self.sending:
+        while self._pending is not None:
             await self.flush()
         if not self.queue_message(data, compressed=compressed):
             await self.flush()

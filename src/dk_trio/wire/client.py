@@ -166,6 +166,7 @@ class ClientConnection(Connection):
     # -- responses --------------------------------------------------------------------------------------------------
 
     def is_idle(self, stream_id: int) -> bool:
+        """True for an id that we have not used yet, and for every id of a server."""
         return not stream_id & 1 or stream_id >= self._next_stream
 
     def _header_block(self, stream_id: int, block: bytes, end_stream: bool) -> None:

@@ -21,7 +21,7 @@ ENCODINGS = (IDENTITY, "gzip", "deflate")
 """The encodings we can read and write, as advertised in `grpc-accept-encoding`."""
 
 
-class MessageTooLarge(ValueError):  # noqa: N818 - the name states the finding, as the status does
+class MessageTooLarge(ValueError):
     """A message is longer than `limit` bytes; `size` is its length, or None when that was not found out."""
 
     def __init__(self, limit: int, size: int | None = None) -> None:

@@ -100,11 +100,14 @@ class ConnectionEvents(Protocol):
 class NoEvents:
     """Ignores all of them."""
 
-    def on_settings(self) -> None: ...
+    def on_settings(self) -> None:
+        """Ignored."""
 
-    def on_pong(self, payload: bytes) -> None: ...
+    def on_pong(self, payload: bytes) -> None:
+        """Ignored."""
 
-    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None: ...
+    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        """Ignored."""
 
 
 class Connection:
@@ -316,9 +319,8 @@ class Connection:
 
     def _count_content(self, stream: Stream, size: int, flags: int) -> bool:
         """Hold DATA against content-length (RFC 9113 section 8.1.1)."""
-        assert stream.expected_bytes is not None
-        stream.expected_bytes -= size
-        if stream.expected_bytes < 0 or (flags & END_STREAM and stream.expected_bytes):
+        left = stream.expected_bytes = (stream.expected_bytes or 0) - size
+        if left < 0 or (flags & END_STREAM and left):
             self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, "DATA does not add up to content-length")
             return False
         return True

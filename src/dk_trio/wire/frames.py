@@ -43,7 +43,7 @@ MAX_FRAME_SIZE: Final = 5
 MAX_HEADER_LIST_SIZE: Final = 6
 
 DEFAULT_WINDOW: Final = 65_535
-"""Flow-control window of a new connection and of each stream, in bytes, before any SETTINGS (RFC 9113 section 6.9.2)."""
+"""Window of a new connection and of each stream, in bytes, before any SETTINGS (RFC 9113 section 6.9.2)."""
 DEFAULT_FRAME_SIZE: Final = 16_384
 """Largest frame payload that needs no permission, in bytes (RFC 9113 section 4.2)."""
 LARGEST_FRAME_SIZE: Final = 16_777_215

@@ -39,7 +39,7 @@ STATUS_BY_HTTP: Final = {
 
 
 def malformation(fields: list[Field], pseudo: frozenset[str]) -> str | None:
-    """Why RFC 9113 calls this header list malformed, or None. `pseudo` names the pseudo-header fields that may occur."""
+    """Why RFC 9113 calls this header list malformed, or None. `pseudo` names the pseudo fields that may occur."""
     seen: set[str] = set()
     regular = False
     for name, value in fields:

@@ -25,8 +25,8 @@ class Limits:
     """Abuse limits of one connection. The defaults let every honest client that we know pass."""
 
     header_list_bytes: int = 16 * 1024
-    """Decoded size of one header list, as RFC 9113 section 6.5.2 counts it, advertised in SETTINGS. gRPC C-core's hard
-    limit (grpc.absolute_max_metadata_size) is 16 KiB. A larger list is refused with its stream; the connection lives."""
+    """Decoded size of one header list, as RFC 9113 section 6.5.2 counts it, advertised in SETTINGS. C-core's hard limit
+    (grpc.absolute_max_metadata_size) is 16 KiB. A larger list is refused with its stream; the connection lives."""
 
     header_block_bytes: int = 64 * 1024
     """Encoded size of one header block over HEADERS and CONTINUATION, in bytes; past it the connection ends. Four times

@@ -108,6 +108,7 @@ class ServerConnection(Connection):
         return super()._read_preface()
 
     def is_idle(self, stream_id: int) -> bool:
+        """True for an id that the client has not used yet, and for every id of ours."""
         return not stream_id & 1 or stream_id > self._highest_peer_stream
 
     def _header_block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
@@ -216,8 +217,10 @@ class ServerConnection(Connection):
         return response + block
 
     def _hot_block(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Encode fields that come again in every call. The result is `_kept` when it may be sent more than once:
-        the first time it inserts the fields into the peer's table, and such bytes must be sent exactly once.
+        """Encode fields that come again in every call.
+
+        The result is `_kept` when it may be sent more than once: the first time it inserts the fields into the peer's
+        table, and such bytes must be sent exactly once.
         """
         encoder = self.encoder
         generation = encoder.generation
@@ -273,5 +276,6 @@ class ServerConnection(Connection):
             self.goaway()
 
     def on_pong(self, payload: bytes) -> None:
+        """The answer to the announcement of the end closes its round trip."""
         if payload == _DRAIN_PING:
             self.refuse_new_streams()

@@ -57,7 +57,7 @@ class _Compressed(bytes):
     __slots__ = ()
 
 
-class MessageFault(Exception):  # noqa: N818  (a state that can be held, not only an error that is raised)
+class MessageFault(Exception):
     """An inbound message that cannot be delivered: `status` and `message` are what the call should end with."""
 
     def __init__(self, status: Status, message: str) -> None:
