@@ -44,6 +44,7 @@ class ClientStream(Stream):
         super().__init__(connection, stream_id)
         self.head: ResponseHead | None = None
         self.trailers: ResponseHead | None = None
+        self.expected_bytes = -1
 
 
 class ClientConnection(Connection):

@@ -321,7 +321,9 @@ class Connection:
         """Hold DATA against content-length (RFC 9113 section 8.1.1)."""
         left = stream.expected_bytes = (stream.expected_bytes or 0) - size
         if left < 0 or (flags & END_STREAM and left):
-            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, "DATA does not add up to content-length")
+            early = left + size < 0  # a client's stream starts at -1 and gets its length, or none, with the headers
+            reason = "DATA before the response headers" if early else "DATA does not add up to content-length"
+            self.stream_error(stream, ErrorCode.PROTOCOL_ERROR, reason)
             return False
         return True
 
@@ -555,6 +557,9 @@ class Connection:
             if self._settings_acks_due:
                 self._settings_acks_due -= 1
                 self.initial_recv_window = self.stream_window
+                if self.stream_window < DEFAULT_WINDOW:
+                    for stream in self.streams.values():
+                        stream.shrink(DEFAULT_WINDOW - self.stream_window)
             else:
                 self.spend_idle("acknowledgements of SETTINGS that were never sent")
             return

@@ -201,6 +201,8 @@ class ResponseHead:
                 self.malformed = self.malformed or f"content-length {first['content-length']!r} is not one number"
             if len(text) == 3 and text.isascii() and text.isdigit() and text[0] in "12345":
                 self.http_status = int(text)
+                if text == "101":
+                    self.malformed = self.malformed or "status 101, which HTTP/2 does not have (RFC 9113 section 8.6)"
             else:
                 self.malformed = self.malformed or f":status {text!r} is not a status"
         if self.malformed is None:

@@ -110,7 +110,7 @@ class Stream:
         self.encoding = "identity"
         """grpc-encoding of inbound messages."""
         self.expected_bytes: int | None = None
-        """Bytes of DATA that content-length still promises; None without one."""
+        """Bytes of DATA that content-length still promises; None without one, -1 while no DATA may come at all."""
         self.born = 0.0
         self._partial: bytearray | None = None
         self._needed = 0
@@ -164,6 +164,12 @@ class Stream:
     def discard(self, size: int) -> None:
         """Bytes that no reader will take (padding) count as taken."""
         self._consumed += size
+
+    def shrink(self, size: int) -> None:
+        """Our SETTINGS have arrived and made the peer's windows smaller by `size` (RFC 9113 section 6.9.2)."""
+        self.recv_window -= size
+        if self.starving and self._needed:
+            self._feed_starving()
 
     def _credit(self, size: int) -> None:
         self.recv_window += size

@@ -51,7 +51,7 @@ Outcome = ConnectionFails | StreamFails | Answered | GoesOn | tuple[ConnectionFa
 
 @dataclass(frozen=True)
 class Written:
-    """Some frame written so far is of ``kind``, with ``stream``, ``flags`` and ``payload`` where given, ``times`` times."""
+    """A frame written so far is of ``kind``, with ``stream``, ``flags``, ``payload`` where given, ``times`` times."""
 
     kind: int
     stream: int = 0
