@@ -8,10 +8,9 @@ from bench import payloads
 from bench.clients import STREAM_COUNT, STREAM_SIZE, WARM_UP_S, ClientArguments, Tally, arguments
 from bench.messages import Reply, Request
 from dk_trio import rpc
-from dk_trio.pb import ServiceStub
 
 
-class BenchStub(ServiceStub):
+class BenchStub(rpc.ServiceStub):
     async def unary(self, message: Request) -> Reply:
         return await self._unary_unary(payloads.UNARY, message, Reply)
 

@@ -1,6 +1,5 @@
 """dk_trio.rpc with the compiled codec of dk_trio.pb, default options."""
 
-import ssl
 from typing import Any
 
 import trio
@@ -49,9 +48,7 @@ async def main(args: ServeArguments) -> None:
     listeners: list[Any] = list(await rpc.open_tcp_listeners(0, host="127.0.0.1"))
     port = listeners[0].socket.getsockname()[1]
     if args.tls:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(args.certificate, args.key)
-        listeners = list(rpc.tls_listeners(listeners, context))
+        listeners = list(rpc.tls_listeners(listeners, rpc.server_tls_context(args.certificate, args.key)))
     async with trio.open_nursery() as nursery:
         await nursery.start(rpc.Server([Service()]).serve, listeners)
         ready(port)
