@@ -1,3 +1,78 @@
-"""Agentic modules served over gRPC, natively on Trio."""
+"""Agentic modules served over gRPC, natively on Trio.
+
+The names below are the public API. Each is loaded when it is first used, so that a client process does not pay for
+pydantic and a program that wants only `dk_trio.rpc` does not load modules at all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .client import ModuleClient as ModuleClient
+    from .errors import DkTrioError as DkTrioError
+    from .module import ArchetypeModule as ArchetypeModule
+    from .module import BaseModule as BaseModule
+    from .module import DataModel as DataModel
+    from .module import DataTrigger as DataTrigger
+    from .module import EndOfStreamOutput as EndOfStreamOutput
+    from .module import ModuleContext as ModuleContext
+    from .module import ModuleStartInfoOutput as ModuleStartInfoOutput
+    from .module import SetupModel as SetupModel
+    from .module import ToolModule as ToolModule
+    from .module import TriggerHandler as TriggerHandler
+    from .module import TrioModule as TrioModule
+    from .server import ModuleServer as ModuleServer
+    from .settings import Settings as Settings
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ArchetypeModule": "module",
+    "BaseModule": "module",
+    "DataModel": "module",
+    "DataTrigger": "module",
+    "DkTrioError": "errors",
+    "EndOfStreamOutput": "module",
+    "ModuleClient": "client",
+    "ModuleContext": "module",
+    "ModuleServer": "server",
+    "ModuleStartInfoOutput": "module",
+    "Settings": "settings",
+    "SetupModel": "module",
+    "ToolModule": "module",
+    "TriggerHandler": "module",
+    "TrioModule": "module",
+}
+
+__all__ = [  # noqa: PLE0604, RUF100
+    "ArchetypeModule",
+    "BaseModule",
+    "DataModel",
+    "DataTrigger",
+    "DkTrioError",
+    "EndOfStreamOutput",
+    "ModuleClient",
+    "ModuleContext",
+    "ModuleServer",
+    "ModuleStartInfoOutput",
+    "Settings",
+    "SetupModel",
+    "ToolModule",
+    "TriggerHandler",
+    "TrioModule",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value  # the next use is a plain attribute
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,79 @@
+"""The command line: one file per command, loaded when it is called.
+
+Start-up time is part of the product, so this file imports click and nothing heavier; `dk-trio call` loads neither
+pydantic nor any module. What goes wrong is told in one paragraph on stderr, and the exit code names it (`_exits`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from dk_trio import __version__
+from dk_trio.errors import DkTrioError
+
+from ._exits import TABLE, Exit, exit_of
+
+_COMMANDS = {
+    "call": "Call a module and print its outputs, one JSON object a line.",
+    "demo": "Serve an example, call it, show its stream and a cancel.",
+    "serve": "Serve a module class over gRPC.",
+}
+
+
+class _Commands(click.Group):
+    """Commands by name; a command's file is imported when the command is used, not for the list of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(
+    cls=_Commands,
+    epilog=f"""\b
+Examples:
+  dk-trio serve mymodule.py --port 50055
+  dk-trio call 127.0.0.1:50055 --protocol message --input '{{"text": "hello"}}'
+  dk-trio demo
+
+\b
+{TABLE}""",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, prog_name="dk-trio")
+def commands() -> None:
+    """Agentic modules served over gRPC, natively on Trio."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script. Ends the process with one of `Exit`, or 10 + a gRPC status."""
+    try:
+        code = commands.main(arguments, prog_name="dk-trio", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except DkTrioError as error:
+        click.echo(f"dk-trio: {error.text}", err=True)
+        sys.exit(exit_of(error))
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our stdout went away (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.BROKEN_PIPE)
+    sys.exit(code if isinstance(code, int) else Exit.OK)

@@ -1,0 +1,140 @@
+"""From `PATH.py[:Class]` or `package.module:Class` to a module class, with errors that show the author's own line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import linecache
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dk_trio.errors import ModuleLoadError
+from dk_trio.module import ArchetypeModule, ToolModule, TrioModule
+
+_PATTERN = "PATH.py[:Class] or package.module:Class"
+
+
+def load_module(target: str) -> type[TrioModule[Any, Any, Any, Any]]:
+    """Import a module class.
+
+    Args:
+        target: A file, with the class after a colon when it holds several, or a dotted name with the class.
+
+    Raises:
+        ModuleLoadError: The file or package cannot be imported, or does not hold one such class.
+    """
+    place, _, name = target.partition(":")
+    if place.endswith(".py") or "/" in place:
+        module = _import_file(Path(place))
+    elif name:
+        module = _import_name(place)
+    else:
+        raise ModuleLoadError(f"{target!r} names no module class.", hint=f"Write {_PATTERN}.")
+    return _class_in(module, name, place)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ModuleLoadError(f"{path} {what}.", hint=f"Give {_PATTERN}.")
+    path = path.resolve()
+    # As `python PATH.py` does: modules beside the file can be imported by it.
+    sys.path.insert(0, str(path.parent))
+    name = path.stem
+    if name in sys.modules:  # a file called trio.py must not become trio for everybody else
+        name = f"dk_trio_module_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ModuleLoadError(f"{path} is not a Python file.", hint=f"Give {_PATTERN}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: pydantic looks up annotations there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # boundary: an author's file runs while it is imported
+        del sys.modules[name]
+        raise _author_error(error, str(path)) from error
+    return module
+
+
+def _import_name(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ModuleLoadError(
+                f"There is no Python module {error.name!r}.",
+                hint="Run this where it can be imported, or give the path of a file ending in .py.",
+            ) from None
+        raise _author_error(error, name) from error
+    except (Exception, SystemExit) as error:  # boundary: an author's package runs while it is imported
+        raise _author_error(error, name) from error
+
+
+def _author_error(error: BaseException, what: str) -> ModuleLoadError:
+    """The line that failed, without the frames of the import system and of ours."""
+    if isinstance(error, SyntaxError) and error.filename:
+        line = (error.text or "").strip()
+        where = f'{error.filename}, line {error.lineno}: "{line}"'
+    else:
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if not frame.filename.startswith("<frozen") and frame.filename not in {__file__, importlib.__file__}
+        ]
+        if not frames:
+            where = what
+        else:
+            # The author's file, not the library that it called: the last frame outside of site-packages.
+            own = [frame for frame in frames if "site-packages" not in frame.filename]
+            frame = (own or frames)[-1]
+            line = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
+            where = f'{frame.filename}, line {frame.lineno}: "{line}"'
+    text = str(error.msg if isinstance(error, SyntaxError) else error)
+    return ModuleLoadError(f"{what} cannot be imported: {type(error).__name__}: {text} ({where}).")
+
+
+def _class_in(module: ModuleType, name: str, place: str) -> type[TrioModule[Any, Any, Any, Any]]:
+    classes = {
+        attribute: value
+        for attribute, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, TrioModule) and value.__module__ == module.__name__
+    }
+    if name:
+        value = getattr(module, name, None)
+        if isinstance(value, type) and issubclass(value, TrioModule):
+            return value
+        what = "has no class" if value is None else "has a name"
+        rest = "." if value is None else ", but it is not a module class (a subclass of TrioModule)."
+        found = f"It has {_names(classes)}." if classes else "It has no module class at all."
+        raise ModuleLoadError(f"{place} {what} {name!r}{rest}", hint=found)
+    # A base class beside the class that derives from it is not meant.
+    bases = {base for value in classes.values() for base in value.__mro__[1:]}
+    leaves = [value for value in classes.values() if value not in bases]
+    if len(leaves) == 1:
+        return leaves[0]
+    if leaves:
+        raise ModuleLoadError(
+            f"{place} holds {len(leaves)} module classes: {_names(classes)}.",
+            hint=f"Say which: {place}:{leaves[0].__name__}.",
+        )
+    imported = [
+        attribute
+        for attribute, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, TrioModule)
+        and value not in {TrioModule, ToolModule, ArchetypeModule}
+    ]
+    hint = (
+        f"It imports {', '.join(imported)}; to serve that, write {place}:{imported[0]}."
+        if imported
+        else "Derive a class from dk_trio.TrioModule in it."
+    )
+    raise ModuleLoadError(f"{place} holds no module class.", hint=hint)
+
+
+def _names(classes: dict[str, Any]) -> str:
+    return ", ".join(sorted(classes))

@@ -1,0 +1,88 @@
+"""`dk-trio serve`: put a module class on a port until a signal comes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+
+import click
+
+from ._exits import TABLE
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command(
+    epilog=f"""\b
+Examples:
+  dk-trio serve mymodule.py
+  dk-trio serve mymodule.py:MyModule --host 0.0.0.0 --port 50055
+  dk-trio serve mypackage.modules:MyModule --setup setups.json --strict-setup
+
+The address may also come from SERVER_CHANNEL_HOST and SERVER_CHANNEL_PORT. When RPCs are accepted, one line
+"READY HOST:PORT" goes to stdout; everything else goes to stderr. SIGTERM or Ctrl-C drains: no new calls, running jobs
+get the grace to end, then they are cancelled; a second signal cancels them at once.
+
+\b
+{TABLE}"""
+)
+@click.argument("target", metavar="PATH.py[:Class] | package.module:Class")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes any free one.  [default: 50055]"
+)
+@click.option(
+    "--setup",
+    "setup_file",
+    type=click.Path(path_type=Path),
+    help='Setups by id, as JSON: {"setups:a": {...}}. An entry is the content, or {"content": {...}, "version": ...}.',
+)
+@click.option(
+    "--strict-setup", is_flag=True, help="An unknown setup id is NOT_FOUND, also when the module has a default setup."
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds that running jobs get to end after the first signal.",
+)
+@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+def command(
+    *,
+    target: str,
+    host: str | None,
+    port: int | None,
+    setup_file: Path | None,
+    strict_setup: bool,
+    grace: float,
+    log_level: str,
+) -> None:
+    """Serve a module class over gRPC.
+
+    The class is the only one that derives from TrioModule in the file, or the one named after the colon.
+    """
+    import trio
+
+    from dk_trio.server import ModuleServer
+    from dk_trio.settings import Settings
+
+    from ._load import load_module
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log = logging.getLogger("dk_trio.serve")
+    settings = Settings.from_environment()
+    for warning in settings.warnings:
+        log.warning(warning)
+    server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
+    report = trio.run(
+        functools.partial(
+            server.serve,
+            host=host,
+            port=port,
+            grace=grace,
+            on_ready=lambda address: click.echo(f"READY {address}"),
+        )
+    )
+    log.info("stopped: %d jobs finished while draining, %d were cut", report.finished, report.cut)

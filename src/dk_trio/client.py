@@ -1,0 +1,239 @@
+"""Calling a module: StartModule as an async context manager of outputs, StopModule, and the schemas.
+
+    async with ModuleClient.connect("127.0.0.1:50055") as client:
+        async with client.start({"text": "hello"}, protocol="message") as outputs:
+            async for output in outputs:
+                print(output["root"])
+
+Needs neither pydantic nor a module class: outputs are dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+from grpclib.const import Cardinality, Status
+from grpclib.exceptions import GRPCError
+
+from dk_trio import rpc
+from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
+    GetModuleInputRequest,
+    GetModuleOutputRequest,
+    ModuleServiceStub,
+    StartModuleRequest,
+    StartModuleResponse,
+    StopModuleRequest,
+)
+from dk_trio.pb.google.protobuf import Struct
+from dk_trio.settings import ChannelSettings
+
+START_MODULE = "/agentic_mesh_protocol.module.v1.ModuleService/StartModule"
+
+# Sent when the caller gives none. In local mode any setup id means the module's default setup.
+DEFAULT_SETUP_ID = "setups:default"
+DEFAULT_MISSION_ID = "missions:default"
+
+_SYSTEM_PROTOCOLS = frozenset({"module_start_info", "end_of_stream"})
+
+Metadata = Mapping[str, str | bytes] | Collection[tuple[str, str | bytes]]
+
+ModelT_co = TypeVar("ModelT_co", covariant=True)
+
+
+class Model(Protocol[ModelT_co]):
+    """A pydantic model class, by the one method that is needed."""
+
+    def model_validate(self, obj: Any, /) -> ModelT_co:
+        """An instance from a dict."""
+        ...
+
+
+class Outputs:
+    """The outputs of one job, in order, as dicts. Made by `ModuleClient.start`.
+
+    Iterating gives every output, the first (`module_start_info`) and the last (`end_of_stream`) included, and ends when
+    the call has ended with OK. Any other status is raised as `GRPCError`, whatever outputs came before it.
+
+    Attributes:
+        job_id: The job's id, for `ModuleClient.stop`; empty until the first output came.
+        failure: The module's own words about its failure (`code`, `message`, `short_description`); None without one.
+        ended: Whether the call has ended with OK.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.job_id = ""
+        self.failure: dict[str, Any] | None = None
+        self.ended = False
+
+    def __repr__(self) -> str:
+        return f"<Outputs of job {self.job_id or '(not started)'}>"
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        while True:
+            response: StartModuleResponse | None = await self._stream.recv_message()
+            if response is None:
+                await self._stream.recv_trailing_metadata()  # raises unless the status is OK
+                if self.failure is not None:
+                    # A server that reports a failure only inside the stream.
+                    raise GRPCError(Status.INTERNAL, str(self.failure.get("message", "the module failed")))
+                self.ended = True
+                raise StopAsyncIteration
+            self.job_id = response.job_id or self.job_id
+            output: dict[str, Any] = response.output.to_dict() if response.output is not None else {}
+            if response.success:
+                return output
+            self.failure = output
+
+    async def typed(self, model: Model[ModelT_co]) -> AsyncIterator[ModelT_co]:
+        """The module's own outputs as models; the messages that every stream has are left out.
+
+        Args:
+            model: The module's output format, or any class with `model_validate`.
+        """
+        async for output in self:
+            root = output.get("root")
+            if isinstance(root, dict) and root.get("protocol") in _SYSTEM_PROTOCOLS:
+                continue
+            yield model.model_validate(output)
+
+
+class ModuleClient:
+    """Calls one module server.
+
+    Args:
+        channel: An open channel; `ModuleClient.connect` opens one.
+    """
+
+    def __init__(self, channel: rpc.Channel) -> None:
+        self._channel = channel
+        self._stub = ModuleServiceStub(channel)
+
+    def __repr__(self) -> str:
+        return f"<ModuleClient over {self._channel!r}>"
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, target: str, *, options: rpc.ChannelOptions | None = None, **channel_arguments: Any
+    ) -> AsyncIterator[ModuleClient]:
+        """A client on a channel of its own, which is closed at the end of the block.
+
+        Args:
+            target: `host:port` or `unix:/path`.
+            options: Options of the channel; those of `channel_options(ChannelSettings())` when None.
+            channel_arguments: More arguments of `rpc.open_channel`.
+        """
+        async with rpc.open_channel(
+            target, options=options or channel_options(ChannelSettings()), **channel_arguments
+        ) as channel:
+            yield cls(channel)
+
+    @asynccontextmanager
+    async def start(
+        self,
+        input_data: Mapping[str, Any],
+        *,
+        setup_id: str = DEFAULT_SETUP_ID,
+        mission_id: str = DEFAULT_MISSION_ID,
+        protocol: str | None = None,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> AsyncIterator[Outputs]:
+        """Start a job and read its outputs. Leaving the block before the end cancels the job.
+
+        Args:
+            input_data: The whole input with its `root`, or only the root.
+            setup_id: Id of the setup.
+            mission_id: Id of the mission that the job is part of.
+            protocol: Put into the root when it has none.
+            timeout: Seconds for the whole job; the server gets the same deadline.
+            metadata: Sent with the request.
+
+        Raises:
+            GRPCError: While iterating, when the job ends with another status than OK.
+        """
+        request = StartModuleRequest(
+            input=Struct.from_dict(wrap_input(input_data, protocol)), setup_id=setup_id, mission_id=mission_id
+        )
+        async with self._channel.request(
+            START_MODULE,
+            Cardinality.UNARY_STREAM,
+            StartModuleRequest,
+            StartModuleResponse,
+            timeout=timeout,
+            metadata=metadata,
+        ) as stream:
+            await stream.send_message(request, end=True)
+            outputs = Outputs(stream)
+            yield outputs
+            if not outputs.ended:
+                await stream.cancel()
+
+    async def stop(self, job_id: str, *, timeout: float | None = None) -> None:
+        """Cancel a job by its id.
+
+        Raises:
+            GRPCError: NOT_FOUND, when the server runs no such job.
+        """
+        await self._stub.stop_module(StopModuleRequest(job_id=job_id), timeout=timeout)
+
+    async def input_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """JSON schema of the module's inputs; `llm_format` wraps it as `{"json_schema": ...}`."""
+        reply = await self._stub.get_module_input(GetModuleInputRequest(llm_format=llm_format), timeout=timeout)
+        return _to_dict(reply.input_schema)
+
+    async def output_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """JSON schema of the module's outputs; `llm_format` wraps it as `{"json_schema": ...}`."""
+        reply = await self._stub.get_module_output(GetModuleOutputRequest(llm_format=llm_format), timeout=timeout)
+        return _to_dict(reply.output_schema)
+
+
+def wrap_input(input_data: Mapping[str, Any], protocol: str | None = None) -> dict[str, Any]:
+    """An input as StartModule wants it.
+
+    A mapping with `root` is the input itself; any other is the root. A given `protocol` is put into a root that has
+    none.
+
+    Raises:
+        ValueError: The root has another protocol already.
+    """
+    wrapped = dict(input_data) if "root" in input_data else {"root": input_data}
+    root = wrapped["root"]
+    if protocol is not None and isinstance(root, Mapping):
+        given = root.get("protocol", protocol)
+        if given != protocol:
+            raise ValueError(f"the input says protocol {given!r} and the argument says {protocol!r}")
+        wrapped["root"] = {"protocol": protocol, **root}
+    return wrapped
+
+
+def channel_options(settings: ChannelSettings) -> rpc.ChannelOptions:
+    """The channel's options from the settings of the environment."""
+    return rpc.ChannelOptions(
+        keepalive_time=settings.keepalive_time,
+        keepalive_timeout=settings.keepalive_timeout,
+        min_ping_interval=settings.min_ping_interval,
+        dns_min_interval=settings.dns_resolution_interval,
+        reconnect=rpc.BackoffPolicy(
+            initial=settings.initial_reconnect_backoff,
+            maximum=settings.max_reconnect_backoff,
+            minimum=settings.min_reconnect_backoff,
+        ),
+        retry=rpc.RetryPolicy(
+            max_attempts=settings.retry_max_attempts,
+            initial_backoff=settings.retry_initial_backoff,
+            max_backoff=settings.retry_max_backoff,
+            multiplier=settings.retry_backoff_multiplier,
+        ),
+    )
+
+
+def _to_dict(struct: Struct | None) -> dict[str, Any]:
+    schema: dict[str, Any] = struct.to_dict() if struct is not None else {}
+    return schema

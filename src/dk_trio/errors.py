@@ -1,0 +1,198 @@
+"""The one tree of errors: what went wrong, whose fault it was, what the wire says, and what to do about it.
+
+Every error that dk-trio raises on purpose derives from `DkTrioError`. Each class is a row of the error table: a stable
+`code` in UPPER_SNAKE_CASE, the gRPC `status` a caller sees, the `fault`, and the `short_description` of the in-stream
+failure message. The translation of an error into a status is one function, `dk_trio.servicer.status_of`; nothing else
+chooses a status.
+
+Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+from grpclib.const import Status
+
+
+class Fault(enum.Enum):
+    """Who can mend it."""
+
+    CALLER = "caller"  # the request
+    AUTHOR = "author"  # the module's code
+    OPERATOR = "operator"  # settings, files, ports
+    PLATFORM = "platform"  # dk-trio or what it talks to
+
+
+class DkTrioError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: What happened, naming the value that was refused.
+        hint: What to do about it, one sentence; empty when the message says it.
+    """
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    status: ClassVar[Status] = Status.INTERNAL
+    fault: ClassVar[Fault] = Fault.PLATFORM
+    short_description: ClassVar[str] = "Internal error"
+    output_code: ClassVar[str] = ""
+    """`code` of the in-stream failure message, where callers know another than ours."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def text(self) -> str:
+        """The message and the hint as one paragraph."""
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+# --- before anything is served ---------------------------------------------------------------------------------------
+
+
+class ConfigurationError(DkTrioError):
+    """Something the operator gave cannot be used."""
+
+    code = "CONFIGURATION_ERROR"
+    status = Status.FAILED_PRECONDITION
+    fault = Fault.OPERATOR
+    short_description = "Configuration error"
+
+
+class SettingError(ConfigurationError):
+    """An environment variable has a value that cannot be used."""
+
+    code = "BAD_SETTING"
+
+
+class SetupFileError(ConfigurationError):
+    """The file of setups cannot be read, or a setup in it does not fit the module."""
+
+    code = "BAD_SETUP_FILE"
+
+
+class ListenError(ConfigurationError):
+    """The address cannot be listened on."""
+
+    code = "CANNOT_LISTEN"
+
+
+class ModuleDefinitionError(DkTrioError):
+    """A module class is not complete: found when it is registered or served, never while a job runs."""
+
+    code = "MODULE_DEFINITION"
+    status = Status.FAILED_PRECONDITION
+    fault = Fault.AUTHOR
+    short_description = "The module is not complete"
+
+
+class ModuleLoadError(DkTrioError):
+    """The module's file, package or class cannot be loaded."""
+
+    code = "MODULE_LOAD"
+    status = Status.FAILED_PRECONDITION
+    fault = Fault.AUTHOR
+    short_description = "The module cannot be loaded"
+
+
+# --- what a caller asked for -----------------------------------------------------------------------------------------
+
+
+class RequestError(DkTrioError):
+    """A request that cannot be served as it is."""
+
+    code = "INVALID_REQUEST"
+    status = Status.INVALID_ARGUMENT
+    fault = Fault.CALLER
+    short_description = "Invalid request"
+
+
+class InvalidInputError(RequestError):
+    """The input does not match the module's input format."""
+
+    code = "INVALID_INPUT"
+    short_description = "Invalid input"
+
+
+class UnknownProtocolError(InvalidInputError):
+    """No trigger of the module handles this protocol."""
+
+    code = "UNKNOWN_PROTOCOL"
+    short_description = "Unknown protocol"
+
+
+class InvalidSetupError(RequestError):
+    """The setup exists but does not match the module's setup format."""
+
+    code = "INVALID_SETUP"
+    short_description = "Invalid setup"
+
+
+class SetupNotFoundError(RequestError):
+    """No setup has this id."""
+
+    code = "SETUP_NOT_FOUND"
+    status = Status.NOT_FOUND
+    short_description = "Setup not found"
+
+
+class JobNotFoundError(RequestError):
+    """No running job has this id."""
+
+    code = "JOB_NOT_FOUND"
+    status = Status.NOT_FOUND
+    short_description = "Job not found"
+
+
+# --- what happened to a job ------------------------------------------------------------------------------------------
+
+
+class ModuleFailedError(DkTrioError):
+    """The author's code raised. The cause is the author's exception.
+
+    `output_code` and `short_description` are those that callers of the existing SDK look for (reference, 2.16).
+    """
+
+    code = "MODULE_FAILED"
+    output_code = "Error"
+    fault = Fault.AUTHOR
+    short_description = "Module execution failed"
+
+
+class InitializeFailedError(ModuleFailedError):
+    """`initialize` raised."""
+
+    code = "INITIALIZE_FAILED"
+    short_description = "Error initializing module"
+
+
+class CleanupFailedError(ModuleFailedError):
+    """`cleanup` raised, or did not end within its grace, after the module had done its work."""
+
+    code = "CLEANUP_FAILED"
+    short_description = "Error cleaning up module"
+
+
+class InvalidOutputError(ModuleFailedError):
+    """An output is neither a model nor a dict of JSON values. Raised by `send`, in the author's code."""
+
+    code = "INVALID_OUTPUT"
+
+
+class SessionEndedError(ModuleFailedError):
+    """`send` was called after the session's last message, or after its caller had gone."""
+
+    code = "SESSION_ENDED"
+
+
+class JobStoppedError(DkTrioError):
+    """The job was stopped on request before it ended by itself."""
+
+    code = "JOB_STOPPED"
+    status = Status.CANCELLED
+    fault = Fault.CALLER
+    short_description = "Job stopped"

@@ -1,0 +1,21 @@
+"""What authors write against: module classes, triggers, models and the context.
+
+Knows nothing of gRPC: a module runs against any `send`. A session (`dk_trio.session`) drives it, a servicer serves it.
+"""
+
+from ._base import ArchetypeModule as ArchetypeModule
+from ._base import BaseModule as BaseModule
+from ._base import ToolModule as ToolModule
+from ._base import TrioModule as TrioModule
+from ._context import ModuleContext as ModuleContext
+from ._context import Output as Output
+from ._context import SessionIds as SessionIds
+from ._definition import ModuleDefinition as ModuleDefinition
+from ._models import DataModel as DataModel
+from ._models import DataTrigger as DataTrigger
+from ._models import EndOfStreamOutput as EndOfStreamOutput
+from ._models import ModuleStartInfoOutput as ModuleStartInfoOutput
+from ._models import SetupModel as SetupModel
+from ._models import system_output as system_output
+from ._request_metadata import RequestMetadata as RequestMetadata
+from ._trigger import TriggerHandler as TriggerHandler

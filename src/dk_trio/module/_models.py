@@ -1,0 +1,73 @@
+"""The data models: what travels in `input` and `output`, the setup, and the two messages that every stream has.
+
+On the wire an input or output is `{"root": {"protocol": ..., ...}, "annotations": {...}}`. The root is a trigger; its
+protocol, a one-value `Literal`, tells the members of a union apart.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal
+
+from pydantic import BaseModel, Field
+from typing_extensions import TypeVar
+
+
+def utc_now() -> str:
+    """The wall clock as ISO 8601 text with a UTC offset."""
+    return datetime.now(UTC).isoformat()
+
+
+class DataTrigger(BaseModel):
+    """A root of an input or output.
+
+    Concrete triggers narrow `protocol` to a one-value `Literal` with that value as default:
+
+        class Message(DataTrigger):
+            protocol: Literal["message"] = "message"
+            text: str
+    """
+
+    protocol: str
+    created_at: str = Field(default_factory=utc_now)
+
+
+RootT = TypeVar("RootT", default=DataTrigger)
+
+
+class DataModel(BaseModel, Generic[RootT]):
+    """An input or output: one trigger, or a union of triggers, as `root`.
+
+    `annotations` are free text pairs beside it; `role: system` marks messages that are not the author's.
+    """
+
+    root: RootT
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class SetupModel(BaseModel):
+    """The configuration of a module for one use of it. Unknown keys in stored setups are ignored."""
+
+
+class ModuleStartInfoOutput(DataTrigger):
+    """First message of every stream: which job, of which module, with which setup."""
+
+    protocol: Literal["module_start_info"] = "module_start_info"
+    job_id: str
+    mission_id: str
+    setup_id: str
+    setup_version_id: str
+    module_id: str
+    module_name: str
+    started_at: str = Field(default_factory=utc_now)
+
+
+class EndOfStreamOutput(DataTrigger):
+    """Last message of a stream that succeeded. A stream without it has failed, and its status says why."""
+
+    protocol: Literal["end_of_stream"] = "end_of_stream"
+
+
+def system_output(root: DataTrigger) -> dict[str, Any]:
+    """A message that is not the author's, as it goes on the wire."""
+    return {"root": root.model_dump(mode="json"), "annotations": {"role": "system"}}

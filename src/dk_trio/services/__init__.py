@@ -1,0 +1,1 @@
+"""One Protocol per service, with local and remote strategies behind it."""

@@ -1,0 +1,126 @@
+"""One environment variable: its names, how its text becomes a value, its unit and its range."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dk_trio.errors import SettingError
+
+# How the gRPC service config writes a duration: JSON form of google.protobuf.Duration.
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """A row of the settings table.
+
+    `convert` turns the text into the value and raises `ValueError` with the remedy ("needs a whole number ...").
+    """
+
+    name: str
+    convert: Callable[[str], object]
+    default: Callable[[], object]
+    expects: str
+    about: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name and its fallbacks, first wins."""
+        return (self.name, *self.aliases)
+
+    def parse(self, name: str, text: str) -> object:
+        """The value of `text`; `name` is the one of `names` that was set.
+
+        Raises:
+            SettingError: Names the variable, the value and what is expected.
+        """
+        try:
+            return self.convert(text.strip())
+        except ValueError:
+            raise SettingError(
+                f"{name}={text!r} cannot be used: it needs {self.expects}.",
+                hint=f"Unset it for the default, {self.default_text()}.",
+            ) from None
+
+    def default_text(self) -> str:
+        """The default for people, in the unit of the value."""
+        value = self.default()
+        return "none" if value is None else str(value)
+
+
+def setting(
+    name: str,
+    convert: Callable[[str], object],
+    *,
+    default: object = None,
+    default_factory: Callable[[], object] | None = None,
+    expects: str,
+    about: str,
+    aliases: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that is read from an environment variable."""
+    make = default_factory or (lambda: default)
+    row = Variable(name=name, convert=convert, default=make, expects=expects, about=about, aliases=aliases)
+    return dataclasses.field(default_factory=make, metadata={"variable": row})
+
+
+def variable_of(spec: dataclasses.Field[Any]) -> Variable:
+    """The table row of a field made by `setting`."""
+    variable: Variable = spec.metadata["variable"]
+    return variable
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`."""
+
+    def convert(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return convert
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number from `low` to `high`."""
+
+    def convert(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError(text)
+        return value
+
+    return convert
+
+
+def milliseconds(low: int, high: int) -> Callable[[str], float]:
+    """A whole number of milliseconds; the value is in seconds."""
+    parse = whole(low, high)
+    return lambda text: parse(text) / 1000
+
+
+def duration(low: float, high: float) -> Callable[[str], float]:
+    """Seconds written as the gRPC service config writes them, such as "0.1s"; the value is in seconds."""
+    parse = number(low, high)
+
+    def convert(text: str) -> float:
+        match = _DURATION.fullmatch(text)
+        if match is None:
+            raise ValueError(text)
+        return parse(match[1])
+
+    return convert
+
+
+def host(text: str) -> str:
+    """A name or an address; an IPv6 address may stand in brackets."""
+    text = text.removeprefix("[").removesuffix("]")
+    if not text or any(mark in text for mark in " /[]"):
+        raise ValueError(text)
+    return text

@@ -1,0 +1,147 @@
+"""The environment is read once, checked, and shown with its sources."""
+
+import os
+
+import pytest
+
+from dk_trio.errors import SettingError
+from dk_trio.settings import ChannelSettings, Settings, all_variables
+from dk_trio.settings._names import NOT_USED
+
+
+def read(**environ: str) -> Settings:
+    return Settings.from_environment(environ)
+
+
+def test_defaults_are_those_of_the_tuning_guide() -> None:
+    settings = read()
+    assert settings == Settings(sources=settings.sources)
+    assert settings.server.max_concurrent_rpcs == (os.cpu_count() or 1) * 200
+    channel = settings.channel
+    assert (channel.retry_max_attempts, channel.retry_initial_backoff, channel.retry_max_backoff) == (5, 0.1, 10)
+    assert channel.retry_backoff_multiplier == 2
+    assert (channel.keepalive_time, channel.keepalive_timeout, channel.min_ping_interval) == (60, 20, 30)
+    assert channel.dns_resolution_interval == 0.5
+    assert (channel.initial_reconnect_backoff, channel.max_reconnect_backoff) == (1, 10)
+    assert channel.min_reconnect_backoff == 0.5
+
+
+def test_every_variable_is_read_in_its_unit() -> None:
+    settings = read(
+        SERVER_CHANNEL_HOST="[::]",
+        SERVER_CHANNEL_PORT="0",
+        DIGITALKIN_MAX_CONCURRENT_RPCS="7",
+        DIGITALKIN_MODULE_ID="modules:mine",
+        DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS="3",
+        DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF="0.25s",
+        DIGITALKIN_GRPC_RETRY_MAX_BACKOFF="3s",
+        DIGITALKIN_GRPC_RETRY_BACKOFF_MULTIPLIER="1.5",
+        DIGITALKIN_GRPC_DNS_RESOLUTION_MS="250",
+        DIGITALKIN_GRPC_INITIAL_RECONNECT_MS="2000",
+        DIGITALKIN_GRPC_MAX_RECONNECT_MS="5000",
+        DIGITALKIN_GRPC_MIN_RECONNECT_MS="100",
+        DIGITALKIN_GRPC_KEEPALIVE_TIME_MS="30000",
+        DIGITALKIN_GRPC_KEEPALIVE_TIMEOUT_MS="10000",
+        DIGITALKIN_GRPC_MIN_PING_INTERVAL_MS="15000",
+    )
+    assert (settings.server.host, settings.server.port, settings.server.max_concurrent_rpcs) == ("::", 0, 7)
+    assert settings.module.module_id == "modules:mine"
+    assert settings.channel == ChannelSettings(
+        retry_max_attempts=3,
+        retry_initial_backoff=0.25,
+        retry_max_backoff=3,
+        retry_backoff_multiplier=1.5,
+        dns_resolution_interval=0.25,
+        initial_reconnect_backoff=2,
+        max_reconnect_backoff=5,
+        min_reconnect_backoff=0.1,
+        keepalive_time=30,
+        keepalive_timeout=10,
+        min_ping_interval=15,
+    )
+    assert "default" not in settings.report()
+
+
+def test_a_name_of_the_existing_sdk_is_a_fallback() -> None:
+    assert read(SERVER_MAX_CONCURRENT_RPCS="5").server.max_concurrent_rpcs == 5
+    both = read(SERVER_MAX_CONCURRENT_RPCS="5", DIGITALKIN_MAX_CONCURRENT_RPCS="6")
+    assert both.server.max_concurrent_rpcs == 6
+
+
+def test_an_empty_variable_is_unset() -> None:
+    assert read(SERVER_CHANNEL_PORT="").server.port == 50055
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expects"),
+    [
+        ("SERVER_CHANNEL_PORT", "65536", "a port number"),
+        ("SERVER_CHANNEL_PORT", "http", "a port number"),
+        ("SERVER_CHANNEL_HOST", "a b", "a host name"),
+        ("DIGITALKIN_MAX_CONCURRENT_RPCS", "0", "a whole number of RPCs"),
+        ("DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS", "2.5", "a whole number of attempts"),
+        ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "0.1", '"0.1s"'),
+        ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "100ms", '"0.1s"'),
+        ("DIGITALKIN_GRPC_RETRY_BACKOFF_MULTIPLIER", "nan", "a number from 1 to 100"),
+        ("DIGITALKIN_GRPC_KEEPALIVE_TIME_MS", "60s", "milliseconds"),
+        ("DIGITALKIN_GRPC_KEEPALIVE_TIME_MS", "-1", "milliseconds"),
+    ],
+)
+def test_a_bad_value_names_variable_value_and_remedy(name: str, value: str, expects: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        read(**{name: value})
+    text = caught.value.text
+    assert f"{name}={value!r}" in text
+    assert expects in text
+    assert "Unset it for the default" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ({"DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF": "5s"}, {"DIGITALKIN_GRPC_RETRY_MAX_BACKOFF": "3s"}),
+        ({"DIGITALKIN_GRPC_INITIAL_RECONNECT_MS": "20000"}, {"DIGITALKIN_GRPC_MAX_RECONNECT_MS": "10000"}),
+        ({"DIGITALKIN_GRPC_MIN_RECONNECT_MS": "3000"}, {"DIGITALKIN_GRPC_MAX_RECONNECT_MS": "2000"}),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(low: dict[str, str], high: dict[str, str]) -> None:
+    with pytest.raises(SettingError) as caught:
+        read(**low, **high)
+    assert all(name in caught.value.text for name in low | high)
+
+
+def test_the_report_shows_each_value_with_its_source() -> None:
+    lines = read(SERVER_CHANNEL_PORT="1234").report().splitlines()
+    assert len(lines) == len(all_variables())
+    assert "SERVER_CHANNEL_PORT=1234 (environment SERVER_CHANNEL_PORT)" in lines
+    assert "DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS=5 (default)" in lines
+
+
+def test_a_variable_that_nobody_reads_is_reported() -> None:
+    assert read(DIGITALKIN_MAX_QUEUED_TASKS="10").warnings == (
+        "DIGITALKIN_MAX_QUEUED_TASKS is set but not used by this version.",
+    )
+
+
+def test_a_mistyped_name_gets_a_suggestion() -> None:
+    assert read(DIGITALKIN_GRPC_RETRY_MAX_ATEMPTS="3").warnings == (
+        "DIGITALKIN_GRPC_RETRY_MAX_ATEMPTS is not a known variable; did you mean DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS?",
+    )
+
+
+def test_a_name_that_resembles_nothing_is_left_alone() -> None:
+    assert read(DIGITALKIN_ACME_BANANA="1", PATH="/bin").warnings == ()
+
+
+def test_no_name_is_both_read_and_unused() -> None:
+    assert not NOT_USED & {name for row in all_variables() for name in row.names}
+
+
+GUESSED = {name for name in NOT_USED | {row.name for row in all_variables()} if name.startswith("DIGITALKIN_")}
+
+
+@pytest.mark.parametrize("name", sorted(GUESSED))
+def test_one_slip_of_the_finger_is_recognised(name: str) -> None:
+    for at in range(len("DIGITALKIN_"), len(name)):
+        mistyped = name[:at] + name[at + 1 :]
+        assert any(name in warning for warning in read(**{mistyped: "1"}).warnings), mistyped
