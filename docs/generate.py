@@ -16,8 +16,14 @@ WIDTH = 100  # characters; what a page shows without scrolling
 DEFAULTS = {"DIGITALKIN_MAX_CONCURRENT_RPCS": f"{RPCS_PER_CPU} for each CPU"}  # those that depend on the machine
 
 
-def help_of(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+def help_of(name: str) -> str:
+    """The help of one command, or of all for the empty name."""
+    settings = {**commands.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    context = click.Context(commands, info_name="dk-trio", **settings)
+    command: click.Command = commands
+    if name:
+        command = commands.get_command(context, name)
+        context = click.Context(command, info_name=name, parent=context)
     return command.get_help(context).rstrip() + "\n"
 
 
@@ -43,11 +49,8 @@ def settings() -> str:
 
 def files() -> dict[str, str]:
     """Name -> content of every generated file."""
-    out = {"settings.md": settings(), "dk-trio.txt": help_of(commands, "dk-trio")}
-    for name in commands.list_commands(click.Context(commands)):
-        command = commands.get_command(click.Context(commands), name)
-        assert command is not None
-        out[f"{name}.txt"] = help_of(command, f"dk-trio {name}")
+    out = {"settings.md": settings(), "dk-trio.txt": help_of("")}
+    out |= {f"{name}.txt": help_of(name) for name in commands.list_commands(click.Context(commands))}
     return out
 
 

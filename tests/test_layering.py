@@ -4,18 +4,14 @@ Every import counts, those inside functions and under TYPE_CHECKING too: a type 
 """
 
 import ast
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "src" / "dk_trio"
+PACKAGE = Path(__file__).parent.parent / "src" / "dk_trio"
 
 # Lower first. A part may import parts of lower layers, and itself; parts of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
@@ -39,8 +35,6 @@ REFUSED: dict[str, frozenset[str]] = {
     "rpc": frozenset({"settings"}),  # usable alone: options are arguments, the environment is not read
 }
 
-GENERATED = {PACKAGE / "pb" / name for name in ("agentic_mesh_protocol", "google", "grpc", "buf")}
-
 # A protocol without I/O has no use for these; with one of them it could not be fed bytes and a time alone.
 NOT_SANS_IO = {
     "asyncio",
@@ -55,10 +49,6 @@ NOT_SANS_IO = {
     "time",
     "trio",
 }
-
-
-def is_generated(path: Path) -> bool:
-    return any(folder in path.parents for folder in GENERATED)
 
 
 def sources() -> list[Path]:
@@ -127,45 +117,3 @@ def test_what_an_import_does_not_load(module: str, absent: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
-
-
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def declared_requirements() -> tuple[set[str], set[str]]:
-    """Names of the core requirements, and of those of the extras a user of the package may install."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    of_the_repository = {"bench", "dev", "docs", "proto", "test"}
-
-    def names(requirements: list[str]) -> set[str]:
-        return {canonical(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
-
-    extras = project.get("optional-dependencies", {})
-    return names(project["dependencies"]), names(
-        [requirement for extra, lines in extras.items() if extra not in of_the_repository for requirement in lines]
-    )
-
-
-def imported_distributions() -> dict[str, Path]:
-    """Every distribution that hand-written code imports, with one file that does; generated code uses betterproto2's."""
-    providers = packages_distributions()
-    found: dict[str, Path] = {}
-    for path in sources():
-        for module in () if is_generated(path) else imported_modules(path):
-            top = module.split(".")[0]
-            if top not in sys.stdlib_module_names and top not in {"dk_trio", "_typeshed"}:
-                for name in providers.get(top, [top]):
-                    found.setdefault(canonical(name), path)
-    return found
-
-
-def test_third_party_imports_are_declared() -> None:
-    core, optional = declared_requirements()
-    undeclared = {name: path for name, path in imported_distributions().items() if name not in core | optional}
-    assert not undeclared
-
-
-def test_core_requirements_are_used() -> None:
-    core, _ = declared_requirements()
-    assert not core - imported_distributions().keys()

@@ -17,9 +17,11 @@ async def shout(text: str) -> list[str]:
             nursery.start_soon(server.serve_stream, theirs)
             return ours
 
-        async with rpc.open_channel(connect=connect) as channel:
-            async with ModuleClient(channel).start({"text": text}, protocol="shout", timeout=60) as outputs:
-                roots = [output["root"] async for output in outputs]
+        async with (
+            rpc.open_channel(connect=connect) as channel,
+            ModuleClient(channel).start({"text": text}, protocol="shout", timeout=60) as outputs,
+        ):
+            roots = [output["root"] async for output in outputs]
         nursery.cancel_scope.cancel()
     return [root["text"] for root in roots[1:-1]]
 

@@ -1,6 +1,7 @@
 """What the pages take from the code is what the code says now."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def test_generated_files_are_current(files: dict[str, str]) -> None:
     stale = [name for name, content in files.items() if (folder / name).read_text() != content]
     assert not stale, "run .venv/bin/python docs/generate.py"
     assert {path.name for path in folder.iterdir()} == files.keys()
+
+
+@pytest.mark.parametrize("package", ["rpc", "wire"])
+def test_reference_has_every_public_name(package: str) -> None:
+    listed = (SCRIPT.parents[1] / "tests" / "public_names.txt").read_text().splitlines()
+    public = {name for name in listed if name.startswith(f"dk_trio.{package}.")}
+    page = (SCRIPT.parent / "reference" / f"{package}.md").read_text()
+    assert set(re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)) == public

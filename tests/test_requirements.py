@@ -1,0 +1,96 @@
+"""What is imported is declared, and what is declared is imported: pyproject.toml against the imports of each folder."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "docs" / "samples"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+GENERATED = re.compile(
+    r"/pb/(agentic_mesh_protocol|google|grpc|buf)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/"
+)
+
+# Needed without an import: programs that are run, and plugins.
+PROGRAMS = {
+    "betterproto2-compiler",
+    "mkdocs",
+    "mkdocs-material",
+    "mkdocstrings",
+    "mypy",
+    "pre-commit",
+    "pytest-trio",
+    "ruff",
+}
+# Type stubs without a distribution.
+STUBS = {"_typeshed"}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def required(*extras: str) -> set[str]:
+    """Names of the core requirements and those of the extras, extras of extras included."""
+    names = set()
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra])]
+    for line in lines:
+        name, nested = re.match(r"([\w.-]+)(?:\[(\w+)\])?", line).groups()
+        names |= required(nested) if name == PROJECT["name"] else {canonical(name)}
+    return names
+
+
+def imported(folder: str) -> dict[str, Path]:
+    """Distributions that the hand-written files of a folder import, each with one file that does."""
+    providers = packages_distributions()
+    own = {"dk_trio"} | {path.stem for path in (ROOT / folder).rglob("*")} | {path.stem for path in SAMPLES.glob("*")}
+    found: dict[str, Path] = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if GENERATED.search(path.as_posix()):
+            continue
+        for module in modules_of(path):
+            top, _, rest = module.partition(".")
+            if top in sys.stdlib_module_names or top in STUBS or top.endswith("_pb2"):
+                continue
+            if top == "google":  # a namespace that several distributions share
+                names = {"protobuf"} if rest.startswith("protobuf") else {module}
+            else:
+                names = {canonical(name) for name in providers.get(top, [] if top in own else [top])}
+            for name in names:
+                found.setdefault(name, path)
+    return found
+
+
+def modules_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [("src", []), ("examples", []), ("bench", ["bench"]), ("tests", ["test", "bench"]), ("docs/samples", [])],
+)
+def test_imports_are_declared(folder: str, extras: list[str]) -> None:
+    declared = required(*extras)
+    undeclared = {name: path for name, path in imported(folder).items() if name not in declared}
+    assert not undeclared
+
+
+def test_core_requirements_are_used() -> None:
+    assert not required() - imported("src").keys()
+
+
+def test_extras_are_used() -> None:
+    used = imported("bench").keys() | imported("tests").keys() | imported("src").keys() | imported("proto").keys()
+    unused = required(*EXTRAS) - required() - used - PROGRAMS
+    assert not unused
