@@ -103,6 +103,15 @@ def rewrite(code: str, packages: tuple[str, ...]) -> str:
     code = code.replace(
         "from betterproto2.grpclib.grpclib_client import MetadataLike", "from dk_trio.pb._service import MetadataLike"
     )
+    code = re.sub(
+        r"^@dataclass\(eq=False, repr=False\)\nclass Struct\(betterproto2\.Message\):\n.*?^(?=default_message_pool)",
+        "", code, flags=re.MULTILINE | re.DOTALL,
+    )  # fmt: skip
+    if "\nclass Value(" in code:
+        code = code.replace("from typing_extensions import Self\n", "from typing_extensions import Self\n\nfrom dk_trio.pb._struct import Struct\n", 1)
+    code, moved = re.subn(r"^import dateutil\.parser\n", "", code, flags=re.MULTILINE)
+    if moved:
+        code = code.replace("            dt = dateutil.parser", "            import dateutil.parser\n\n            dt = dateutil.parser")
     if "(betterproto2.Message):" in code:
         code = code.replace("(betterproto2.Message):", "(dk_trio_message.Message):")
         code = code.replace(

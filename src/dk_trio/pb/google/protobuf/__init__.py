@@ -30,8 +30,9 @@ from dataclasses import dataclass
 
 import betterproto2
 from dk_trio.pb import _message as dk_trio_message
-import dateutil.parser
 from typing_extensions import Self
+
+from dk_trio.pb._struct import Struct
 
 from ...message_pool import default_message_pool
 
@@ -536,54 +537,6 @@ class StringValue(dk_trio_message.Message):
 default_message_pool.register_message("google.protobuf", "StringValue", StringValue)
 
 
-@dataclass(eq=False, repr=False)
-class Struct(dk_trio_message.Message):
-    """
-    A JSON object. In Python this class is backed by a plain dict and parsed on first use.
-    """
-
-    fields: "dict[str, Value]" = betterproto2.field(
-        1,
-        betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(
-            betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE
-        ),
-    )
-    """
-    The members of the object.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        assert isinstance(value, dict)
-
-        fields: dict[str, Value] = {}
-
-        for key, val in value.items():
-            fields[key] = Value.from_dict(val)
-
-        return cls(fields=fields)  # type: ignore[reportArgumentType]
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        # If the output format is PYTHON, we should have kept the wrapped type without building the real class
-        assert output_format == betterproto2.OutputFormat.PROTO_JSON
-
-        return {
-            key: value.to_dict(
-                output_format=output_format,
-                casing=casing,
-                include_default_values=include_default_values,
-            )
-            for key, value in self.fields.items()
-        }
-
-
 default_message_pool.register_message("google.protobuf", "Struct", Struct)
 
 
@@ -656,6 +609,8 @@ class Timestamp(dk_trio_message.Message):
     @classmethod
     def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
         if isinstance(value, str):
+            import dateutil.parser
+
             dt = dateutil.parser.isoparse(value)
             dt = dt.astimezone(datetime.timezone.utc)
             return cls.from_datetime(dt)
