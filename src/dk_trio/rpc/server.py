@@ -7,7 +7,7 @@ connection has a nursery of its own with a reader, a writer, a keepalive task an
 nest: an RPC ends within its connection, a connection within `serve`. When the reader sees the end of the connection,
 every RPC is cancelled; cleanup under a shield of the handler's may go on, the socket is closed without waiting for it.
 
-An RPC counts against `max_concurrent_rpcs` from the moment its head is read until its handler's task has ended, cleanup
+An RPC counts against `max_concurrent_rpcs` from the moment its head is read until its handler has ended, cleanup
 included, so a client that resets and starts anew cannot have more work going on than one that waits.
 
 Drain: stop accepting; tell each client with GOAWAY, allow one round trip for calls already on their way; let the RPCs
@@ -20,25 +20,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 from grpclib.const import Handler, Status
-from grpclib.exceptions import GRPCError
 
-from dk_trio.wire import ErrorCode, PeerError, Refusal, RequestHead, ServerConnection, Stream
+from dk_trio.wire import Refusal, RequestHead
 
-from .interceptors import CallInfo, Interceptor, InterceptorStack
+from .interceptors import Interceptor
 from .options import ServerOptions
-from .server_call import ServerCall
-from .transport import FLUSH_TIMEOUT, Transport
-
-CLOSE_TIMEOUT: Final = 2.0
-"""Seconds for the closing handshake of TLS, then the socket is closed without it."""
-DRAIN_ROUND_TRIP: Final = 1.0
-"""Seconds that a drained client has to answer the announcement before new streams are refused all the same."""
-LINGER: Final = 1.0
-"""Seconds that a drained connection waits for the client to close it."""
+from .server_connection import ConnectionTasks
 
 _logger = logging.getLogger("dk_trio.rpc.server")
 
@@ -88,7 +79,9 @@ class Server:
                 if path in self._handlers:
                     raise ValueError(f"two services serve {path}: register each service once")
                 self._handlers[path] = handler
-        self._connections: dict[_ServerConnectionTask, None] = {}
+        self._connections: dict[ConnectionTasks, None] = {}
+        self.idle_workers = 0
+        """Tasks of all connections that wait for a call (see `server_connection`)."""
         self._rpcs = 0
         self._started = 0
         self._refused = 0
@@ -144,7 +137,7 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends or this is cancelled. Closes the stream."""
-        task = _ServerConnectionTask(self, stream)
+        task = ConnectionTasks(self, stream)
         self._connections[task] = None
         try:
             await task.run()
@@ -200,233 +193,3 @@ class Server:
     def release(self) -> None:
         """An RPC's task has ended."""
         self._rpcs -= 1
-
-
-class _ServerConnectionTask:
-    """The tasks of one connection."""
-
-    def __init__(self, server: Server, stream: trio.abc.Stream) -> None:
-        options = server.options
-        self._server = server
-        self._stream = stream
-        self._options = options
-        self._wire = ServerConnection(
-            self._accept,
-            events=self,
-            limits=options.limits,
-            max_message_bytes=options.max_receive_message_bytes,
-            max_streams=options.max_streams_per_connection,
-            stream_window=options.stream_window_bytes,
-        )
-        self._transport = Transport(stream, self._wire)
-        self._nursery: trio.Nursery | None = None
-        self._calls: dict[ServerCall, None] = {}
-        self._read_scope = trio.CancelScope()
-        self._draining = False
-        self._pong = trio.Event()
-
-    def __repr__(self) -> str:
-        return f"<server connection {self._wire!r}>"
-
-    async def run(self) -> None:
-        """Serve until the connection is over."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._keep_alive)
-                if self._server.draining:
-                    self.drain()
-                await self._read()
-                self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
-                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
-                    await self._flush()
-                await trio.aclose_forcefully(self._stream)
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-                await self._stream.aclose()
-
-    async def _read(self) -> None:
-        with self._read_scope:
-            try:
-                await self._transport.read()
-            except PeerError as error:
-                _logger.info("connection closed: %s", error)
-
-    async def _flush(self) -> None:
-        self._transport.finish()
-        try:
-            while self._wire.out:
-                await self._transport.drained()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
-
-    async def _write(self) -> None:
-        try:
-            await self._transport.write()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._read_scope.cancel()
-
-    async def _keep_alive(self) -> None:
-        """Ping a silent client, and give up one that does not answer within its time."""
-        options = self._options
-        await trio.sleep(options.handshake_timeout)
-        if not self._wire.established:
-            _logger.info("connection closed: no HTTP/2 preface within %g s", options.handshake_timeout)
-            self._read_scope.cancel()
-            return
-        while True:
-            silence = trio.current_time() - self._wire.now
-            if silence < options.keepalive_time:
-                await trio.sleep(options.keepalive_time - silence)
-                continue
-            self._pong = trio.Event()
-            self._wire.ping(b"dkalive\x00")
-            self._transport.wake()
-            with trio.move_on_after(options.keepalive_timeout) as scope:
-                await self._pong.wait()
-            if scope.cancelled_caught:
-                _logger.info("connection closed: no answer to a ping within %g s", options.keepalive_timeout)
-                self._read_scope.cancel()
-                return
-
-    # -- events of the wire -----------------------------------------------------------------------------------------
-
-    def on_settings(self) -> None:
-        """Nothing to do: the wire has applied them."""
-
-    def on_pong(self, payload: bytes) -> None:
-        """An answer to any ping shows that the client lives; one to the drain's ping also ends its round trip."""
-        self._pong.set()
-
-    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
-        """A client that leaves may let its calls finish; it closes the connection by itself."""
-
-    def _accept(self, stream_id: int, head: RequestHead) -> Stream | Refusal:
-        handler = self._server.route(head)
-        if isinstance(handler, Refusal):
-            return handler
-        timeout = head.timeout
-        deadline = inf if timeout is None else self._wire.now + timeout
-        call = ServerCall(
-            self._transport, stream_id, head=head, handler=handler, options=self._options, deadline=deadline
-        )
-        self._calls[call] = None
-        assert self._nursery is not None
-        self._nursery.start_soon(self._run_call, call, name=head.path)
-        return call
-
-    # -- one RPC ----------------------------------------------------------------------------------------------------
-
-    async def _run_call(self, call: ServerCall) -> None:
-        try:
-            with call.scope:
-                interceptors = self._server.interceptors
-                if interceptors:
-                    async with InterceptorStack(interceptors, self._describe(call)):
-                        await call.handler.func(call)
-                else:
-                    await call.handler.func(call)
-                while call.sending:
-                    await call.flush()
-        except Exception as error:  # noqa: BLE001  the boundary around a service's code: whatever it raises becomes a status
-            self._fail(call, error)
-        else:
-            if not call.done:
-                self._complete(call)
-        finally:
-            if not call.done:  # only when the connection's own nursery is cancelled: the server ends
-                call.finish(Status.UNAVAILABLE, "the server is shutting down")
-            self._wire.finish(call)
-            del self._calls[call]
-            self._server.release()
-            if self._draining and not self._calls:
-                self._leave()
-
-    @staticmethod
-    def _complete(call: ServerCall) -> None:
-        if call.scope.cancelled_caught:
-            if call.shut_down:
-                call.finish(Status.UNAVAILABLE, "the server is shutting down")
-            elif trio.current_time() >= call.scope.deadline:
-                call.finish(Status.DEADLINE_EXCEEDED, f"the deadline of {call.head.timeout:g} s has passed")
-            else:
-                call.finish(Status.CANCELLED, "the call was cancelled")
-        elif call.answered:
-            call.finish(Status.OK)
-        else:
-            _logger.error("%s returned without a response message", call.head.path)
-            call.finish(Status.UNKNOWN, "the handler returned without a response message")
-
-    @staticmethod
-    def _fail(call: ServerCall, error: Exception) -> None:
-        cause = _unwrap(error)
-        if isinstance(cause, GRPCError):
-            call.finish(cause.status, cause.message, cause.details)
-            return
-        if call.done:
-            _logger.warning("%s failed after its call had ended", call.head.path, exc_info=error)
-            return
-        _logger.error("%s failed", call.head.path, exc_info=error)
-        call.finish(Status.UNKNOWN, f"the handler failed: {type(cause).__name__}")
-
-    def _describe(self, call: ServerCall) -> CallInfo:
-        return CallInfo(
-            path=call.head.path,
-            cardinality=call.handler.cardinality,
-            metadata=call.metadata,
-            deadline=call.scope.deadline,
-            peer=call.peer,
-            side="server",
-        )
-
-    # -- drain ------------------------------------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """Announce the end; the connection closes when its last RPC has ended."""
-        if self._draining or self._nursery is None:
-            return
-        self._draining = True
-        self._wire.shut_down()
-        self._transport.wake()
-        self._nursery.start_soon(self._finish_drain)
-
-    async def _finish_drain(self) -> None:
-        with trio.move_on_after(DRAIN_ROUND_TRIP):
-            while not self._wire.refusing_streams:
-                self._pong = trio.Event()
-                await self._pong.wait()
-        self._wire.refuse_new_streams()
-        self._transport.wake()
-        if not self._calls:
-            self._leave()
-
-    def _leave(self) -> None:
-        # The last RPC has ended. A client closes by itself now, and is given the time for it, so that nothing which is
-        # still on its way to the client is lost to a TCP reset.
-        if self._wire.refusing_streams:
-            self._read_scope.deadline = min(self._read_scope.deadline, trio.current_time() + LINGER)
-
-    def cut(self) -> None:
-        """Cancel what is left, with UNAVAILABLE."""
-        for call in self._calls:
-            call.shut_down = True
-            call.scope.cancel(reason="the server is shutting down")
-
-
-def _unwrap(error: Exception) -> Exception:
-    """What a service meant by an exception group: a GRPCError raised in a nursery comes out of it in a group."""
-    leaves = list(_leaves(error))
-    for leaf in leaves:
-        if isinstance(leaf, GRPCError):
-            return leaf
-    return leaves[0]
-
-
-def _leaves(error: Exception) -> Iterable[Exception]:
-    if isinstance(error, ExceptionGroup):
-        for child in error.exceptions:
-            yield from _leaves(child)
-    else:
-        yield error

@@ -11,6 +11,7 @@ connection all cancel that scope, and the handler sees one thing only: `trio.Can
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -69,6 +70,7 @@ class ServerCall(Stream):
         "_message_sent",
         "_reader",
         "_writers",
+        "deadline_at",
         "handler",
         "head",
         "options",
@@ -83,20 +85,21 @@ class ServerCall(Stream):
         self,
         transport: Transport,
         stream_id: int,
-        *,
         head: RequestHead,
         handler: Handler,
         options: ServerOptions,
-        deadline: float,
     ) -> None:
         super().__init__(transport.connection, stream_id)
         self.transport = transport
         self.head = head
         self.handler = handler
         self.options = options
-        self.scope = trio.CancelScope(deadline=deadline)
+        self.scope: trio.CancelScope | None = None
+        """The scope that the handler runs in; None once it has ended."""
+        self.deadline_at = inf
+        """When the client's deadline passes, in seconds of `trio.current_time`."""
         self.shut_down = False
-        """Set when the server cuts the call because it stops."""
+        """The server has cut the call because it stops."""
         self._call_metadata: MultiDict[str | bytes] | None = None
         self._compression: str | None = None
         self._headers_sent = False
@@ -124,7 +127,7 @@ class ServerCall(Stream):
     @property
     def deadline(self) -> Deadline | None:
         """The client's deadline, None without one. The handler's scope already carries it."""
-        return None if self.head.timeout is None else Deadline.at(self.scope.deadline)
+        return None if self.head.timeout is None else Deadline.at(self.deadline_at)
 
     @property
     def user_agent(self) -> str | None:
@@ -155,9 +158,16 @@ class ServerCall(Stream):
 
     def on_reset(self, code: int, *, remote: bool, reason: str) -> None:
         """The client has gone: cancel the handler."""
-        self.scope.cancel(reason=f"{reason} ({code})")
+        if self.scope is not None:
+            self.scope.cancel(reason=f"{reason} ({code})")
         self.on_readable()
         self.on_writable()
+
+    def cut(self) -> None:
+        """The server stops: cancel the handler, the client gets UNAVAILABLE."""
+        self.shut_down = True
+        if self.scope is not None:
+            self.scope.cancel(reason="the server is shutting down")
 
     # -- receiving --------------------------------------------------------------------------------------------------
 

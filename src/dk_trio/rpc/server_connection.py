@@ -1,0 +1,346 @@
+"""The tasks of one server connection: reader, writer, keepalive, and one task for each RPC under way.
+
+Tasks are reused. Starting a task and opening a cancel scope cost as much as everything else in a small call, so a task
+whose handler has returned waits a while for the next call of its connection. Nothing of one call may reach the next:
+
+* The next call starts in a fresh copy of the connection's `contextvars` context, put in place while the task is parked.
+* The task's cancel scope serves one call at a time. A call takes its hands off the scope when it ends (`call.scope`),
+  and a scope that was cancelled is never used again: its task ends with it.
+* Nurseries and scopes that the handler opened are closed when it returns; that is what structured concurrency means.
+
+Cancellation reaches a handler through that scope alone: reset by the client, loss of the connection, the deadline, the
+end of a drain. Why it was cancelled decides the status, in `_end_cancelled`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Iterator
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from dk_trio.wire import ErrorCode, PeerError, Refusal, RequestHead, ServerConnection, Stream
+
+from .interceptors import CallInfo, InterceptorStack
+from .server_call import ServerCall
+from .transport import FLUSH_TIMEOUT, Transport
+
+if TYPE_CHECKING:
+    from .server import Server
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the closing handshake of TLS, then the socket is closed without it."""
+DRAIN_ROUND_TRIP: Final = 1.0
+"""Seconds that a drained client has to answer the announcement before new streams are refused all the same."""
+LINGER: Final = 1.0
+"""Seconds that a drained connection waits for the client to close it."""
+MAX_IDLE_WORKERS: Final = 1024
+"""Parked tasks in one server, over all connections: about 3 MiB. A burst beyond it starts tasks, nothing else."""
+
+_logger = logging.getLogger("dk_trio.rpc.server")
+
+
+class _Worker:
+    """A task that runs one call after another."""
+
+    __slots__ = ("call", "scope", "task")
+
+    def __init__(self, call: ServerCall) -> None:
+        self.call: ServerCall = call
+        self.scope = trio.CancelScope()
+        self.task: Task | None = None
+
+
+class ConnectionTasks:
+    """One connection of a `Server`, from its first byte to the end of its last handler."""
+
+    def __init__(self, server: Server, stream: trio.abc.Stream) -> None:
+        options = server.options
+        self._server = server
+        self._stream = stream
+        self._options = options
+        self._wire = ServerConnection(
+            self._accept,
+            events=self,
+            limits=options.limits,
+            max_message_bytes=options.max_receive_message_bytes,
+            max_streams=options.max_streams_per_connection,
+            stream_window=options.stream_window_bytes,
+        )
+        self._transport = Transport(stream, self._wire)
+        self._nursery: trio.Nursery | None = None
+        self._context = contextvars.copy_context()
+        self._idle: list[_Worker] = []
+        self._active = 0
+        self._read_scope = trio.CancelScope()
+        self._draining = False
+        self._pong = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<server connection, {self._active} RPCs, {self._wire!r}>"
+
+    async def run(self) -> None:
+        """Serve until the connection is over and its last handler has ended. Closes the stream."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._keep_alive)
+                if self._server.draining:
+                    self.drain()
+                await self._read()
+                self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
+                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                    await self._flush()
+                await trio.aclose_forcefully(self._stream)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await self._stream.aclose()
+
+    async def _read(self) -> None:
+        with self._read_scope:
+            try:
+                await self._transport.read()
+            except PeerError as error:
+                _logger.info("connection closed: %s", error)
+
+    async def _flush(self) -> None:
+        self._transport.finish()
+        try:
+            while self._wire.out:
+                await self._transport.drained()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    async def _write(self) -> None:
+        try:
+            await self._transport.write()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._read_scope.cancel()
+
+    async def _keep_alive(self) -> None:
+        """Ping a silent client, and give up one that does not answer within its time."""
+        options = self._options
+        await trio.sleep(options.handshake_timeout)
+        if not self._wire.established:
+            _logger.info("connection closed: no HTTP/2 preface within %g s", options.handshake_timeout)
+            self._read_scope.cancel()
+            return
+        while True:
+            silence = trio.current_time() - self._wire.now
+            if silence < options.keepalive_time:
+                await trio.sleep(options.keepalive_time - silence)
+                continue
+            self._wire.ping(b"dkalive\x00")
+            self._transport.wake()
+            with trio.move_on_after(options.keepalive_timeout) as scope:
+                await self._pong.wait()
+            if scope.cancelled_caught:
+                _logger.info("connection closed: no answer to a ping within %g s", options.keepalive_timeout)
+                self._read_scope.cancel()
+                return
+
+    # -- events of the wire -----------------------------------------------------------------------------------------
+
+    def on_settings(self) -> None:
+        """Nothing to do: the wire has applied them."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """An answer to any ping shows that the client lives; one to the drain's ping also ends its round trip."""
+        self._pong.set()
+        self._pong = trio.Event()
+
+    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        """A client that leaves may let its calls finish; it closes the connection by itself."""
+
+    def _accept(self, stream_id: int, head: RequestHead) -> Stream | Refusal:
+        server = self._server
+        handler = server.route(head)
+        if isinstance(handler, Refusal):
+            return handler
+        call = ServerCall(self._transport, stream_id, head, handler, self._options)
+        timeout = head.timeout
+        if timeout is not None:
+            call.deadline_at = self._wire.now + timeout
+        self._active += 1
+        idle = self._idle
+        if idle:
+            worker = idle.pop()
+            server.idle_workers -= 1
+            task = worker.task
+            assert task is not None
+            task.context = self._context.copy()
+            task.name = head.path
+            worker.call = call
+            reschedule(task)
+        else:
+            worker = _Worker(call)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._work, worker, name=head.path)
+        call.scope = worker.scope
+        if timeout is not None:
+            worker.scope.deadline = call.deadline_at
+        return call
+
+    # -- RPCs -------------------------------------------------------------------------------------------------------
+
+    async def _work(self, worker: _Worker) -> None:
+        server = self._server
+        idle = self._idle
+        worker.task = current_task()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            idle.remove(worker)
+            server.idle_workers -= 1
+            return Abort.SUCCEEDED
+
+        scope = worker.scope
+        with scope:
+            while True:
+                call = worker.call
+                await self._run(call)
+                if scope.cancel_called or server.idle_workers >= MAX_IDLE_WORKERS:
+                    return
+                if call.deadline_at != inf:
+                    scope.deadline = inf
+                del call
+                idle.append(worker)
+                server.idle_workers += 1
+                await wait_task_rescheduled(abort)
+
+    async def _run(self, call: ServerCall) -> None:
+        """Run the handler of one call and end the call, whatever happens. Raises nothing but `Cancelled`."""
+        try:
+            interceptors = self._server.interceptors
+            if interceptors:
+                async with InterceptorStack(interceptors, _describe(call)):
+                    await call.handler.func(call)
+            else:
+                await call.handler.func(call)
+            while call.sending:
+                await call.flush()
+        except Exception as error:  # noqa: BLE001  the boundary around a service: whatever it raises becomes a status
+            _fail(call, error)
+        except (trio.Cancelled, BaseExceptionGroup) as error:
+            self._end_cancelled(call)
+            cancelled, rest = _split(error)
+            if rest is not None:
+                _logger.warning("%s failed while it was being cancelled", call.head.path, exc_info=rest)
+            if cancelled is None:
+                raise
+            raise cancelled from None
+        else:
+            if not call.done:
+                _complete(call)
+        finally:
+            call.scope = None
+            self._wire.finish(call)
+            self._active -= 1
+            self._server.release()
+            if self._draining and not self._active:
+                self._leave()
+
+    @staticmethod
+    def _end_cancelled(call: ServerCall) -> None:
+        if call.done:
+            return
+        if call.shut_down or trio.current_time() < call.deadline_at:
+            call.finish(Status.UNAVAILABLE, "the server is shutting down")
+        else:
+            call.finish(Status.DEADLINE_EXCEEDED, f"the deadline of {call.head.timeout:g} s has passed")
+
+    # -- drain ------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Announce the end; the connection closes when its last RPC has ended."""
+        if self._draining or self._nursery is None:
+            return
+        self._draining = True
+        self._wire.shut_down()
+        self._transport.wake()
+        self._nursery.start_soon(self._finish_drain)
+
+    async def _finish_drain(self) -> None:
+        with trio.move_on_after(DRAIN_ROUND_TRIP):
+            while not self._wire.refusing_streams:
+                await self._pong.wait()
+        self._wire.refuse_new_streams()
+        self._transport.wake()
+        if not self._active:
+            self._leave()
+
+    def _leave(self) -> None:
+        # The last RPC has ended. A client closes by itself now, and is given the time for it, so that nothing which is
+        # still on its way to the client is lost to a TCP reset.
+        if self._wire.refusing_streams:
+            self._read_scope.deadline = min(self._read_scope.deadline, trio.current_time() + LINGER)
+
+    def cut(self) -> None:
+        """Cancel what is left, with UNAVAILABLE."""
+        for stream in list(self._wire.streams.values()):
+            if isinstance(stream, ServerCall):
+                stream.cut()
+
+
+def _describe(call: ServerCall) -> CallInfo:
+    return CallInfo(
+        path=call.head.path,
+        cardinality=call.handler.cardinality,
+        metadata=call.metadata,
+        deadline=call.deadline_at,
+        peer=call.peer,
+        side="server",
+    )
+
+
+def _complete(call: ServerCall) -> None:
+    """The handler has returned."""
+    if call.answered:
+        call.finish(Status.OK)
+    else:
+        _logger.error("%s returned without a response message", call.head.path)
+        call.finish(Status.UNKNOWN, "the handler returned without a response message")
+
+
+def _fail(call: ServerCall, error: Exception) -> None:
+    """The handler has raised."""
+    cause = _cause(error)
+    if isinstance(cause, GRPCError):
+        call.finish(cause.status, cause.message, cause.details)
+    elif call.done:
+        _logger.warning("%s failed after its call had ended", call.head.path, exc_info=error)
+    else:
+        _logger.error("%s failed", call.head.path, exc_info=error)
+        call.finish(Status.UNKNOWN, f"the handler failed: {type(cause).__name__}")
+
+
+def _cause(error: Exception) -> Exception:
+    """What a service meant by an exception group: a GRPCError raised inside a nursery comes out of it in a group."""
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        if isinstance(leaf, GRPCError):
+            return leaf
+    return leaves[0]
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for child in error.exceptions:
+            yield from _leaves(child)
+    else:
+        yield error
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, Exception | None]:
+    """Part cancellation (and what else must not be stopped here) from ordinary exceptions."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error, None
+    ordinary, rest = error.split(Exception)
+    return rest, ordinary
