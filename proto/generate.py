@@ -34,6 +34,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+DESCRIPTORS = "descriptors.bin"
 
 # (where the .proto files are, where the code goes, what is generated there)
 TREES = (
@@ -69,6 +70,9 @@ def generate(source: Path, made: Path, packages: tuple[str, ...]) -> list[str]:
     for path in sorted(made.rglob("*.py")):
         path.write_text(rewrite(path.read_text(), packages))
     names = [*packages, "message_pool.py"]
+    if source == ROOT / "proto":
+        write_descriptors(source, protos, made / DESCRIPTORS)
+        names.append(DESCRIPTORS)
     for entry in made.iterdir():
         if entry.name not in names:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -92,6 +96,18 @@ def compile_protos(source: Path, protos: list[str], out: Path) -> None:
         sys.exit(f"protoc failed:\n{done.stderr}")
 
 
+def write_descriptors(source: Path, protos: list[str], out: Path) -> None:
+    """Write one FileDescriptorSet of the files and all that they import, without comments and positions."""
+    command = [
+        sys.executable, "-P", "-m", "grpc_tools.protoc", f"-I{source}", "--include_imports",
+        f"--descriptor_set_out={out}",
+        *protos,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"protoc failed:\n{done.stderr}")
+
+
 def rewrite(code: str, packages: tuple[str, ...]) -> str:
     """Apply the changes of the module's docstring to one generated file."""
     if "google" not in packages:
@@ -108,10 +124,16 @@ def rewrite(code: str, packages: tuple[str, ...]) -> str:
         "", code, flags=re.MULTILINE | re.DOTALL,
     )  # fmt: skip
     if "\nclass Value(" in code:
-        code = code.replace("from typing_extensions import Self\n", "from typing_extensions import Self\n\nfrom dk_trio.pb._struct import Struct\n", 1)
+        code = code.replace(
+            "from typing_extensions import Self\n",
+            "from typing_extensions import Self\n\nfrom dk_trio.pb._struct import Struct\n",
+            1,
+        )
     code, moved = re.subn(r"^import dateutil\.parser\n", "", code, flags=re.MULTILINE)
     if moved:
-        code = code.replace("            dt = dateutil.parser", "            import dateutil.parser\n\n            dt = dateutil.parser")
+        code = code.replace(
+            "            dt = dateutil.parser", "            import dateutil.parser\n\n            dt = dateutil.parser"
+        )
     if "(betterproto2.Message):" in code:
         code = code.replace("(betterproto2.Message):", "(dk_trio_message.Message):")
         code = code.replace(

@@ -9,6 +9,8 @@ from dk_trio.pb._service import ServiceBase as ServiceBase
 from dk_trio.pb._service import ServiceStub as ServiceStub
 
 from .deadline import Deadline as Deadline
+from .health import Health as Health
+from .health import HealthStatistics as HealthStatistics
 from .interceptors import CallInfo as CallInfo
 from .interceptors import Interceptor as Interceptor
 from .listeners import open_tcp_listeners as open_tcp_listeners
@@ -17,6 +19,7 @@ from .listeners import server_tls_context as server_tls_context
 from .listeners import tls_listeners as tls_listeners
 from .options import ServerOptions as ServerOptions
 from .peer import Peer as Peer
+from .reflection import reflection as reflection
 from .server import Server as Server
 from .server import ServerStatistics as ServerStatistics
 from .server import Service as Service
