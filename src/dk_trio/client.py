@@ -107,15 +107,15 @@ class ModuleClient:
     """Calls one module server.
 
     Args:
-        channel: An open channel; `ModuleClient.connect` opens one.
+        channel: An open channel; `ModuleClient.connect` opens one. Also an attribute, for stubs of other services.
     """
 
     def __init__(self, channel: rpc.Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self._stub = ModuleServiceStub(channel)
 
     def __repr__(self) -> str:
-        return f"<ModuleClient over {self._channel!r}>"
+        return f"<ModuleClient over {self.channel!r}>"
 
     @classmethod
     @asynccontextmanager
@@ -161,7 +161,7 @@ class ModuleClient:
         request = StartModuleRequest(
             input=Struct.from_dict(wrap_input(input_data, protocol)), setup_id=setup_id, mission_id=mission_id
         )
-        async with self._channel.request(
+        async with self.channel.request(
             START_MODULE,
             Cardinality.UNARY_STREAM,
             StartModuleRequest,

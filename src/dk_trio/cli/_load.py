@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import linecache
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dk_trio.errors import ModuleLoadError
+from dk_trio.errors import DkTrioError, ModuleLoadError
 from dk_trio.module import ArchetypeModule, ToolModule, TrioModule
+
+# Folders whose code is not the author's: ours, the standard library, installed packages.
+_LIBRARIES = (
+    str(Path(__file__).parents[1]),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
 
 _PATTERN = "PATH.py[:Class] or package.module:Class"
 
@@ -80,21 +86,18 @@ def _author_error(error: BaseException, what: str) -> ModuleLoadError:
         line = (error.text or "").strip()
         where = f'{error.filename}, line {error.lineno}: "{line}"'
     else:
-        frames = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if not frame.filename.startswith("<frozen") and frame.filename not in {__file__, importlib.__file__}
-        ]
-        if not frames:
-            where = what
-        else:
-            # The author's file, not the library that it called: the last frame outside of site-packages.
-            own = [frame for frame in frames if "site-packages" not in frame.filename]
-            frame = (own or frames)[-1]
-            line = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
-            where = f'{frame.filename}, line {frame.lineno}: "{line}"'
-    text = str(error.msg if isinstance(error, SyntaxError) else error)
-    return ModuleLoadError(f"{what} cannot be imported: {type(error).__name__}: {text} ({where}).")
+        # The author's last line, not that of a library which it called.
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_authors(frame.filename)]
+        where = f'{own[-1].filename}, line {own[-1].lineno}: "{own[-1].line}"' if own else what
+    if isinstance(error, DkTrioError):
+        text = error.text
+    else:
+        text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    return ModuleLoadError(f"{what} cannot be imported: {text} ({where}).")
+
+
+def _is_authors(filename: str) -> bool:
+    return not filename.startswith(("<", *_LIBRARIES))
 
 
 def _class_in(module: ModuleType, name: str, place: str) -> type[TrioModule[Any, Any, Any, Any]]:

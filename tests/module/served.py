@@ -1,0 +1,36 @@
+"""A module server and its client over memory, for tests in virtual time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+import trio.testing
+
+from dk_trio import ModuleClient, ModuleServer, rpc
+
+# Nothing in virtual time takes longer; a deadlock ends here instead of never.
+DAY = 86400
+
+
+@asynccontextmanager
+async def served(module: Any, **arguments: Any) -> AsyncIterator[tuple[ModuleServer, ModuleClient]]:
+    """Serve `module` for the length of the block; each connection is a pair of memory streams."""
+    server = ModuleServer(module, **arguments)
+    with trio.fail_after(DAY):
+        async with trio.open_nursery() as nursery:
+
+            async def connect() -> trio.abc.Stream:
+                ours, theirs = trio.testing.memory_stream_pair()
+                nursery.start_soon(server.serve_stream, theirs)
+                return ours
+
+            async with rpc.open_channel(connect=connect) as channel:
+                yield server, ModuleClient(channel)
+            nursery.cancel_scope.cancel()
+
+
+async def outputs_of(client: ModuleClient, data: dict[str, Any], **arguments: Any) -> list[dict[str, Any]]:
+    """All outputs of one job."""
+    async with client.start(data, **arguments) as outputs:
+        return [output async for output in outputs]
