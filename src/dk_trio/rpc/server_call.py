@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     MetadataLike = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 
-YIELD_EVERY: Final = 16
+YIELD_EVERY: Final = 32
 """Messages that may pass without a real checkpoint. A checkpoint costs as much as framing a message; sixteen make it
 small while no other task waits longer than about 100 µs."""
 
