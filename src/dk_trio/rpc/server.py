@@ -10,14 +10,15 @@ every RPC is cancelled; cleanup under a shield of the handler's may go on, the s
 An RPC counts against `max_concurrent_rpcs` from the moment its head is read until its handler has ended, cleanup
 included, so a client that resets and starts anew cannot have more work going on than one that waits.
 
-Drain: stop accepting; tell each client with GOAWAY, allow one round trip for calls already on their way; let the RPCs
-finish; after the grace cancel those that are left, with status UNAVAILABLE.
+Drain: tell services whose calls have no end of their own (`__drain__`); stop accepting; tell each client with GOAWAY,
+allow one round trip for calls already on their way; let the RPCs finish; after the grace cancel those that are left,
+with status UNAVAILABLE.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
@@ -35,7 +36,11 @@ _logger = logging.getLogger("dk_trio.rpc.server")
 
 
 class Service(Protocol):
-    """A service object: what grpclib's and betterproto2's generated bases are."""
+    """A service object: what grpclib's and betterproto2's generated bases are.
+
+    One that has calls without an end of their own may also have `__drain__()`, called once when the server begins to
+    drain; it must end them.
+    """
 
     def __mapping__(self) -> dict[str, Handler]:
         """Path -> handler."""
@@ -74,7 +79,10 @@ class Server:
         self.options = options or ServerOptions()
         self.interceptors = tuple(interceptors)
         self._handlers: dict[str, Handler] = {}
+        self._drain_hooks: list[Callable[[], object]] = []
         for service in services:
+            if hasattr(service, "__drain__"):
+                self._drain_hooks.append(service.__drain__)
             for path, handler in service.__mapping__().items():
                 if path in self._handlers:
                     raise ValueError(f"two services serve {path}: register each service once")
@@ -150,7 +158,10 @@ class Server:
 
         Returns when no connection is left. Cancelling this leaves the server draining, with no end to the grace.
         """
-        self._draining = True
+        if not self._draining:
+            self._draining = True
+            for hook in self._drain_hooks:
+                hook()
         for scope in list(self._accepting):
             scope.cancel()
         for connection in list(self._connections):
