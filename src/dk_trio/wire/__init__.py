@@ -11,7 +11,7 @@ from .client import ClientStream as ClientStream
 from .compression import DecompressionError as DecompressionError
 from .compression import MessageTooLarge as MessageTooLarge
 from .connection import Connection as Connection
-from .connection import ConnectionEvents as ConnectionEvents
+from .endpoint import ConnectionEvents as ConnectionEvents
 from .errors import LocalError as LocalError
 from .errors import PeerError as PeerError
 from .errors import WireError as WireError

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from .connection import CONNECTION_WINDOW, MAX_MESSAGE_BYTES, STREAM_WINDOW, Connection, ConnectionEvents
+from .connection import CONNECTION_WINDOW, Connection
+from .endpoint import MAX_MESSAGE_BYTES, STREAM_WINDOW, ConnectionEvents
 from .errors import LocalError, PeerError
 from .frames import (
     DEFAULT_FRAME_SIZE,

@@ -12,7 +12,8 @@ from typing import Final
 
 from grpclib.const import Status
 
-from .connection import CONNECTION_WINDOW, MAX_MESSAGE_BYTES, STREAM_WINDOW, Connection, ConnectionEvents
+from .connection import CONNECTION_WINDOW, Connection
+from .endpoint import MAX_MESSAGE_BYTES, STREAM_WINDOW, ConnectionEvents
 from .errors import PeerError
 from .frames import (
     DEFAULT_FRAME_SIZE,
