@@ -20,6 +20,7 @@ GENERATED = re.compile(
 
 # Needed without an import: programs that are run, and plugins.
 PROGRAMS = {
+    "grpcio-tools",
     "betterproto2-compiler",
     "mkdocs",
     "mkdocs-material",

@@ -3,4 +3,5 @@ mkdir -p gen
 python -m grpc_tools.protoc --proto_path=. --python_betterproto2_out=gen \
   --python_betterproto2_opt=server_generation=async \
   --python_betterproto2_opt=client_generation=async \
+  --include_imports --descriptor_set_out=gen/greeter.bin \
   greeter.proto

@@ -18,7 +18,7 @@ async def shout(text: str) -> list[str]:
             return ours
 
         async with (
-            rpc.open_channel(connect=connect) as channel,
+            rpc.open_channel("memory", connect=connect) as channel,
             ModuleClient(channel).start({"text": text}, protocol="shout", timeout=60) as outputs,
         ):
             roots = [output["root"] async for output in outputs]

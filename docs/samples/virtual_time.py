@@ -20,7 +20,7 @@ async def count_greetings(seconds: float) -> int:
             nursery.start_soon(server.serve_stream, theirs)
             return ours
 
-        async with rpc.open_channel(connect=connect) as channel:
+        async with rpc.open_channel("memory", connect=connect) as channel:
             with trio.move_on_after(seconds):
                 async for _ in GreeterStub(channel).repeat(HelloRequest(name="Ada")):
                     greetings += 1

@@ -55,7 +55,7 @@ async def over_memory(
                 nursery.start_soon(server.serve_stream, theirs)
                 return ours
 
-            async with rpc.open_channel(connect=connect, interceptors=interceptors) as channel:
+            async with rpc.open_channel("memory", connect=connect, interceptors=interceptors) as channel:
                 yield channel
             nursery.cancel_scope.cancel()
 
@@ -139,10 +139,15 @@ async def test_health_and_reflection() -> None:
                 reply = await health.check(HealthCheckRequest(service="readiness"))
                 assert reply.status == HealthCheckResponseServingStatus.NOT_SERVING
 
-                requests = [ServerReflectionRequest(list_services="*")]
-                async for answer in ServerReflectionStub(channel).server_reflection_info(requests):
-                    names = {service.name for service in answer.list_services_response.service}
-                    assert {"greeter.v1.Greeter", "grpc.health.v1.Health"} <= names
+                requests = [
+                    ServerReflectionRequest(list_services="*"),
+                    ServerReflectionRequest(file_containing_symbol="greeter.v1.Greeter"),
+                ]
+                stub = ServerReflectionStub(channel)
+                listed, described = [answer async for answer in stub.server_reflection_info(requests)]
+                names = {service.name for service in listed.list_services_response.service}
+                assert {"greeter.v1.Greeter", "grpc.health.v1.Health"} <= names
+                assert len(described.file_descriptor_response.file_descriptor_proto) == 1
             nursery.cancel_scope.cancel()
 
 
@@ -192,6 +197,6 @@ def test_generated_code_is_current(tmp_path: Path) -> None:
         ["bash", "generate.sh"], cwd=tmp_path, env={"PATH": path}, capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
-    names = [path.relative_to(tmp_path) for path in (tmp_path / "gen").rglob("*.py")]
-    assert len(names) == 4
+    names = [path.relative_to(tmp_path) for path in (tmp_path / "gen").rglob("*") if path.suffix in {".py", ".bin"}]
+    assert len(names) == 5
     assert filecmp.cmpfiles(tmp_path, SAMPLES, names, shallow=False) == ([*map(str, names)], [], [])

@@ -56,7 +56,7 @@ async def greeter(server: rpc.Server) -> AsyncIterator[GreeterStub]:
                 return ours
 
             options = rpc.ChannelOptions(retry=None)
-            async with rpc.open_channel(connect=connect, options=options) as channel:
+            async with rpc.open_channel("memory", connect=connect, options=options) as channel:
                 yield GreeterStub(channel)
             nursery.cancel_scope.cancel()
 
@@ -127,7 +127,7 @@ async def refused_input(data: dict) -> str:
                 nursery.start_soon(server.serve_stream, theirs)
                 return ours
 
-            async with rpc.open_channel(connect=connect) as channel:
+            async with rpc.open_channel("memory", connect=connect) as channel:
                 with pytest.raises(GRPCError) as caught:
                     await read_all(ModuleClient(channel), data)
             nursery.cancel_scope.cancel()
