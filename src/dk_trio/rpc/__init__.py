@@ -8,6 +8,12 @@ from __future__ import annotations
 from dk_trio.pb._service import ServiceBase as ServiceBase
 from dk_trio.pb._service import ServiceStub as ServiceStub
 
+from .backoff import BackoffPolicy as BackoffPolicy
+from .channel import Channel as Channel
+from .channel import ChannelStatistics as ChannelStatistics
+from .channel import open_channel as open_channel
+from .channel_options import ChannelOptions as ChannelOptions
+from .client_call import ClientCall as ClientCall
 from .deadline import Deadline as Deadline
 from .health import Health as Health
 from .health import HealthStatistics as HealthStatistics
@@ -20,7 +26,11 @@ from .listeners import tls_listeners as tls_listeners
 from .options import ServerOptions as ServerOptions
 from .peer import Peer as Peer
 from .reflection import reflection as reflection
+from .resolver import ConnectError as ConnectError
+from .retry import RetryPolicy as RetryPolicy
+from .retry import RetryThrottling as RetryThrottling
 from .server import Server as Server
 from .server import ServerStatistics as ServerStatistics
 from .server import Service as Service
 from .server_call import ServerCall as ServerCall
+from .subchannel import ConnectivityState as ConnectivityState

@@ -68,6 +68,13 @@ class Transport:
 
         await wait_task_rescheduled(abort)
 
+    def release(self) -> None:
+        """Nothing will be written any more: let everybody who waits in `drained` find that out."""
+        waiting = list(self._draining)
+        self._draining.clear()
+        for task in waiting:
+            reschedule(task)
+
     async def write(self) -> None:
         """Write what is queued, for ever, or until `finish`. Raises what the stream's `send_all` raises."""
         connection = self.connection

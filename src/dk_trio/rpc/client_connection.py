@@ -1,0 +1,276 @@
+"""One connection of a channel: its two I/O tasks, its keepalive, and its end.
+
+A link is *usable* from the server's first SETTINGS until GOAWAY, loss or closing. After GOAWAY it lives on without new
+calls until the last of its calls has ended. Whatever ends it, each call that is still open on it fails with the
+reason, which is kept in `lost`.
+"""
+
+from __future__ import annotations
+
+import logging
+from math import isinf
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from dk_trio.wire import ClientConnection, ErrorCode, Limits, PeerError, Stream
+from dk_trio.wire.compression import ENCODINGS
+from dk_trio.wire.frames import error_name
+
+from .attempt import Attempt
+from .peer import Peer
+from .transport import FLUSH_TIMEOUT, Transport
+
+if TYPE_CHECKING:
+    from .channel_options import ChannelOptions
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the closing handshake of TLS, then the socket is closed without it."""
+LINGER: Final = 1.0
+"""Seconds in which a connection that can no longer be written to may still deliver what the server had sent."""
+ACCEPT_ENCODING: Final = (b"grpc-accept-encoding", ",".join(ENCODINGS).encode())
+_KEEPALIVE: Final = b"dkalive\x00"
+_TOO_MANY_PINGS: Final = b"too_many_pings"
+
+_logger = logging.getLogger("dk_trio.rpc.channel")
+
+
+class LinkOwner(Protocol):
+    """What a link tells whoever opened it. Called synchronously; must not wait."""
+
+    def on_link_room(self, link: ClientLink) -> None:
+        """More calls fit than before."""
+
+    def on_link_goaway(self, link: ClientLink, *, too_many_pings: bool) -> None:
+        """The server takes no further calls on this connection."""
+
+    def on_link_lost(self, link: ClientLink) -> None:
+        """The connection is over; `link.lost` says why."""
+
+
+class _Wire(ClientConnection):
+    """The wire's client connection, which also tells when a stream is gone and how often output was taken."""
+
+    link: ClientLink
+    taken = 0
+
+    def take(self) -> bytes:
+        self.taken += 1
+        return super().take()
+
+    def forget(self, stream: Stream) -> None:
+        super().forget(stream)
+        self.link.on_stream_gone()
+
+    def _end_stream(self, stream: Stream, code: int, reason: str, *, remote: bool) -> None:
+        super()._end_stream(stream, code, reason, remote=remote)
+        self.link.on_stream_gone()
+
+
+class ClientLink:
+    """A connection to the server over `stream`, which it owns from now on. Start `run` as a task."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        owner: LinkOwner,
+        *,
+        options: ChannelOptions,
+        authority: str,
+        scheme: str,
+        keepalive_time: float,
+    ) -> None:
+        self.wire = _Wire(
+            authority=authority,
+            scheme=scheme,
+            fields=((b"user-agent", options.user_agent.encode()), ACCEPT_ENCODING),
+            events=self,
+            limits=Limits(header_list_bytes=options.max_metadata_bytes),
+            max_message_bytes=options.max_receive_message_bytes,
+            stream_window=options.stream_window,
+        )
+        self.wire.link = self
+        self.transport = Transport(stream, self.wire)
+        self.peer = Peer(stream)
+        self.lost: str | None = None
+        """Why the connection is over; None while it lives."""
+        self.draining = False
+        """GOAWAY was received: calls end, none begins."""
+        self.reserved = 0
+        """Room that was promised to calls which have not opened their stream yet."""
+        self.settled = trio.Event()
+        """Set when the server's SETTINGS have come, or the connection is over."""
+        self._owner = owner
+        self._options = options
+        self._keepalive_time = keepalive_time
+        self._stream = stream
+        self._ending = trio.CancelScope()
+        self._reason = "the connection was lost"
+        self._broken = False
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost is not None else "draining" if self.draining else "ready"
+        if state == "ready" and not self.settled.is_set():
+            state = "connecting"
+        return f"<ClientLink {state}, {len(self.wire.streams)} calls>"
+
+    @property
+    def usable(self) -> bool:
+        """True while calls may begin here."""
+        return self.lost is None and not self.draining and self.settled.is_set()
+
+    @property
+    def room(self) -> int:
+        """Calls that may begin now, those with a reservation aside."""
+        if self.lost is not None or self.draining:
+            return 0
+        return self.wire.room - self.reserved
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Carry calls until the connection is over. Closes the stream."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._keep_alive)
+                with self._ending:
+                    await self._read()
+                self._end(self._reason)
+                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                    await self._flush()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._end("the channel was cancelled")
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await self._stream.aclose()
+
+    async def _read(self) -> None:
+        try:
+            await self.transport.read()
+        except PeerError as error:
+            _logger.warning("connection closed: the server broke HTTP/2: %s", error)
+            self._reason = f"the server broke HTTP/2: {error}"
+        else:
+            self._reason = "the server closed the connection"
+
+    async def _write(self) -> None:
+        try:
+            await self.transport.write()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._broken = True
+            # What the server sent before it closed may still be there to read, the end of calls under way above all.
+            self._stop_using(too_many_pings=False)
+            self._ending.deadline = min(self._ending.deadline, trio.current_time() + LINGER)
+
+    async def _flush(self) -> None:
+        self.transport.finish()
+        if not self._broken:
+            while self.wire.out:
+                await self.transport.drained()
+
+    async def _keep_alive(self) -> None:
+        """Ask a silent server whether it is there (gRFC A8); any byte from it is an answer."""
+        options = self._options
+        interval = max(self._keepalive_time, options.min_ping_interval)
+        if isinf(interval):
+            return
+        while True:
+            silence = trio.current_time() - self.wire.now
+            if not self.settled.is_set():
+                await self.settled.wait()
+                continue
+            if silence < interval:
+                await trio.sleep(interval - silence)
+                continue
+            if not options.keepalive_without_calls and not self.wire.streams:
+                await trio.sleep(interval)
+                continue
+            heard = self.wire.now
+            self.wire.ping(_KEEPALIVE)
+            self.transport.wake()
+            await trio.sleep(options.keepalive_timeout)
+            if self.wire.now == heard:
+                self.abort(f"the server did not answer a ping within {options.keepalive_timeout:g} s")
+                return
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up now: its calls fail with UNAVAILABLE and `reason`."""
+        self._reason = reason
+        self._end(reason)
+        self._ending.cancel(reason=reason)
+
+    def close(self) -> None:
+        """End it politely: reset what is open, say GOAWAY, close. The calls have been failed by their owner."""
+        if self.lost is None:
+            for stream in list(self.wire.streams.values()):
+                self.wire.finish(stream)
+            self.wire.goaway()
+            self.transport.wake()
+        self.abort("the channel was closed")
+
+    def _end(self, reason: str) -> None:
+        if self.lost is not None:
+            return
+        self.lost = reason
+        self.wire.close(ErrorCode.CANCEL, reason, remote=True)
+        self.transport.release()
+        self.settled.set()
+        self._owner.on_link_lost(self)
+
+    def on_stream_gone(self) -> None:
+        """A stream was freed: its place can be taken, or was the last one."""
+        if self.lost is not None:
+            return
+        if not self.draining:
+            self._owner.on_link_room(self)
+        elif not self.wire.streams and not self.reserved:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.wire.goaway()
+        self.transport.wake()
+        self._reason = "the connection has drained"
+        self._ending.cancel(reason=self._reason)
+
+    # -- events of the wire -----------------------------------------------------------------------------------------
+
+    def on_settings(self) -> None:
+        """The connection is established with the first ones; later ones may make room."""
+        if self.settled.is_set():
+            self._owner.on_link_room(self)
+        else:
+            self.settled.set()
+
+    def on_pong(self, payload: bytes) -> None:
+        """Nothing to do: `wire.now` shows that something came."""
+
+    def on_goaway(self, last_stream_id: int, code: int, debug: bytes) -> None:
+        """Stop using the connection; the wire has reset the calls that the server did not take."""
+        pings = code == ErrorCode.ENHANCE_YOUR_CALM and debug == _TOO_MANY_PINGS
+        if code != ErrorCode.NO_ERROR:
+            _logger.warning("the server ends the connection with %s: %r", error_name(code), debug[:100])
+        self._stop_using(too_many_pings=pings)
+        self.on_stream_gone()
+
+    def _stop_using(self, *, too_many_pings: bool) -> None:
+        if not self.draining and self.lost is None:
+            self.draining = True
+            self.settled.set()
+            self._owner.on_link_goaway(self, too_many_pings=too_many_pings)
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Promise room to a call that will open its stream as soon as its task runs."""
+        self.reserved += 1
+
+    def unreserve(self) -> None:
+        """Take a promise back, because the call opens its stream now or will not."""
+        self.reserved -= 1
+
+    def attempt(self) -> Attempt:
+        """A new stream for a call; `wire.open` must follow before anything else happens here."""
+        return Attempt(self)
