@@ -2,7 +2,7 @@
 
 import hpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dk_trio.wire.hpack import DecodedBlock, Decoder, Encoder, HpackError
@@ -282,6 +282,7 @@ blocks = st.lists(st.lists(st.tuples(names, values) | statics, max_size=8), max_
 limits = st.sampled_from([None, None, 0, 33, 100, 500, 4096, 10000])
 
 
+@settings(deadline=None)
 @given(blocks=blocks, indexed=st.sets(names), sizes=st.lists(limits, min_size=6, max_size=6))
 def test_what_we_encode_the_hpack_package_decodes(blocks, indexed, sizes):
     encoder = Encoder()
@@ -296,6 +297,7 @@ def test_what_we_encode_the_hpack_package_decodes(blocks, indexed, sizes):
         assert ours.decode(coded).headers == [(name.decode(), value.decode("latin-1")) for name, value in block]
 
 
+@settings(deadline=None)
 @given(blocks=blocks, huffman=st.booleans(), sizes=st.lists(limits, min_size=6, max_size=6))
 def test_what_the_hpack_package_encodes_we_decode(blocks, huffman, sizes):
     encoder, decoder = hpack.Encoder(), Decoder(max_list_bytes=1 << 30)
@@ -322,6 +324,7 @@ pieces = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(pieces, max_size=8).map(b"".join), min_size=1, max_size=4))
 def test_bad_and_good_blocks_are_judged_as_by_the_hpack_package(coded):
     ours, theirs = Decoder(max_list_bytes=1 << 30), hpack.Decoder(max_header_list_size=1 << 30)
