@@ -43,8 +43,8 @@ def server_sample(process: Process, case: ServerCase, *, seconds: float) -> Samp
         units = load.data / case.reply_bytes  # messages of calls cut off at the end count too
     elif case.reply_bytes and load.data < load.calls * case.reply_bytes:
         raise BenchError(f"{case.key}: {load.calls} calls brought {load.data} bytes, fewer than their replies have")
-    elif not load.data:
-        raise BenchError(f"{case.key}: calls without a message")
+    if not units or not load.data:
+        raise BenchError(f"{case.key}: {load.calls} calls and {load.data} bytes in {load.seconds} s")
     return {PER_SECOND: units / load.seconds, CPU_US: cpu / units * 1e6, DRIVER_BUSY: driver_cpu / load.seconds}
 
 
