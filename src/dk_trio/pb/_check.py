@@ -19,7 +19,7 @@ __all__ = ["explain", "find_fault"]
 
 def explain(cls: type[Any], data: bytes, fault: BaseException, *, depth: int = 0) -> DecodeError:
     """The error to raise for data that failed to parse as `cls`, `depth` messages deep, with `fault`."""
-    found = find_fault(cls, data, depth=depth)
+    found = find_fault(cls, data, depth=depth, into_structs=_is_struct(cls))
     if found is None:
         # Cannot happen as long as both agree; the data is refused all the same.
         return DecodeError(cls.__name__, "", 0, f"{type(fault).__name__}: {fault}")
@@ -27,18 +27,24 @@ def explain(cls: type[Any], data: bytes, fault: BaseException, *, depth: int = 0
     return DecodeError(cls.__name__, path, offset, reason)
 
 
-def find_fault(cls: type[Any], data: bytes, *, depth: int = 0) -> tuple[str, int, str] | None:
+def find_fault(
+    cls: type[Any], data: bytes, *, depth: int = 0, into_structs: bool = True
+) -> tuple[str, int, str] | None:
     """Path of the field, offset and description of the first fault; None when `data` is a valid message.
 
-    A Struct inside of another message is not looked into, as it is not when parsing; a Struct itself is.
+    Args:
+        cls: the message class.
+        data: what should be one.
+        depth: number of messages around it.
+        into_structs: look into Struct fields as well, which parsing leaves to the first access.
     """
-    walk = _Walk(data, lazy=not _is_struct(cls))
+    walk = _Walk(data, lazy=not into_structs)
     try:
         walk.message(cls, 0, len(data), depth)
     except Malformed as fault:
-        return ".".join(walk.path).replace(".[", "["), fault.offset, fault.reason
+        return walk.where, min(fault.offset, len(data)), fault.reason
     except IndexError:
-        return ".".join(walk.path).replace(".[", "["), len(data), "the data ends in the middle of a value"
+        return walk.where, len(data), "the data ends in the middle of a value"
     return None
 
 
@@ -49,6 +55,10 @@ class _Walk:
         self.data = data
         self.lazy = lazy
         self.path: list[str] = []
+
+    @property
+    def where(self) -> str:
+        return ".".join(self.path).replace(".[", "[")
 
     def message(self, cls: type[Any], position: int, end: int, depth: int) -> None:
         fields = {field.number: field for field in fields_of(cls)}

@@ -41,7 +41,7 @@ class Field:
         kind: protobuf type: ``"string"``, ``"sint32"``, ``"enum"``, ``"message"``, ``"map"``, ...
         repeated: a list of `kind`.
         presence: None stands for "not set", and any other value is sent even when it is the type's default.
-        oneof: name of the oneof the field is a member of, None for ``optional`` fields.
+        oneof: name of the oneof the field is a member of; an ``optional`` field may be the only member of one.
         cls: the message or enum class, else None.
         wrapper: the message class on the wire when Python sees something simpler (Timestamp for datetime), else None.
         key, value: for maps, the two fields of an entry.
@@ -97,7 +97,7 @@ def _typed(name: str, meta: betterproto2.FieldMetadata, cls: Any) -> Field:
         kind,
         repeated=bool(meta.repeated),
         presence=bool(meta.optional or meta.group or (kind == "message" and not meta.repeated)),
-        oneof=None if meta.optional else meta.group,
+        oneof=meta.group,
         cls=cls if kind in {"message", "enum"} else None,
         wrapper=meta.unwrap() if meta.unwrap else None,
     )

@@ -5,7 +5,9 @@ fault in bad bytes. A reader returns the position behind what it read. It may ra
 data and may step over the end of an enclosing message that lies inside the data: each caller compares the position with
 the end of its own message once, when it is done, which is cheaper than before each read.
 
-What is accepted is what google.protobuf (upb) accepts, found by trying; see ``tests/pb/test_wire_rules.py``.
+What is accepted is what google.protobuf (upb) accepts, found by trying; see ``tests/pb/test_wire_rules.py``. One thing
+is not: field number 0 is refused everywhere, as the specification says, while upb lets it pass in messages without any
+fields and inside of unknown groups.
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -105,10 +107,6 @@ def skip(data: bytes, position: int, tag: int, end: int, depth: int) -> int:
     """
     if tag < 8:
         raise Malformed(position - 1, "field number 0")
-    return _skip_value(data, position, tag, end, depth)
-
-
-def _skip_value(data: bytes, position: int, tag: int, end: int, depth: int) -> int:
     kind = tag & 7
     if kind == 0:
         return read_varint(data, position)[1]
@@ -137,8 +135,7 @@ def _skip_group(data: bytes, position: int, number: int, end: int, depth: int) -
             if tag >> 3 != number:
                 raise Malformed(start, f"group {number} is ended as {tag >> 3}")
             return position
-        # Field number 0 is tolerated in here: google.protobuf does not look at numbers inside of unknown groups.
-        position = _skip_value(data, position, tag, end, depth)
+        position = skip(data, position, tag, end, depth)
     raise Malformed(position, f"group {number} is not ended")
 
 
