@@ -69,6 +69,7 @@ class ServerCall(Stream):
         "_headers_sent",
         "_message_sent",
         "_reader",
+        "_received",
         "_writers",
         "deadline_at",
         "handler",
@@ -103,6 +104,7 @@ class ServerCall(Stream):
         self._call_metadata: MultiDict[str | bytes] | None = None
         self._compression: str | None = None
         self._headers_sent = False
+        self._received = False
         self._message_sent = False
         self._finished = False
         self._cancelled = False
@@ -184,7 +186,8 @@ class ServerCall(Stream):
         """The next request message, None after the last.
 
         Raises `GRPCError` for a message that cannot be delivered: too large (RESOURCE_EXHAUSTED), badly framed,
-        compressed or encoded (INTERNAL). Only one task may wait here; a second gets `trio.BusyResourceError`.
+        compressed or encoded (INTERNAL), missing although the method takes exactly one (UNIMPLEMENTED). Only one task
+        may wait here; a second gets `trio.BusyResourceError`.
         """
         budget = self._budget = self._budget - 1
         if budget <= 0:
@@ -200,12 +203,16 @@ class ServerCall(Stream):
                 if self.fault is not None:
                     raise self.fault
                 if self.remote_ended:
-                    return None
+                    if self._received or self.handler.cardinality.client_streaming:
+                        return None
+                    text = "the request ended without a message, this method takes one"
+                    raise GRPCError(Status.UNIMPLEMENTED, text)  # gRPC's status codes: cardinality violation
                 if self.reset_code is not None:
                     raise StreamTerminatedError("the client has gone")
                 await self._wait_readable()
         except MessageFault as fault:
             raise GRPCError(fault.status, fault.message) from None
+        self._received = True
         if self.connection.out:
             self.transport.wake()
         request_type = self.handler.request_type
