@@ -87,10 +87,9 @@ class ModuleServer:
             setups = _local_setups(self.definition, setup_file=setup_file, strict=strict_setup)
         self._servicer = ModuleServicer(self.definition, setups=setups, session_options=session_options)
         self.health = rpc.Health()
-        self.health.set("", True)
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
-        services = [self._servicer, self.health]
+        services: list[rpc.Service] = [self._servicer, self.health]
         self._rpc = rpc.Server(
             [*services, *rpc.reflection(services)],
             options=rpc.ServerOptions(
@@ -146,6 +145,8 @@ class ModuleServer:
                 nursery.start_soon(hurry)
                 with trio.CancelScope() as drain_scope:
                     await self.drain(grace)
+                if drain_scope.cancelled_caught:
+                    await self.drain(0)
                 nursery.cancel_scope.cancel()
         after = self.statistics()
         return DrainReport(
@@ -167,14 +168,20 @@ class ModuleServer:
         host = self._settings.server.host if host is None else host
         port = self._settings.server.port if port is None else port
         listeners = await _open_listeners(host, port)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._rpc.serve, listeners)
-            self._set_ready(ready=True)
-            try:
-                yield _address(host, listeners)
-            finally:
-                self._set_ready(ready=False)
-                nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._rpc.serve, listeners)
+                self._set_ready(ready=True)
+                try:
+                    yield _address(host, listeners)
+                finally:
+                    self._set_ready(ready=False)
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # The nursery is ours, not the caller's: an exception of the block goes on as it was.
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends; for tests and for transports of one's own."""
@@ -213,13 +220,12 @@ async def _open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]
     where = f"port {port} on {host}"
     try:
         return await rpc.open_tcp_listeners(port, host=host)
-    except socket.gaierror as error:
-        raise ListenError(
-            f"The host {host!r} is not an address: {error.strerror}.", hint="Try 127.0.0.1, 0.0.0.0 or [::]."
-        ) from None
     except OSError as error:
         hint = "Choose another address with --host and --port."
-        if error.errno == errno.EADDRINUSE:
+        if isinstance(error.__cause__, socket.gaierror):
+            message = f"The host {host!r} is not an address: {error.__cause__.strerror}."
+            hint = "Try 127.0.0.1, 0.0.0.0 or [::]."
+        elif error.errno == errno.EADDRINUSE:
             message = f"Cannot listen: {where} is in use."
             hint = "Stop the process that has it, or choose another with --port; --port 0 takes any free one."
         elif error.errno == errno.EACCES:

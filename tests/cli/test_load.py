@@ -101,7 +101,9 @@ def test_a_file_that_exits() -> None:
 
 
 def test_an_incomplete_module_is_refused_at_its_line() -> None:
-    text = refused(write("broken.py", MODULE.format(name="One") + "\n@One.register\nclass H(TriggerHandler):\n    pass\n"))
+    text = refused(
+        write("broken.py", MODULE.format(name="One") + "\n@One.register\nclass H(TriggerHandler):\n    pass\n")
+    )
     assert "H has no protocol" in text
     assert 'broken.py, line 12: "@One.register"' in text
 

@@ -25,7 +25,7 @@ async def served(module: Any, **arguments: Any) -> AsyncIterator[tuple[ModuleSer
                 nursery.start_soon(server.serve_stream, theirs)
                 return ours
 
-            async with rpc.open_channel(connect=connect) as channel:
+            async with rpc.open_channel("memory", connect=connect) as channel:
                 yield server, ModuleClient(channel)
             nursery.cancel_scope.cancel()
 

@@ -196,9 +196,7 @@ async def test_the_caller_s_metadata(autojump_clock: object) -> None:
         seen.append(context.request_metadata)
 
     async with served(module_with(handle)) as (_, client):
-        await outputs_of(
-            client, {"protocol": "message"}, metadata={"authorization": "Bearer t", "trace-bin": b"\x00"}
-        )
+        await outputs_of(client, {"protocol": "message"}, metadata={"authorization": "Bearer t", "trace-bin": b"\x00"})
     assert seen[0].bearer_token == "t"
     assert seen[0]["trace-bin"] == b"\x00"
 

@@ -7,7 +7,6 @@ pydantic nor any module. What goes wrong is told in one paragraph on stderr, and
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import NoReturn
 
@@ -72,8 +71,4 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(exit_of(error))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our stdout went away (`| head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.BROKEN_PIPE)
     sys.exit(code if isinstance(code, int) else Exit.OK)

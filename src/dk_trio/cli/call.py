@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ._exits import TABLE, exit_of_status
+from ._exits import TABLE, Exit, exit_of_status
 
 
 @click.command(
@@ -81,7 +82,11 @@ def command(
     except GRPCError as error:
         click.echo(f"dk-trio: {error.status.name}: {error.message or 'no message'}", err=True)
         return exit_of_status(error.status)
-    return 0
+    except BrokenPipeError:
+        # The reader of our stdout went away (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.BROKEN_PIPE
+    return Exit.OK
 
 
 def write_line(output: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -42,8 +42,26 @@ class DemoError(click.ClickException):
 def command() -> None:
     """Serve an example, call it, show its stream and a cancel, and stop it."""
     import trio
+    from grpclib.exceptions import GRPCError
 
-    trio.run(_demo, example())
+    failures: list[str] = []
+    try:
+        trio.run(_demo, example())
+    except* DemoError as group:
+        failures += [error.message for error in _leaves(group)]
+    except* GRPCError as group:
+        failures += [f"a call ended with {error.status.name}: {error.message}" for error in _leaves(group)]
+    if failures:
+        raise DemoError("; ".join(failures))
+
+
+def _leaves(error: BaseException) -> Iterator[Any]:
+    """The exceptions in a group, which each nursery puts into one more."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 def example() -> Path:
@@ -94,7 +112,7 @@ async def _show_stream(client: Any, address: str) -> None:
         async for output in outputs:
             times.append(trio.current_time() - started)
             protocols.append(output["root"]["protocol"])
-            click.echo(f"  {times[-1] * 1000:7.1f} ms  {protocols[-1]:<17} {_short(output['root'])}")
+            click.echo(f"  {times[-1] * 1000:7.1f} ms  {protocols[-1]:<17} {_short(output['root'])}".rstrip())
     words = len(TEXT.split())
     if protocols != ["module_start_info", *["word"] * words, "end_of_stream"]:
         raise DemoError(f"the stream should hold a start, {words} words and an end, but holds {protocols}")

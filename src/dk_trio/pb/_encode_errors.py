@@ -102,6 +102,8 @@ def _try_map(field: Field, entries: Any, element_encoder: Any) -> None:
 def _described(path: str, field: Field, value: Any, error: Exception) -> Exception:
     if isinstance(error, ValueError | OverflowError) and not isinstance(error, TypeError):
         return FieldValueError(f"{path}: {error}")
+    if field.kind == "message" and field.cls is not None and isinstance(value, field.cls):
+        return FieldTypeError(f"{path}: {error}")  # such as a Struct, which knows the path inside of itself
     if field.kind in {"message", "enum"}:
         expected = (field.cls or field.wrapper).__name__
     else:

@@ -1,0 +1,123 @@
+"""The command line in processes of its own, over real sockets. Every wait is bounded."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+ROOT = Path(__file__).parents[2]
+ECHO = str(ROOT / "bench" / "echo_module.py")
+DK_TRIO = [sys.executable, "-m", "dk_trio"]
+
+# A loaded machine needs seconds for an interpreter and its imports.
+PATIENCE = 60.0
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Ours, without the variables that are under test."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DIGITALKIN_", "SERVER_"))}
+    return kept | extra
+
+
+async def dk_trio(*arguments: str, stdin: bytes = b"", **env: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command to its end."""
+    with trio.fail_after(PATIENCE):
+        return await trio.run_process(
+            [*DK_TRIO, *arguments],
+            stdin=stdin,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env=environment(**env),
+        )
+
+
+def outputs_of(stdout: bytes) -> list[dict[str, Any]]:
+    """The JSON objects that `call` printed."""
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+class Running:
+    """A process whose output is read line by line as it comes."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self.ended = {"stdout": trio.Event(), "stderr": trio.Event()}
+        self._changed = trio.Event()
+        self.address = ""
+
+    async def read(self, name: str) -> None:
+        stream = getattr(self.process, name)
+        rest = b""
+        async for chunk in stream:
+            *lines, rest = (rest + chunk).split(b"\n")
+            self.lines[name] += [line.decode() for line in lines]
+            self._change()
+        self.ended[name].set()
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_for(self, text: str, name: str = "stderr") -> str:
+        """The first line with this text."""
+        with trio.fail_after(PATIENCE):
+            while True:
+                for line in self.lines[name]:
+                    if text in line:
+                        return line
+                assert not self.ended[name].is_set(), f"ended without {text!r}: {self.lines}"
+                await self._changed.wait()
+
+    async def wait(self) -> int:
+        """The exit code, once everything was read."""
+        with trio.fail_after(PATIENCE):
+            code = await self.process.wait()
+            for event in self.ended.values():
+                await event.wait()
+        return code
+
+
+@asynccontextmanager
+async def started(*arguments: str, **env: str) -> AsyncIterator[Running]:
+    """A command that runs for the length of the block, and is killed at its end when it still does."""
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(
+            partial(
+                trio.run_process,
+                [*DK_TRIO, *arguments],
+                stdin=b"",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                check=False,
+                env=environment(**env),
+                deliver_cancel=kill,
+            )
+        )
+        running = Running(process)
+        nursery.start_soon(running.read, "stdout")
+        nursery.start_soon(running.read, "stderr")
+        yield running
+        nursery.cancel_scope.cancel()
+
+
+async def kill(process: trio.Process) -> None:
+    process.kill()
+
+
+@asynccontextmanager
+async def serving(*arguments: str, **env: str) -> AsyncIterator[Running]:
+    """`dk-trio serve` on a free port; `address` is what its READY line says."""
+    async with started("serve", *arguments, "--port", "0", **env) as running:
+        ready = await running.wait_for("READY ", "stdout")
+        running.address = ready.removeprefix("READY ")
+        yield running
