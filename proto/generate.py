@@ -3,7 +3,7 @@
 Two trees, each with a Python package of its own:
 
 - ``proto/`` becomes ``src/dk_trio/pb/``: messages, services, stubs; ``descriptors.bin`` (what reflection answers
-  with); ``_rules.py`` (the validation rules).
+  with); ``_rules.py`` (the validation rules as a table).
 - ``tests/proto/`` becomes ``tests/_pb/``: services that only tests and benchmarks need.
 
 betterproto2's plugin writes the code. These things in it are then rewritten, and nothing else:
@@ -24,17 +24,24 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 DESCRIPTORS = "descriptors.bin"
+RULES = "_rules.py"
+
+Rule = tuple[str, object]
 
 # (where the .proto files are, where the code goes, what is generated there)
 TREES = (
@@ -72,7 +79,8 @@ def generate(source: Path, made: Path, packages: tuple[str, ...]) -> list[str]:
     names = [*packages, "message_pool.py"]
     if source == ROOT / "proto":
         write_descriptors(source, protos, made / DESCRIPTORS)
-        names.append(DESCRIPTORS)
+        write_rules(descriptors_with_comments(source, protos, made.parent), made / RULES)
+        names += [DESCRIPTORS, RULES]
     for entry in made.iterdir():
         if entry.name not in names:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -106,6 +114,73 @@ def write_descriptors(source: Path, protos: list[str], out: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"protoc failed:\n{done.stderr}")
+
+
+def descriptors_with_comments(
+    source: Path, protos: list[str], work: Path
+) -> descriptor_pb2.FileDescriptorSet:
+    """Run protoc for descriptors that hold the comments."""
+    out = work / "with_comments.bin"
+    command = [
+        sys.executable, "-P", "-m", "grpc_tools.protoc", f"-I{source}", "--include_source_info",
+        f"--descriptor_set_out={out}", *protos,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+
+
+def write_rules(descriptors: descriptor_pb2.FileDescriptorSet, target: Path) -> None:
+    """Write the validation rules found in comments as a table."""
+    lines = [
+        '"""Validation rules by message and field. Generated from the comments in proto/ by `make proto`. DO NOT EDIT!"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import Any",
+        "",
+        "RULES: dict[str, dict[str, tuple[tuple[str, Any], ...]]] = {",
+    ]
+    for file in sorted(descriptors.file, key=lambda file: file.name):
+        for message, rules in sorted(rules_of(file)):
+            lines.append(f'    "{file.package}.{message}": {{')
+            lines += [f'        "{field}": {tuple(parsed)!r},' for field, parsed in rules]
+            lines.append("    },")
+    code = "\n".join([*lines, "}", ""])
+    formatted = subprocess.run(
+        [BIN / "ruff", "format", "--isolated", "--line-length=120", "-"],
+        input=code, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    target.write_text(formatted.stdout)
+
+
+def rules_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, list[tuple[str, list[Rule]]]]]:
+    """Each message of a file that has rules, with its fields in order; only top-level messages have any."""
+    comments = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
+    for m, message in enumerate(file.message_type):
+        found = []
+        for f, field in enumerate(message.field):
+            for line in comments.get((4, m, 2, f), "").splitlines():
+                if line.strip().startswith("Rules:"):
+                    found.append((field.name, list(parse_rules(line.strip().removeprefix("Rules:")))))
+        if found:
+            yield message.name, found
+
+
+def parse_rules(text: str) -> Iterator[Rule]:
+    """Split ``required; min_len=1; prefix="setups:"`` into names and values; a name alone means true."""
+    decoder = json.JSONDecoder()
+    rest = text.strip()
+    while rest:
+        match = re.match(r"([a-z_.]+)(=?)", rest)
+        if match is None:
+            sys.exit(f"cannot read the rules {text!r}")
+        rest = rest[match.end() :]
+        value: object = True
+        if match[2]:
+            value, end = decoder.raw_decode(rest)
+            rest = rest[end:]
+        yield match[1], value
+        rest = rest.removeprefix(";").lstrip()
 
 
 def rewrite(code: str, packages: tuple[str, ...]) -> str:
