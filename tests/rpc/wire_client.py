@@ -160,14 +160,17 @@ class WireClient:
         method: str,
         *messages: Message,
         end: bool = True,
-        timeout: float | None = None,
+        timeout: float | bytes | None = None,
         metadata: Mapping[str, str | bytes] | None = None,
     ) -> Call:
-        """Begin a call of "/test.Service/{method}" and send its messages; `end` ends the request."""
+        """Begin a call of "/test.Service/{method}" and send its messages; `end` ends the request.
+
+        `timeout` is in seconds, or bytes to be sent as grpc-timeout.
+        """
         call = Call(self)
         path = method if method.startswith("/") else f"/test.Service/{method}"
         fields = encode_metadata(metadata or {})
-        encoded = None if timeout is None else encode_timeout(timeout)
+        encoded = encode_timeout(timeout) if isinstance(timeout, float | int) else timeout
         self.wire.open(call, path, timeout=encoded, metadata=fields, end=end and not messages)
         for index, message in enumerate(messages):
             await call.send(message, end=end and index == len(messages) - 1)

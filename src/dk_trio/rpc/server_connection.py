@@ -96,11 +96,15 @@ class ConnectionTasks:
                     self.drain()
                 await self._read()
                 self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
+                self._transport.release()
                 with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
                     await self._flush()
                 await trio.aclose_forcefully(self._stream)
                 nursery.cancel_scope.cancel()
         finally:
+            with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                # Something is left only when the server itself was cancelled: statuses of its calls.
+                await self._transport.write_rest()
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await self._stream.aclose()
 
@@ -113,11 +117,8 @@ class ConnectionTasks:
 
     async def _flush(self) -> None:
         self._transport.finish()
-        try:
-            while self._wire.out:
-                await self._transport.drained()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
+        while self._wire.out and not self._transport.broken:
+            await self._transport.drained()
 
     async def _write(self) -> None:
         try:
@@ -229,7 +230,7 @@ class ConnectionTasks:
         except Exception as error:  # noqa: BLE001  the boundary around a service: whatever it raises becomes a status
             _fail(call, error)
         except (trio.Cancelled, BaseExceptionGroup) as error:
-            self._end_cancelled(call)
+            _end_cancelled(call)
             cancelled, rest = _split(error)
             if rest is not None:
                 _logger.warning("%s failed while it was being cancelled", call.head.path, exc_info=rest)
@@ -246,15 +247,6 @@ class ConnectionTasks:
             self._server.release()
             if self._draining and not self._active:
                 self._leave()
-
-    @staticmethod
-    def _end_cancelled(call: ServerCall) -> None:
-        if call.done:
-            return
-        if call.shut_down or trio.current_time() < call.deadline_at:
-            call.finish(Status.UNAVAILABLE, "the server is shutting down")
-        else:
-            call.finish(Status.DEADLINE_EXCEEDED, f"the deadline of {call.head.timeout:g} s has passed")
 
     # -- drain ------------------------------------------------------------------------------------------------------
 
@@ -300,10 +292,22 @@ def _describe(call: ServerCall) -> CallInfo:
     )
 
 
+def _end_cancelled(call: ServerCall) -> None:
+    """The handler was cancelled: what it was cancelled by decides the status."""
+    if call.done:
+        return
+    if call.shut_down or trio.current_time() < call.deadline_at:
+        call.finish(Status.UNAVAILABLE, "the server is shutting down")
+    else:
+        call.finish(Status.DEADLINE_EXCEEDED, f"the deadline of {call.head.timeout:g} s has passed")
+
+
 def _complete(call: ServerCall) -> None:
     """The handler has returned."""
     if call.answered:
         call.finish(Status.OK)
+    elif call.scope is not None and call.scope.cancel_called:  # the handler has swallowed its cancellation
+        _end_cancelled(call)
     else:
         _logger.error("%s returned without a response message", call.head.path)
         call.finish(Status.UNKNOWN, "the handler returned without a response message")

@@ -27,7 +27,7 @@ FLUSH_TIMEOUT: Final = 1.0
 class Transport:
     """The I/O of one connection. Run `write` and `read` as two tasks; `wake` after anything was queued."""
 
-    __slots__ = ("_draining", "_finished", "_stream", "_writer", "connection")
+    __slots__ = ("_draining", "_finished", "_stream", "_writer", "broken", "connection")
 
     def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
         self.connection = connection
@@ -35,6 +35,8 @@ class Transport:
         self._writer: Task | None = None
         self._draining: dict[Task, None] = {}
         self._finished = False
+        self.broken = False
+        """A write has failed or was cut off half-way: nothing more can be written."""
 
     def __repr__(self) -> str:
         return f"<Transport {self._stream!r} {self.connection!r}>"
@@ -69,7 +71,7 @@ class Transport:
         await wait_task_rescheduled(abort)
 
     def release(self) -> None:
-        """Nothing will be written any more: let everybody who waits in `drained` find that out."""
+        """Wake everybody who waits in `drained`."""
         waiting = list(self._draining)
         self._draining.clear()
         for task in waiting:
@@ -85,12 +87,22 @@ class Transport:
                     return
                 await self._sleep()
                 continue
-            await send_all(connection.take())
+            try:
+                await send_all(connection.take())
+            except BaseException:
+                self.broken = True
+                self.release()
+                raise
             if self._draining:
-                waiting = list(self._draining)
-                self._draining.clear()
-                for task in waiting:
-                    reschedule(task)
+                self.release()
+
+    async def write_rest(self) -> None:
+        """Write what is still queued, after `write` has ended. A stream that is broken or closed takes nothing."""
+        if self.connection.out and not self.broken:
+            try:
+                await self._stream.send_all(self.connection.take())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.broken = True
 
     async def _sleep(self) -> None:
         def abort(_: RaiseCancelT) -> Abort:
