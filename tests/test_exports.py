@@ -4,6 +4,7 @@ Whatever a public package shows without a leading underscore, its submodules asi
 `python tests/test_exports.py`, and read its diff.
 """
 
+import __future__
 import importlib
 import inspect
 from pathlib import Path
@@ -17,8 +18,8 @@ LIST = Path(__file__).with_name("public_names.txt")
 
 def public_names(package: str) -> list[str]:
     module = importlib.import_module(package)
-    names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
-    return sorted(name for name in names if not isinstance(getattr(module, name), ModuleType))
+    names = getattr(module, "__all__", None) or [name for name in dir(module) if name[0] != "_"]
+    return sorted(name for name in names if not isinstance(getattr(module, name), ModuleType | __future__._Feature))
 
 
 def current() -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SAMPLES = ROOT / "docs" / "samples"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 GENERATED = re.compile(
@@ -30,8 +29,6 @@ PROGRAMS = {
     "pytest-trio",
     "ruff",
 }
-# Type stubs without a distribution.
-STUBS = {"_typeshed"}
 
 
 def canonical(name: str) -> str:
@@ -51,19 +48,18 @@ def required(*extras: str) -> set[str]:
 def imported(folder: str) -> dict[str, Path]:
     """Distributions that the hand-written files of a folder import, each with one file that does."""
     providers = packages_distributions()
-    own = {"dk_trio"} | {path.stem for path in (ROOT / folder).rglob("*")} | {path.stem for path in SAMPLES.glob("*")}
     found: dict[str, Path] = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         if GENERATED.search(path.as_posix()):
             continue
         for module in modules_of(path):
             top, _, rest = module.partition(".")
-            if top in sys.stdlib_module_names or top in STUBS or top.endswith("_pb2"):
+            if top in sys.stdlib_module_names:
                 continue
             if top == "google":  # a namespace that several distributions share
                 names = {"protobuf"} if rest.startswith("protobuf") else {module}
             else:
-                names = {canonical(name) for name in providers.get(top, [] if top in own else [top])}
+                names = {canonical(name) for name in providers.get(top, [])}
             for name in names:
                 found.setdefault(name, path)
     return found

@@ -1,6 +1,7 @@
 """The headings of the troubleshooting page are texts that the code really produces."""
 
 import re
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -97,7 +98,7 @@ def no_module_class() -> str:
 
 
 def no_triggers() -> str:
-    empty = type("Shouter", (TrioModule[DataModel, DataModel, SetupModel],), {})
+    empty = types.new_class("Shouter", (TrioModule[DataModel, DataModel, SetupModel],))
     with pytest.raises(DkTrioError) as caught:
         ModuleDefinition.of(empty)
     return caught.value.message
