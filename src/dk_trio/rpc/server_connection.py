@@ -94,7 +94,10 @@ class ConnectionTasks:
                 nursery.start_soon(self._keep_alive)
                 if self._server.draining:
                     self.drain()
-                await self._read()
+                try:
+                    await self._read()
+                finally:
+                    self._nursery = None  # a drain that comes from now on has nothing to announce, and no nursery
                 self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
                 self._transport.release()
                 with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
