@@ -5,6 +5,7 @@ Whatever a public package shows without a leading underscore, its submodules asi
 """
 
 import __future__
+
 import importlib
 import inspect
 from pathlib import Path
