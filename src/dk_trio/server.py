@@ -219,7 +219,7 @@ def _local_setups(definition: ModuleDefinition, *, setup_file: Path | None, stri
 async def _open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:
     where = f"port {port} on {host}"
     try:
-        return await rpc.open_tcp_listeners(port, host=host)
+        return await _on_one_port(host, port)
     except OSError as error:
         hint = "Choose another address with --host and --port."
         if isinstance(error.__cause__, socket.gaierror):
@@ -236,6 +236,17 @@ async def _open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]
         else:
             message = f"Cannot listen on {where}: {error.strerror or error}."
         raise ListenError(message, hint=hint) from None
+
+
+async def _on_one_port(host: str, port: int) -> Sequence[trio.SocketListener]:
+    """Listen on every address of the host, with the same port: 0 would give each address a port of its own."""
+    listeners = await rpc.open_tcp_listeners(port, host=host)
+    if len({listener.socket.getsockname()[1] for listener in listeners}) > 1:
+        port = listeners[0].socket.getsockname()[1]
+        for listener in listeners:
+            await listener.aclose()
+        listeners = await rpc.open_tcp_listeners(port, host=host)
+    return listeners
 
 
 def _address(host: str, listeners: Sequence[trio.SocketListener]) -> str:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio
+from grpclib.exceptions import GRPCError
 from pydantic import BaseModel
 
 from dk_trio.errors import (
@@ -138,7 +139,8 @@ class Session:
 
     async def _body(self) -> None:
         await self._deliver(self._start_info())
-        module = self._definition.cls()
+        with self._authors_code(InitializeFailedError):
+            module = self._definition.cls()
         module.enter(self._context, self._definition.triggers)
         done = False
         try:
@@ -242,5 +244,7 @@ def explain_failure(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         parts = "; ".join(explain_failure(part) for part in error.exceptions)
         return f"{len(error.exceptions)} errors: {parts}"
+    if isinstance(error, GRPCError):  # of a call that the module made; its own text is a tuple
+        return f"{error.status.name}: {error.message}"
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

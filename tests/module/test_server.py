@@ -7,7 +7,7 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from dk_trio import ModuleClient, ModuleServer, Settings
+from dk_trio import ModuleClient, ModuleServer, Settings, rpc
 from dk_trio.errors import ListenError, ModuleDefinitionError
 
 from .sample import module_class, module_with, send_one
@@ -51,6 +51,19 @@ async def test_the_settings_give_the_address() -> None:
         async with ModuleServer(module_with(send_one), settings=settings).running() as address:
             assert address.startswith("localhost:")
             assert not address.endswith(":0")
+
+
+async def test_a_free_port_is_the_same_on_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    async def on_all_interfaces(port: int, *, host: str) -> Any:
+        opened[:] = await trio.open_tcp_listeners(port, host=None)  # as a name with two addresses does
+        return opened
+
+    monkeypatch.setattr(rpc, "open_tcp_listeners", on_all_interfaces)
+    with trio.fail_after(PATIENCE):
+        async with ModuleServer(module_with(send_one)).running(host="localhost", port=0) as address:
+            assert {listener.socket.getsockname()[1] for listener in opened} == {int(address.rpartition(":")[2])}
 
 
 async def test_a_port_in_use() -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 
 from dk_trio.errors import (
     CleanupFailedError,
@@ -135,6 +137,22 @@ async def test_a_group_of_several_names_all(autojump_clock: object) -> None:
 
 async def test_a_module_cannot_end_the_server(autojump_clock: object) -> None:
     assert (await fails(SystemExit(3), [])).message == "SystemExit: 3"
+
+
+async def test_a_call_of_the_module_that_failed(autojump_clock: object) -> None:
+    error = GRPCError(Status.UNAVAILABLE, "nobody listens")
+    assert (await fails(error, [])).message == "UNAVAILABLE: nobody listens"
+
+
+async def test_a_constructor_that_fails(autojump_clock: object) -> None:
+    hooks, outputs = Hooks(), []
+
+    def init(self: Any) -> None:
+        raise OSError("no")
+
+    with trio.fail_after(DAY), pytest.raises(InitializeFailedError, match="OSError: no"):
+        await session_of(module_with(send_one, __init__=init, **hooks.hooks), ROOT, outputs).run()
+    assert hooks.calls == []  # nothing began, nothing to clean up
 
 
 async def test_an_author_may_choose_the_error(autojump_clock: object) -> None:

@@ -75,6 +75,7 @@ def command(
     settings = Settings.from_environment()
     for warning in settings.warnings:
         log.warning(warning)
+    log.debug("settings:\n%s", settings.report())
     server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
     report = trio.run(
         functools.partial(
