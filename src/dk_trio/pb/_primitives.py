@@ -51,14 +51,36 @@ class Malformed(Exception):
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """Read an unsigned 64-bit number; bits beyond the 64th are dropped, as protobuf does."""
-    value = 0
+    # Written out for up to five bytes, which is half the time of the loop: each byte but the last carries a
+    # continuation bit of 128, and the constants take them all away at once.
+    a = data[position]
+    if a < 128:
+        return a, position + 1
+    b = data[position + 1]
+    if b < 128:
+        return a + (b << 7) - 0x80, position + 2
+    c = data[position + 2]
+    if c < 128:
+        return a + (b << 7) + (c << 14) - 0x4080, position + 3
+    d = data[position + 3]
+    if d < 128:
+        return a + (b << 7) + (c << 14) + (d << 21) - 0x204080, position + 4
+    e = data[position + 4]
+    if e < 128:
+        return a + (b << 7) + (c << 14) + (d << 21) + (e << 28) - 0x10204080, position + 5
+    return _read_long_varint(data, position)
+
+
+def _read_long_varint(data: bytes, position: int) -> tuple[int, int]:
     start = position
-    for shift in range(0, 7 * _MAX_VARINT_BYTES, 7):
+    value = shift = 0
+    while shift < 7 * _MAX_VARINT_BYTES:
         byte = data[position]
         position += 1
-        value |= (byte & 127) << shift
         if byte < 128:
-            return value & _MASK_64, position
+            return (value | byte << shift) & _MASK_64, position
+        value |= (byte & 127) << shift
+        shift += 7
     raise Malformed(start, f"varint longer than {_MAX_VARINT_BYTES} bytes")
 
 
@@ -143,6 +165,11 @@ def encode_varint(value: int) -> bytes:
     """Encode a number of up to 64 bits; negative ones as their two's complement."""
     if 0 <= value < 128:
         return SMALL[value]
+    if 0x10000000 <= value < 0x800000000:
+        # Five bytes: the seconds of any timestamp of our time.
+        return bytes(
+            (value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21 & 127 | 128, value >> 28)
+        )
     value &= _MASK_64
     out = bytearray()
     while value > 127:

@@ -26,6 +26,7 @@ __all__ = [
     "encode_timestamp",
 ]
 
+_timedelta = datetime.timedelta
 _UTC = datetime.UTC
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=_UTC)
 _SECOND_NS = 1_000_000_000
@@ -88,9 +89,9 @@ def decode_timestamp(data: bytes, position: int, end: int, depth: int, into: dat
         seconds, nanos = offset.days * _DAY_S + offset.seconds, offset.microseconds * 1000 + getattr(into, "nanos", 0)
     start = position
     seconds, nanos = _decode(data, position, end, depth, seconds, nanos)
-    micros, rest = divmod(seconds * _SECOND_NS + nanos, 1000)
+    micros, rest = divmod(nanos, 1000)
     try:
-        value = _EPOCH + datetime.timedelta(microseconds=micros)
+        value = _EPOCH + _timedelta(0, seconds, micros)
     except OverflowError:
         raise Malformed(start, "timestamp outside of the years 1 to 9999") from None
     if not rest:
@@ -109,11 +110,11 @@ def decode_duration(data: bytes, position: int, end: int, depth: int, into: date
         seconds, nanos = _split(into)
     start = position
     seconds, nanos = _decode(data, position, end, depth, seconds, nanos)
-    micros, rest = divmod(seconds * _SECOND_NS + nanos, 1000)
+    micros, rest = divmod(nanos, 1000)
     try:
         if not rest:
-            return datetime.timedelta(microseconds=micros)
-        exact = NanoTimedelta(microseconds=micros)
+            return _timedelta(0, seconds, micros)
+        exact = NanoTimedelta(0, seconds, micros)
     except OverflowError:
         raise Malformed(start, "duration longer than Python's timedelta") from None
     exact.nanos = rest
