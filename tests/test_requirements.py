@@ -54,7 +54,7 @@ def imported(folder: str) -> dict[str, Path]:
             continue
         for module in modules_of(path):
             top, _, rest = module.partition(".")
-            if top in sys.stdlib_module_names:
+            if top in sys.stdlib_module_names or top == "dk_trio":
                 continue
             if top == "google":  # a namespace that several distributions share
                 names = {"protobuf"} if rest.startswith("protobuf") else {module}
