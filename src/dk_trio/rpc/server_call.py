@@ -120,10 +120,13 @@ class ServerCall(Stream):
 
     @property
     def metadata(self) -> MultiDict[str | bytes]:
-        """Request metadata; values of `-bin` names are bytes."""
+        """Request metadata; values of `-bin` names are bytes. Raises `GRPCError` (INTERNAL) when they cannot be."""
         metadata = self._call_metadata
         if metadata is None:
-            metadata = self._call_metadata = decode_metadata(self.head.fields)
+            try:
+                metadata = self._call_metadata = decode_metadata(self.head.fields)
+            except ValueError as error:
+                raise GRPCError(Status.INTERNAL, str(error)) from error
         return metadata
 
     @property
@@ -374,7 +377,6 @@ class ServerCall(Stream):
         """Queue the trailers, if the stream is still there and they were not sent before. Never waits."""
         if self._finished:
             return
-        self._finished = True
         connection = self.connection
         if not self.local_ended:
             fields = [] if metadata is None else encode_metadata(metadata)
@@ -382,6 +384,7 @@ class ServerCall(Stream):
                 fields.append(encode_status_details(status, message, details))
             block = connection.trailers_block(status, message, fields, only=not self._headers_sent)
             self.queue_headers(block, end=True)
+        self._finished = True
         connection.finish(self)
         self.transport.wake()
 

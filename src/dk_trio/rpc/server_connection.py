@@ -319,13 +319,20 @@ def _complete(call: ServerCall) -> None:
 def _fail(call: ServerCall, error: Exception) -> None:
     """The handler has raised."""
     cause = _cause(error)
-    if isinstance(cause, GRPCError):
-        call.finish(cause.status, cause.message, cause.details)
-    elif call.done:
-        _logger.warning("%s failed after its call had ended", call.head.path, exc_info=error)
-    else:
-        _logger.error("%s failed", call.head.path, exc_info=error)
-        call.finish(Status.UNKNOWN, f"the handler failed: {type(cause).__name__}")
+    path = call.head.path
+    if call.done:
+        if not isinstance(cause, GRPCError):
+            _logger.warning("%s failed after its call had ended", path, exc_info=error)
+        return
+    if isinstance(cause, GRPCError) and cause.status is not Status.OK:
+        try:
+            call.finish(cause.status, cause.message, cause.details)
+        except Exception:  # whatever a service has put into its error, it concerns this call alone
+            _logger.exception("%s failed with an error that cannot be sent", path)
+            call.finish(Status.UNKNOWN, "the handler failed with an error that cannot be sent")
+        return
+    _logger.error("%s failed", path, exc_info=error)
+    call.finish(Status.UNKNOWN, f"the handler failed: {type(cause).__name__}")
 
 
 def _cause(error: Exception) -> Exception:

@@ -202,13 +202,15 @@ class ServerConnection(Connection):
         self, status: Status, message: str | None, extra: Sequence[tuple[bytes, bytes]] = (), *, only: bool = False
     ) -> bytes:
         """Header block of trailers, to be sent next; `only` for a response that has no other headers."""
-        response = self.response_block() if only else b""
         if status is not Status.OK or message is not None or extra:
+            # Everything that may raise comes before the encoder is asked: what it has put into its table must be sent.
             fields = [(b"grpc-status", b"%d" % status.value)]
             if message is not None:
                 fields.append((b"grpc-message", encode_status_message(message)))
             fields.extend(extra)
+            response = self.response_block() if only else b""
             return response + self.encoder.begin() + self._literals(fields)
+        response = self.response_block() if only else b""
         if self._trailers_generation == self.encoder.generation:
             return response + self._trailers
         block = self._hot_block(_STATUS_OK)
@@ -246,9 +248,15 @@ class ServerConnection(Connection):
             self._ignore(stream_id, self.initial_recv_window)
 
     def finish(self, stream: Stream) -> None:
-        """After the trailers: free the stream, and tell a client that still sends to stop (RFC 9113 section 8.1)."""
-        if not stream.remote_ended and stream.reset_code is None:
-            stream.reset(ErrorCode.NO_ERROR)
+        """After the trailers: free the stream, and tell a client that still sends to stop (RFC 9113 section 8.1).
+
+        Without trailers the client is told that there will be none.
+        """
+        if stream.reset_code is None:
+            if not stream.local_ended:
+                stream.reset(ErrorCode.INTERNAL_ERROR)
+            elif not stream.remote_ended:
+                stream.reset(ErrorCode.NO_ERROR)
         self.forget(stream)
 
     def _literals(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
