@@ -55,9 +55,8 @@ async def main(args: ServeArguments) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(args.certificate, args.key)
         context.set_alpn_protocols(["h2"])
-    server = Server([Service()])
+    server: Any = Server([Service()])
     await server.start("127.0.0.1", 0, ssl=context)
-    assert server._server is not None
     ready(server._server.sockets[0].getsockname()[1])
     await server.wait_closed()
 
