@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 GENERATED = re.compile(
-    r"/pb/(agentic_mesh_protocol|google|grpc|buf)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/"
+    r"/pb/(agentic_mesh_protocol|google|grpc)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/"
 )
 
 # Needed without an import: programs that are run, and plugins.
