@@ -165,6 +165,19 @@ async def test_why_a_server_does_not_start(arguments: list[str], env: dict[str, 
     assert done.stdout == b""
 
 
+@pytest.fixture
+def chatty(tmp_path: Path) -> str:
+    path = tmp_path / "chatty.py"
+    path.write_text("print('imported')\n" + Path(ECHO).read_text())
+    return str(path)
+
+
+async def test_what_a_module_prints_does_not_mix_with_the_ready_line(chatty: str) -> None:
+    async with serving(chatty) as server:
+        await server.wait_for("imported")
+        assert server.lines["stdout"] == [f"READY {server.address}"]
+
+
 async def test_a_port_in_use() -> None:
     async with serving(ECHO) as server:
         port = server.address.rpartition(":")[2]

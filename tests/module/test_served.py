@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jsonschema
 import pytest
 import trio
 from grpclib.const import Status
@@ -180,6 +181,19 @@ async def test_schemas(autojump_clock: object) -> None:
         with pytest.raises(GRPCError) as caught:
             await client.output_schema()
     assert caught.value.status is Status.UNIMPLEMENTED
+
+
+async def test_every_message_of_a_stream_fits_the_published_schema(autojump_clock: object) -> None:
+    async def handle(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
+        await context.send(Output(root=Message(text="a model")))
+        await context.send(Message(text="a trigger"))
+        await context.send({"protocol": "message", "text": "a dict"})
+
+    async with served(module_with(handle)) as (_, client):
+        schema = await client.output_schema()
+        for output in await outputs_of(client, {"protocol": "message"}):
+            jsonschema.validate(output, schema)
+        jsonschema.validate({"root": {"protocol": "number", "value": 1}}, await client.input_schema())
 
 
 async def test_what_is_not_served_yet(autojump_clock: object) -> None:

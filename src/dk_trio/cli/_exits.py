@@ -6,7 +6,7 @@ import enum
 
 from grpclib.const import Status
 
-from dk_trio.errors import DkTrioError, ListenError, ModuleDefinitionError, ModuleLoadError
+from dk_trio.errors import ConfigurationError, DkTrioError, ListenError, ModuleDefinitionError, ModuleLoadError
 
 _STATUS_BASE = 10
 
@@ -35,7 +35,7 @@ def exit_of(error: DkTrioError) -> int:
         return Exit.MODULE
     if isinstance(error, ListenError):
         return Exit.LISTEN
-    if error.status is Status.FAILED_PRECONDITION:
+    if isinstance(error, ConfigurationError):
         return Exit.CONFIGURATION
     return exit_of_status(error.status)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -21,8 +23,8 @@ Examples:
   dk-trio serve mypackage.modules:MyModule --setup setups.json --strict-setup
 
 The address may also come from SERVER_CHANNEL_HOST and SERVER_CHANNEL_PORT. When RPCs are accepted, one line
-"READY HOST:PORT" goes to stdout; everything else goes to stderr. SIGTERM or Ctrl-C drains: no new calls, running jobs
-get the grace to end, then they are cancelled; a second signal cancels them at once.
+"READY HOST:PORT" goes to stdout; everything else, what the module prints too, goes to stderr. SIGTERM or Ctrl-C
+drains: no new calls, running jobs get the grace to end, then they are cancelled; a second signal cancels them at once.
 
 \b
 {TABLE}"""
@@ -76,14 +78,16 @@ def command(
     for warning in settings.warnings:
         log.warning(warning)
     log.debug("settings:\n%s", settings.report())
-    server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
-    report = trio.run(
-        functools.partial(
-            server.serve,
-            host=host,
-            port=port,
-            grace=grace,
-            on_ready=lambda address: click.echo(f"READY {address}"),
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # the READY line stays alone on stdout, whatever a module prints
+        server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
+        report = trio.run(
+            functools.partial(
+                server.serve,
+                host=host,
+                port=port,
+                grace=grace,
+                on_ready=lambda address: click.echo(f"READY {address}", file=stdout),
+            )
         )
-    )
     log.info("stopped: %d jobs finished while draining, %d were cut", report.finished, report.cut)
