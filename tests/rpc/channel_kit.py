@@ -108,7 +108,7 @@ class HandCall(Stream):
 class HandServer:
     """One connection of a server without any behaviour of its own beyond HTTP/2."""
 
-    def __init__(self, stream: trio.abc.Stream, options: dict[str, Any]) -> None:
+    def __init__(self, stream: trio.StapledStream[Any, Any], options: dict[str, Any]) -> None:
         self.stream = stream
         self._lock = trio.Lock()
         self._send_calls, self.calls = trio.open_memory_channel[HandCall](1000)
@@ -157,7 +157,8 @@ class HandServer:
         finally:
             self.wire.close(8, "the client has gone", remote=True)
             self.closed.set()
-            self.stream.close()
+            self.stream.send_stream.close()
+            self.stream.receive_stream.close()
 
     async def goaway(self, last: int | None = None, code: int = 0, debug: bytes = b"") -> None:
         self.wire.goaway(code, debug, last_stream_id=last)
@@ -245,6 +246,12 @@ async def channel_and_server(
     async with channel_to(server, interceptors=interceptors, **(options or {})) as (channel, _):
         yield channel, server
     assert server.statistics().rpcs == 0
+
+
+async def left(channel: rpc.Channel, state: rpc.ConnectivityState) -> None:
+    """Wait until the channel is no longer in this state."""
+    while channel.state is state:
+        await channel._changed.wait()
 
 
 def unary(channel: rpc.Channel, name: str = "unary", **arguments: Any) -> rpc.ClientCall:

@@ -106,7 +106,8 @@ class ClientLink:
         self._stream = stream
         self._ending = trio.CancelScope()
         self._reason = "the connection was lost"
-        self._broken = False
+        self._polite = False
+        self._written = trio.Event()
 
     def __repr__(self) -> str:
         state = "lost" if self.lost is not None else "draining" if self.draining else "ready"
@@ -158,16 +159,15 @@ class ClientLink:
         try:
             await self.transport.write()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._broken = True
             # What the server sent before it closed may still be there to read, the end of calls under way above all.
             self._stop_using(too_many_pings=False)
             self._ending.deadline = min(self._ending.deadline, trio.current_time() + LINGER)
+        finally:
+            self._written.set()
 
     async def _flush(self) -> None:
         self.transport.finish()
-        if not self._broken:
-            while self.wire.out:
-                await self.transport.drained()
+        await self._written.wait()
 
     async def _keep_alive(self) -> None:
         """Ask a silent server whether it is there (gRFC A8); any byte from it is an answer."""
@@ -208,7 +208,7 @@ class ClientLink:
             for stream in list(self.wire.streams.values()):
                 self.wire.finish(stream)
             self.wire.goaway()
-            self.transport.wake()
+            self._polite = True
         self.abort("the channel was closed")
 
     def _end(self, reason: str) -> None:
@@ -216,6 +216,11 @@ class ClientLink:
             return
         self.lost = reason
         self.wire.close(ErrorCode.CANCEL, reason, remote=True)
+        if not self._polite:
+            # Calls whose request is still here count as never sent and may be made elsewhere: it must not go out now.
+            self.wire.take()
+            if self.wire.error is not None:
+                self.wire.goaway(self.wire.error.code, self.wire.error.reason.encode())
         self.transport.release()
         self.settled.set()
         self._owner.on_link_lost(self)
@@ -231,7 +236,7 @@ class ClientLink:
 
     def _leave(self) -> None:
         self.wire.goaway()
-        self.transport.wake()
+        self._polite = True
         self._reason = "the connection has drained"
         self._ending.cancel(reason=self._reason)
 
