@@ -42,38 +42,67 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class CostType(betterproto2.Enum):
+    """
+    What kind of resource was used.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said; never valid.
+    """
 
     TOKEN_INPUT = 1
+    """
+    Tokens given to a language model.
+    """
 
     TOKEN_OUTPUT = 2
+    """
+    Tokens made by a language model.
+    """
 
     API_CALL = 3
+    """
+    Calls of some interface.
+    """
 
     STORAGE = 4
+    """
+    Bytes kept.
+    """
 
     TIME = 5
+    """
+    Time spent.
+    """
 
     OTHER = 6
+    """
+    Anything else.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class AddCostRequest(dk_trio_message.Message):
+    """
+    A cost to record.
+    """
+
     cost: "float" = betterproto2.field(1, betterproto2.TYPE_DOUBLE)
     """
-    
+    The amount: rate times quantity.
     Rules: required; gte=0.0
     """
 
     mission_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    The mission that the call is part of.
     Rules: required; min_len=1; prefix="missions:"
     """
 
     name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    What was used, for instance the name of a model.
     Rules: required; min_len=1
     """
 
@@ -81,31 +110,31 @@ class AddCostRequest(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, default_factory=lambda: CostType(0)
     )
     """
-    
+    What kind of resource it was.
     Rules: required; not_in=[0]
     """
 
     unit: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Unit of the quantity, for instance "token" or "second".
     Rules: required; min_len=1
     """
 
     rate: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
     """
-    
+    Price of one unit.
     Rules: required; gte=0.0
     """
 
     setup_version_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    
+    The version of the setup that was run.
     Rules: required; min_len=1; prefix="setup_versions:"
     """
 
     quantity: "float" = betterproto2.field(8, betterproto2.TYPE_DOUBLE)
     """
-    
+    How many units.
     Rules: required; gte=0.0
     """
 
@@ -117,7 +146,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class AddCostResponse(dk_trio_message.Message):
+    """
+    Whether it was recorded.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -127,21 +163,25 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Cost(dk_trio_message.Message):
+    """
+    One recorded cost.
+    """
+
     cost: "float" = betterproto2.field(1, betterproto2.TYPE_DOUBLE)
     """
-    
+    The amount: rate times quantity.
     Rules: required; gte=0.0
     """
 
     mission_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    The mission that the call is part of.
     Rules: required; min_len=1; prefix="missions:"
     """
 
     name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    What was used, for instance the name of a model.
     Rules: required; min_len=1
     """
 
@@ -149,31 +189,31 @@ class Cost(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, default_factory=lambda: CostType(0)
     )
     """
-    
+    What kind of resource it was.
     Rules: required; not_in=[0]
     """
 
     unit: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Unit of the quantity, for instance "token" or "second".
     Rules: required; min_len=1
     """
 
     rate: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
     """
-    
+    Price of one unit.
     Rules: required; gte=0.0
     """
 
     setup_version_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    
+    The version of the setup that was run.
     Rules: required; min_len=1; prefix="setup_versions:"
     """
 
     quantity: "float" = betterproto2.field(8, betterproto2.TYPE_DOUBLE)
     """
-    
+    How many units.
     Rules: required; gte=0.0
     """
 
@@ -183,9 +223,13 @@ default_message_pool.register_message("agentic_mesh_protocol.cost.v1", "Cost", C
 
 @dataclass(eq=False, repr=False)
 class CostConfig(dk_trio_message.Message):
+    """
+    The price of one thing.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the price is for; AddCost refers to it by this name.
     Rules: required; min_len=1
     """
 
@@ -193,21 +237,24 @@ class CostConfig(dk_trio_message.Message):
         2, betterproto2.TYPE_ENUM, default_factory=lambda: CostType(0)
     )
     """
-    
+    What kind of resource it is.
     Rules: required; defined_only
     """
 
     description: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What it is, for people.
+    """
 
     unit: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Unit that the price is for.
     Rules: required; min_len=1
     """
 
     rate: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
     """
-    
+    Price of one unit.
     Rules: required; gt=0.0
     """
 
@@ -219,9 +266,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CostFilter(dk_trio_message.Message):
+    """
+    Which records are meant. Conditions are combined with and; an empty list is no condition.
+    """
+
     names: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
     """
-    
+    Names to include.
     Rules: each.min_len=1
     """
 
@@ -229,7 +280,7 @@ class CostFilter(dk_trio_message.Message):
         2, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    Kinds to include.
     Rules: each.not_in=[0]
     """
 
@@ -237,7 +288,7 @@ class CostFilter(dk_trio_message.Message):
         3, betterproto2.TYPE_STRING, repeated=True
     )
     """
-    
+    Versions of setups to include.
     Rules: each.min_len=1; each.prefix="setup_versions:"
     """
 
@@ -249,9 +300,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetCostConfigRequest(dk_trio_message.Message):
+    """
+    Asks for the prices of a version of a setup.
+    """
+
     setup_version_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the version of a setup.
     Rules: required; min_len=1; prefix="setup_versions:"
     """
 
@@ -263,11 +318,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetCostConfigResponse(dk_trio_message.Message):
+    """
+    The prices.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     configs: "list[CostConfig]" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The prices.
+    """
 
 
 default_message_pool.register_message(
@@ -277,15 +342,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetCostRequest(dk_trio_message.Message):
+    """
+    Asks for all records of one name.
+    """
+
     mission_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The mission whose costs are meant.
     Rules: required; min_len=1; prefix="missions:"
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name of the records.
     Rules: required; min_len=1
     """
 
@@ -297,13 +366,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetCostResponse(dk_trio_message.Message):
+    """
+    The records of that name.
+    """
+
     costs: "list[Cost]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The records.
+    """
 
     total_cost: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
     """
-    
+    Sum of their amounts.
     Rules: gte=0.0
     """
 
@@ -315,25 +391,32 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetCostsRequest(dk_trio_message.Message):
+    """
+    Asks for records of a mission.
+    """
+
     mission_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The mission whose costs are meant.
     Rules: required; min_len=1; prefix="missions:"
     """
 
     filter: "CostFilter | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Which of them; absent means all.
+    """
 
     limit: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    
+    At most so many entries. Clients in use also send 0, meaning no wish.
     Rules: gte=1; lte=1000
     """
 
     offset: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    
+    Entries to skip before the first one returned.
     Rules: gte=0
     """
 
@@ -345,19 +428,26 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetCostsResponse(dk_trio_message.Message):
+    """
+    One page of records.
+    """
+
     costs: "list[Cost]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The records of this page.
+    """
 
     total_count: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    
+    Number of matching entries on all pages.
     Rules: gte=0
     """
 
     total_cost: "float" = betterproto2.field(3, betterproto2.TYPE_DOUBLE)
     """
-    
+    Sum of the amounts of all matching records.
     Rules: gte=0.0
     """
 
@@ -369,9 +459,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SetCostConfigRequest(dk_trio_message.Message):
+    """
+    Prices that replace all earlier ones of the version.
+    """
+
     setup_version_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the version of a setup.
     Rules: required; min_len=1; prefix="setup_versions:"
     """
 
@@ -379,7 +473,7 @@ class SetCostConfigRequest(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The prices.
     Rules: required
     """
 
@@ -391,7 +485,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SetCostConfigResponse(dk_trio_message.Message):
+    """
+    Whether they were stored.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -400,6 +501,10 @@ default_message_pool.register_message(
 
 
 class CostServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Records what runs cost and keeps the prices of setups.
+    """
+
     async def add_cost(
         self,
         message: "AddCostRequest",
@@ -408,6 +513,9 @@ class CostServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "AddCostResponse":
+        """
+        Record one cost. Not idempotent: a repeated call records it twice.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.cost.v1.CostService/AddCost",
@@ -426,6 +534,9 @@ class CostServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetCostResponse":
+        """
+        All records of one name in a mission, and their sum.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.cost.v1.CostService/GetCost",
@@ -444,6 +555,9 @@ class CostServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetCostsResponse":
+        """
+        Records of a mission, filtered and by pages.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.cost.v1.CostService/GetCosts",
@@ -462,6 +576,9 @@ class CostServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetCostConfigResponse":
+        """
+        The prices that belong to a version of a setup.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.cost.v1.CostService/GetCostConfig",
@@ -480,6 +597,9 @@ class CostServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "SetCostConfigResponse":
+        """
+        Replace the prices of a version of a setup.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.cost.v1.CostService/SetCostConfig",
@@ -492,27 +612,46 @@ class CostServiceStub(betterproto2_grpclib.ServiceStub):
 
 
 class CostServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Records what runs cost and keeps the prices of setups.
+    """
+
     async def add_cost(self, message: "AddCostRequest") -> "AddCostResponse":
+        """
+        Record one cost. Not idempotent: a repeated call records it twice.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_cost(self, message: "GetCostRequest") -> "GetCostResponse":
+        """
+        All records of one name in a mission, and their sum.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_costs(self, message: "GetCostsRequest") -> "GetCostsResponse":
+        """
+        Records of a mission, filtered and by pages.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_cost_config(
         self, message: "GetCostConfigRequest"
     ) -> "GetCostConfigResponse":
+        """
+        The prices that belong to a version of a setup.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def set_cost_config(
         self, message: "SetCostConfigRequest"
     ) -> "SetCostConfigResponse":
+        """
+        Replace the prices of a version of a setup.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

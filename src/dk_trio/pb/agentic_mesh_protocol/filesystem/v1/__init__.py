@@ -45,17 +45,39 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class FileStatus(betterproto2.Enum):
+    """
+    Where a file is in its life.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     UPLOADING = 1
+    """
+    Not complete yet.
+    """
 
     ACTIVE = 2
+    """
+    Complete, can be used.
+    """
 
     PROCESSING = 3
+    """
+    Being worked on by the platform.
+    """
 
     ARCHIVED = 4
+    """
+    Kept, out of the way.
+    """
 
     DELETED = 5
+    """
+    Marked as deleted.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -81,21 +103,49 @@ class FileStatus(betterproto2.Enum):
 
 
 class FileType(betterproto2.Enum):
+    """
+    What a file is, coarsely.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     DOCUMENT = 1
+    """
+    Text, PDF, office documents.
+    """
 
     IMAGE = 2
+    """
+    Pictures.
+    """
 
     VIDEO = 3
+    """
+    Moving pictures.
+    """
 
     AUDIO = 4
+    """
+    Sound.
+    """
 
     ARCHIVE = 5
+    """
+    Packed files.
+    """
 
     CODE = 6
+    """
+    Source text.
+    """
 
     OTHER = 7
+    """
+    Anything else.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -126,9 +176,13 @@ class FileType(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class DeleteFilesRequest(dk_trio_message.Message):
+    """
+    Which files to delete, and how.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup, by its id with prefix.
     Rules: required; pattern="^(missions:|setups:).*$"
     """
 
@@ -136,13 +190,19 @@ class DeleteFilesRequest(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    Which files.
     Rules: required
     """
 
     force: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Whether to delete files that are in use too.
+    """
 
     permanent: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Whether to remove the content; otherwise files are only marked as deleted.
+    """
 
 
 default_message_pool.register_message(
@@ -152,6 +212,10 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DeleteFilesResponse(dk_trio_message.Message):
+    """
+    What became of them.
+    """
+
     results: "dict[str, bool]" = betterproto2.field(
         1,
         betterproto2.TYPE_MAP,
@@ -159,16 +223,19 @@ class DeleteFilesResponse(dk_trio_message.Message):
             betterproto2.TYPE_STRING, betterproto2.TYPE_BOOL
         ),
     )
+    """
+    File id to whether it was deleted.
+    """
 
     total_deleted: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    
+    Number of deleted files.
     Rules: gte=0
     """
 
     total_failed: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    
+    Number of files that failed.
     Rules: gte=0
     """
 
@@ -180,21 +247,25 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class File(dk_trio_message.Message):
+    """
+    A stored file.
+    """
+
     file_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the file.
     Rules: required; pattern="^files:.*$"
     """
 
     context: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup, by its id with prefix.
     Rules: required; pattern="^(missions:|setups:).*$"
     """
 
     name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    File name with extension.
     Rules: required; min_len=1
     """
 
@@ -202,41 +273,44 @@ class File(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, default_factory=lambda: FileType(0)
     )
     """
-    
+    What it is.
     Rules: required; not_in=[0]
     """
 
     content_type: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    MIME type.
     Rules: required; min_len=1
     """
 
     size_bytes: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
     """
-    
+    Size of the content in bytes.
     Rules: required; gte=0
     """
 
     checksum: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    
+    Checksum of the content, as the provider computes it.
     Rules: required; min_len=1
     """
 
     metadata: "___google__protobuf__.Struct | None" = betterproto2.field(
         8, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Anything else that is known, as the writer likes.
+    """
 
     storage_uri: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    
+    Where the provider keeps it.
     Rules: required; min_len=1
     """
 
     file_url: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
-    
+    Where it can be downloaded.
     Rules: required; min_len=1
     """
 
@@ -244,11 +318,14 @@ class File(dk_trio_message.Message):
         11, betterproto2.TYPE_ENUM, default_factory=lambda: FileStatus(0)
     )
     """
-    
+    Where it is in its life.
     Rules: required; not_in=[0]
     """
 
     content: "bytes" = betterproto2.field(12, betterproto2.TYPE_BYTES)
+    """
+    The content, when it was asked for.
+    """
 
 
 default_message_pool.register_message(
@@ -258,13 +335,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class FileFilter(dk_trio_message.Message):
+    """
+    Which files are meant. Conditions are combined with and; an empty one is no condition.
+    """
+
     names: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Exact names.
+    """
 
     file_ids: "list[str]" = betterproto2.field(
         2, betterproto2.TYPE_STRING, repeated=True
     )
     """
-    
+    Ids.
     Rules: each.pattern="^files:.*$"
     """
 
@@ -272,13 +356,13 @@ class FileFilter(dk_trio_message.Message):
         3, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    Kinds.
     Rules: each.not_in=[0]
     """
 
     context: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup, by its id with prefix.
     Rules: required; pattern="^(missions:|setups:).*$"
     """
 
@@ -288,6 +372,9 @@ class FileFilter(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    Created at this time or later.
+    """
 
     created_before: "datetime.datetime | None" = betterproto2.field(
         6,
@@ -295,6 +382,9 @@ class FileFilter(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    Created before this time.
+    """
 
     updated_after: "datetime.datetime | None" = betterproto2.field(
         7,
@@ -302,6 +392,9 @@ class FileFilter(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    Changed at this time or later.
+    """
 
     updated_before: "datetime.datetime | None" = betterproto2.field(
         8,
@@ -309,32 +402,44 @@ class FileFilter(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    Last changed before this time.
+    """
 
     status: "FileStatus" = betterproto2.field(
         9, betterproto2.TYPE_ENUM, default_factory=lambda: FileStatus(0)
     )
+    """
+    State; unspecified is no condition.
+    """
 
     content_type_prefix: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Beginning of the MIME type, for instance "image/".
+    """
 
     min_size_bytes: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
     """
-    
+    At least so many bytes.
     Rules: gte=0
     """
 
     max_size_bytes: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
     """
-    
+    At most so many bytes; 0 is no condition.
     Rules: gte=0
     """
 
     prefix: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
     """
-    
+    Beginning of the name.
     Rules: pattern="^[^.]*([.][^.]+)*[.]?$"
     """
 
     content_type: "str" = betterproto2.field(14, betterproto2.TYPE_STRING)
+    """
+    Exact MIME type.
+    """
 
 
 default_message_pool.register_message(
@@ -345,19 +450,25 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class FileResult(dk_trio_message.Message):
     """
-
+    What became of one file.
 
     Oneofs:
-        - result:
+        - result: Either the file or why there is none.
     """
 
     file: "File | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True, group="result"
     )
+    """
+    The file.
+    """
 
     error: "str | None" = betterproto2.field(
         2, betterproto2.TYPE_STRING, optional=True, group="result"
     )
+    """
+    Why it failed, for people.
+    """
 
 
 default_message_pool.register_message(
@@ -367,19 +478,26 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetFileRequest(dk_trio_message.Message):
+    """
+    Asks for one file.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup, by its id with prefix.
     Rules: pattern="^(missions:|setups:).*$"
     """
 
     file_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Id of the file.
     Rules: required; pattern="^files:.*$"
     """
 
     include_content: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Whether to return the content too, not only what is known of the file.
+    """
 
 
 default_message_pool.register_message(
@@ -389,15 +507,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetFileResponse(dk_trio_message.Message):
+    """
+    The file.
+    """
+
     file: "File | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    What is known of it.
     Rules: required
     """
 
     content: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    The content, when it was asked for.
+    """
 
 
 default_message_pool.register_message(
@@ -407,9 +532,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetFilesRequest(dk_trio_message.Message):
+    """
+    Asks for files.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup, by its id with prefix.
     Rules: required; pattern="^(missions:|setups:).*$"
     """
 
@@ -417,25 +546,31 @@ class GetFilesRequest(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    Which files.
     Rules: required
     """
 
     list_size: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    
+    At most so many files.
     Rules: gte=1; lte=1000
     """
 
     offset: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    
+    Files to skip before the first one returned.
     Rules: gte=0
     """
 
     order: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    How to sort, in the words of the provider; empty leaves it to the provider.
+    """
 
     include_content: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Whether to return the content too, not only what is known of the file.
+    """
 
 
 default_message_pool.register_message(
@@ -445,13 +580,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetFilesResponse(dk_trio_message.Message):
+    """
+    One page of files.
+    """
+
     files: "list[File]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The files of this page.
+    """
 
     total_count: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    
+    Number of matching files on all pages.
     Rules: gte=0
     """
 
@@ -463,21 +605,25 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateFileRequest(dk_trio_message.Message):
+    """
+    Changes to one file. Fields at their default leave things as they are.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup, by its id with prefix.
     Rules: required; pattern="^(missions:|setups:).*$"
     """
 
     file_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Id of the file.
     Rules: required; pattern="^files:.*$"
     """
 
     new_name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    New name.
     Rules: min_len=1
     """
 
@@ -485,29 +631,35 @@ class UpdateFileRequest(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, default_factory=lambda: FileType(0)
     )
     """
-    
+    New kind.
     Rules: not_in=[0]
     """
 
     content_type: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    New MIME type.
     Rules: min_len=1
     """
 
     content: "bytes" = betterproto2.field(6, betterproto2.TYPE_BYTES)
+    """
+    New content; empty keeps the old one.
+    """
 
     status: "FileStatus" = betterproto2.field(
         7, betterproto2.TYPE_ENUM, default_factory=lambda: FileStatus(0)
     )
     """
-    
+    New state.
     Rules: required; not_in=[0]
     """
 
     metadata: "___google__protobuf__.Struct | None" = betterproto2.field(
         8, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Anything else that is known, as the writer likes.
+    """
 
 
 default_message_pool.register_message(
@@ -517,9 +669,16 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateFileResponse(dk_trio_message.Message):
+    """
+    What became of it.
+    """
+
     result: "FileResult | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The changed file, or why it failed.
+    """
 
 
 default_message_pool.register_message(
@@ -529,15 +688,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UploadFileData(dk_trio_message.Message):
+    """
+    A file to store.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the file belongs to: a mission or a setup by its id with prefix, or the word `default`.
     Rules: required; pattern="(^(missions:|setups:).*$|^default$)"
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    File name with extension.
     Rules: required; min_len=1; pattern="^[^.]*([.][^.]+)*[.]?$"
     """
 
@@ -545,35 +708,41 @@ class UploadFileData(dk_trio_message.Message):
         3, betterproto2.TYPE_ENUM, default_factory=lambda: FileType(0)
     )
     """
-    
+    What it is.
     Rules: required; not_in=[0]
     """
 
     content_type: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    MIME type.
     Rules: required; min_len=1
     """
 
     content: "bytes" = betterproto2.field(5, betterproto2.TYPE_BYTES)
     """
-    
+    The content.
     Rules: required; min_len=1
     """
 
     metadata: "___google__protobuf__.Struct | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Anything else that is known, as the writer likes.
+    """
 
     status: "FileStatus" = betterproto2.field(
         7, betterproto2.TYPE_ENUM, default_factory=lambda: FileStatus(0)
     )
     """
-    
+    State to store it in.
     Rules: required; not_in=[0]
     """
 
     replace_if_exists: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    Whether a file of the same name in the same context is replaced; otherwise that is an error.
+    """
 
 
 default_message_pool.register_message(
@@ -583,11 +752,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UploadFilesRequest(dk_trio_message.Message):
+    """
+    Files to store.
+    """
+
     files: "list[UploadFileData]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The files, at least one.
     Rules: required; min_items=1
     """
 
@@ -599,19 +772,26 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UploadFilesResponse(dk_trio_message.Message):
+    """
+    What became of them.
+    """
+
     results: "list[FileResult]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    One entry for each file of the request, in its order.
+    """
 
     total_uploaded: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    
+    Number of stored files.
     Rules: gte=0
     """
 
     total_failed: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    
+    Number of files that failed.
     Rules: gte=0
     """
 
@@ -622,6 +802,10 @@ default_message_pool.register_message(
 
 
 class FilesystemServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Keeps files of missions and setups.
+    """
+
     async def upload_files(
         self,
         message: "UploadFilesRequest",
@@ -630,6 +814,9 @@ class FilesystemServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UploadFilesResponse":
+        """
+        Store files. Each one succeeds or fails on its own.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.filesystem.v1.FilesystemService/UploadFiles",
@@ -648,6 +835,9 @@ class FilesystemServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetFileResponse":
+        """
+        One file by id, with its content when asked.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.filesystem.v1.FilesystemService/GetFile",
@@ -666,6 +856,9 @@ class FilesystemServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetFilesResponse":
+        """
+        Files that match a filter, by pages.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.filesystem.v1.FilesystemService/GetFiles",
@@ -684,6 +877,9 @@ class FilesystemServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateFileResponse":
+        """
+        Change what is known of a file, or its content.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.filesystem.v1.FilesystemService/UpdateFile",
@@ -702,6 +898,9 @@ class FilesystemServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteFilesResponse":
+        """
+        Delete the files that match a filter.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.filesystem.v1.FilesystemService/DeleteFiles",
@@ -717,27 +916,46 @@ from ....google import protobuf as ___google__protobuf__
 
 
 class FilesystemServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Keeps files of missions and setups.
+    """
+
     async def upload_files(
         self, message: "UploadFilesRequest"
     ) -> "UploadFilesResponse":
+        """
+        Store files. Each one succeeds or fails on its own.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_file(self, message: "GetFileRequest") -> "GetFileResponse":
+        """
+        One file by id, with its content when asked.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_files(self, message: "GetFilesRequest") -> "GetFilesResponse":
+        """
+        Files that match a filter, by pages.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def update_file(self, message: "UpdateFileRequest") -> "UpdateFileResponse":
+        """
+        Change what is known of a file, or its content.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def delete_files(
         self, message: "DeleteFilesRequest"
     ) -> "DeleteFilesResponse":
+        """
+        Delete the files that match a filter.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

@@ -55,21 +55,49 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ModuleStatus(betterproto2.Enum):
+    """
+    The state of a job.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not known.
+    """
 
     STARTING = 1
+    """
+    Accepted; waiting for a slot or initialising.
+    """
 
     PROCESSING = 2
+    """
+    Running.
+    """
 
     CANCELED = 3
+    """
+    Ended by a cancel.
+    """
 
     FAILED = 4
+    """
+    Ended by an error.
+    """
 
     EXPIRED = 5
+    """
+    Ended by a deadline.
+    """
 
     SUCCESS = 6
+    """
+    Ended after its last output.
+    """
 
     STOPPED = 7
+    """
+    Ended by StopModule.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -100,11 +128,15 @@ class ModuleStatus(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class ConfigSetupModuleRequest(dk_trio_message.Message):
+    """
+    What a user configured, for the module to complete.
+    """
+
     setup_version: "__setup__v1__.SetupVersion | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The version to complete.
     Rules: required
     """
 
@@ -112,13 +144,13 @@ class ConfigSetupModuleRequest(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    What the user configured, by the schema of GetConfigSetupModule.
     Rules: required
     """
 
     mission_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The mission that the call is part of.
     Rules: required; min_len=1; prefix="missions:"
     """
 
@@ -132,11 +164,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ConfigSetupModuleResponse(dk_trio_message.Message):
+    """
+    The completed version.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     setup_version: "__setup__v1__.SetupVersion | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The version with its new content.
+    """
 
 
 default_message_pool.register_message(
@@ -148,13 +190,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetConfigSetupModuleRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of what ConfigSetupModule takes.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     llm_format: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether to give the schema in the shape for language models, which is an object with
+    `json_schema` and `ui_schema`.
+    """
 
 
 default_message_pool.register_message(
@@ -166,13 +217,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetConfigSetupModuleResponse(dk_trio_message.Message):
+    """
+    That schema.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     config_setup_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the fields to configure.
     Rules: required
     """
 
@@ -186,13 +244,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleCostRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of the costs.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     llm_format: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether to give the schema in the shape for language models, which is an object with
+    `json_schema` and `ui_schema`.
+    """
 
 
 default_message_pool.register_message(
@@ -202,13 +269,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleCostResponse(dk_trio_message.Message):
+    """
+    The schema of the costs.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     cost_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the costs that the module records.
     Rules: required
     """
 
@@ -220,13 +294,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleInputRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of the input.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     llm_format: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether to give the schema in the shape for language models, which is an object with
+    `json_schema` and `ui_schema`.
+    """
 
 
 default_message_pool.register_message(
@@ -236,13 +319,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleInputResponse(dk_trio_message.Message):
+    """
+    The schema of the input.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     input_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the input.
     Rules: required
     """
 
@@ -254,6 +344,10 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleJobsRequest(dk_trio_message.Message):
+    """
+    Asks for all jobs.
+    """
+
     pass
 
 
@@ -264,11 +358,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleJobsResponse(dk_trio_message.Message):
+    """
+    All jobs.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     jobs: "list[JobInfo]" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The jobs that run now.
+    """
 
 
 default_message_pool.register_message(
@@ -278,13 +382,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleOutputRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of the outputs.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     llm_format: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether to give the schema in the shape for language models, which is an object with
+    `json_schema` and `ui_schema`.
+    """
 
 
 default_message_pool.register_message(
@@ -294,13 +407,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleOutputResponse(dk_trio_message.Message):
+    """
+    The schema of the outputs.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     output_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the outputs.
     Rules: required
     """
 
@@ -314,13 +434,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleSecretRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of the secrets.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     llm_format: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether to give the schema in the shape for language models, which is an object with
+    `json_schema` and `ui_schema`.
+    """
 
 
 default_message_pool.register_message(
@@ -330,13 +459,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleSecretResponse(dk_trio_message.Message):
+    """
+    The schema of the secrets.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     secret_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the secrets.
     Rules: required
     """
 
@@ -350,9 +486,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleSelectInputRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of the triggers.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
@@ -366,13 +507,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleSelectInputResponse(dk_trio_message.Message):
+    """
+    The schema of the triggers.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     select_input_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the triggers.
     Rules: required
     """
 
@@ -386,13 +534,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleSetupRequest(dk_trio_message.Message):
+    """
+    Asks for the schema of the setup.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module. A module server serves one module only and ignores it; clients in use leave
+    it empty.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     llm_format: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether to give the schema in the shape for language models, which is an object with
+    `json_schema` and `ui_schema`.
+    """
 
 
 default_message_pool.register_message(
@@ -402,13 +559,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleSetupResponse(dk_trio_message.Message):
+    """
+    The schema of the setup.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     setup_schema: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the setup.
     Rules: required
     """
 
@@ -420,9 +584,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleStatusRequest(dk_trio_message.Message):
+    """
+    Asks for the state of one job.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The job. The rule asks for a prefix, but servers in use send a bare UUID, and callers send
+    back what they got.
     Rules: required; min_len=1; prefix="jobs:"
     """
 
@@ -434,19 +603,27 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleStatusResponse(dk_trio_message.Message):
+    """
+    The state of the job.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     status: "ModuleStatus" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleStatus(0)
     )
     """
-    
+    Its state.
     Rules: required; defined_only
     """
 
     job_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The job. The rule asks for a prefix, but servers in use send a bare UUID, and callers send
+    back what they got.
     Rules: required; min_len=1; prefix="jobs:"
     """
 
@@ -460,9 +637,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class JobInfo(dk_trio_message.Message):
+    """
+    One job and its state.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The job.
     Rules: required; min_len=1; prefix="jobs:"
     """
 
@@ -470,7 +651,7 @@ class JobInfo(dk_trio_message.Message):
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleStatus(0)
     )
     """
-    
+    Its state.
     Rules: required; defined_only
     """
 
@@ -482,23 +663,28 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StartModuleRequest(dk_trio_message.Message):
+    """
+    What to run.
+    """
+
     input: "___google__protobuf__.Struct | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The input: an object whose `root` has the field `protocol`, which chooses the trigger, beside
+    the fields of that trigger.
     Rules: required
     """
 
     setup_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    The setup to run with.
     Rules: required; min_len=1; prefix="setups:"
     """
 
     mission_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The mission that the call is part of.
     Rules: required; min_len=1; prefix="missions:"
     """
 
@@ -510,19 +696,28 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StartModuleResponse(dk_trio_message.Message):
+    """
+    One output of the run.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    False in the response that reports a failure, true in all others.
+    """
 
     output: "___google__protobuf__.Struct | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The output: an object whose `root` has the field `protocol`, or `code`, `message` and
+    `short_description` of a failure.
     Rules: required
     """
 
     job_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The job that this call has begun, a UUID; the same in every response. The rule asks for a
+    prefix that servers in use do not send.
     Rules: required; min_len=1; prefix="jobs:"
     """
 
@@ -534,9 +729,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StopModuleRequest(dk_trio_message.Message):
+    """
+    Which job to stop.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The job. The rule asks for a prefix, but servers in use send a bare UUID, and callers send
+    back what they got.
     Rules: required; min_len=1; prefix="jobs:"
     """
 
@@ -548,13 +748,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StopModuleResponse(dk_trio_message.Message):
+    """
+    Whether it was stopped.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether a job of this id was running.
+    """
 
     job_id: "str | None" = betterproto2.field(
         2, betterproto2.TYPE_STRING, optional=True
     )
     """
-    
+    The job that was stopped.
     Rules: prefix="jobs:"
     """
 
@@ -565,6 +772,10 @@ default_message_pool.register_message(
 
 
 class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Runs one module. Every server of a module offers it, beside the standard health service.
+    """
+
     async def start_module(
         self,
         message: "StartModuleRequest",
@@ -573,6 +784,13 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[StartModuleResponse]":
+        """
+        Run the module and stream its outputs.
+
+        The first response carries the protocol `module_start_info`, the last one of a successful run
+        `end_of_stream`. A run ends early when the caller cancels the call. A failed run sends one
+        response with `success` false and then ends with a status that names the cause.
+        """
 
         async for response in self._unary_stream(
             "/agentic_mesh_protocol.module.v1.ModuleService/StartModule",
@@ -592,6 +810,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "StopModuleResponse":
+        """
+        Stop a running job. Its StartModule call ends as for a cancel.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/StopModule",
@@ -610,6 +831,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleStatusResponse":
+        """
+        The state of one job.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleStatus",
@@ -628,6 +852,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleJobsResponse":
+        """
+        All jobs that this server runs now.
+        """
 
         if message is None:
             message = GetModuleJobsRequest()
@@ -649,6 +876,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleInputResponse":
+        """
+        The schema of the input that StartModule takes.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleInput",
@@ -667,6 +897,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleSelectInputResponse":
+        """
+        The schema of the triggers to choose from, by their protocol.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleSelectInput",
@@ -685,6 +918,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleOutputResponse":
+        """
+        The schema of the outputs that StartModule streams.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleOutput",
@@ -703,6 +939,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleSetupResponse":
+        """
+        The schema of the setup, with dynamic values fetched for this call.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleSetup",
@@ -721,6 +960,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleSecretResponse":
+        """
+        The schema of the secrets that the module needs.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleSecret",
@@ -739,6 +981,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetConfigSetupModuleResponse":
+        """
+        The schema of what ConfigSetupModule takes.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetConfigSetupModule",
@@ -757,6 +1002,10 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ConfigSetupModuleResponse":
+        """
+        Turn what a user configured into the content of a setup version. Waits for the module to do
+        so.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/ConfigSetupModule",
@@ -775,6 +1024,9 @@ class ModuleServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetModuleCostResponse":
+        """
+        The schema of the costs that the module records.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module.v1.ModuleService/GetModuleCost",
@@ -791,74 +1043,119 @@ from ...setup import v1 as __setup__v1__
 
 
 class ModuleServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Runs one module. Every server of a module offers it, beside the standard health service.
+    """
+
     async def start_module(
         self, message: "StartModuleRequest"
     ) -> "AsyncIterator[StartModuleResponse]":
+        """
+        Run the module and stream its outputs.
+
+        The first response carries the protocol `module_start_info`, the last one of a successful run
+        `end_of_stream`. A run ends early when the caller cancels the call. A failed run sends one
+        response with `success` false and then ends with a status that names the cause.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield StartModuleResponse()
 
     async def stop_module(self, message: "StopModuleRequest") -> "StopModuleResponse":
+        """
+        Stop a running job. Its StartModule call ends as for a cancel.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_status(
         self, message: "GetModuleStatusRequest"
     ) -> "GetModuleStatusResponse":
+        """
+        The state of one job.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_jobs(
         self, message: "GetModuleJobsRequest"
     ) -> "GetModuleJobsResponse":
+        """
+        All jobs that this server runs now.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_input(
         self, message: "GetModuleInputRequest"
     ) -> "GetModuleInputResponse":
+        """
+        The schema of the input that StartModule takes.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_select_input(
         self, message: "GetModuleSelectInputRequest"
     ) -> "GetModuleSelectInputResponse":
+        """
+        The schema of the triggers to choose from, by their protocol.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_output(
         self, message: "GetModuleOutputRequest"
     ) -> "GetModuleOutputResponse":
+        """
+        The schema of the outputs that StartModule streams.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_setup(
         self, message: "GetModuleSetupRequest"
     ) -> "GetModuleSetupResponse":
+        """
+        The schema of the setup, with dynamic values fetched for this call.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_secret(
         self, message: "GetModuleSecretRequest"
     ) -> "GetModuleSecretResponse":
+        """
+        The schema of the secrets that the module needs.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_config_setup_module(
         self, message: "GetConfigSetupModuleRequest"
     ) -> "GetConfigSetupModuleResponse":
+        """
+        The schema of what ConfigSetupModule takes.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def config_setup_module(
         self, message: "ConfigSetupModuleRequest"
     ) -> "ConfigSetupModuleResponse":
+        """
+        Turn what a user configured into the content of a setup version. Waits for the module to do
+        so.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_cost(
         self, message: "GetModuleCostRequest"
     ) -> "GetModuleCostResponse":
+        """
+        The schema of the costs that the module records.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

@@ -47,13 +47,29 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ModuleStatus(betterproto2.Enum):
+    """
+    The state of a module in the older registry; not that of a job.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not known.
+    """
 
     RUNNING = 1
+    """
+    Served and at work.
+    """
 
     IDLE = 2
+    """
+    Served, nothing to do.
+    """
 
     ENDED = 3
+    """
+    Not served any more.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -76,9 +92,13 @@ class ModuleStatus(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class DeregisterRequest(dk_trio_message.Message):
+    """
+    A module to remove.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1
     """
 
@@ -90,7 +110,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DeregisterResponse(dk_trio_message.Message):
+    """
+    Whether it was removed.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -100,9 +127,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverInfoRequest(dk_trio_message.Message):
+    """
+    Asks for one module.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1
     """
 
@@ -116,39 +147,46 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverInfoResponse(dk_trio_message.Message):
+    """
+    One module.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1
     """
 
     module_type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    One of trigger, tool, kin, view.
     Rules: required; in=["trigger", "tool", "kin", "view"]
     """
 
     address: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Host name or IP address under which the module is served, without the port.
     Rules: required; min_len=1
     """
 
     port: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    
+    TCP port under which the module is served.
     Rules: required; gte=1; lte=65535
     """
 
     version: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Version of the module.
     Rules: required; min_len=1
     """
 
     metadata: "Metadata | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    How it describes itself.
+    """
 
 
 default_message_pool.register_message(
@@ -160,27 +198,34 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverSearchRequest(dk_trio_message.Message):
+    """
+    Which modules are looked for. Conditions that are set are combined with and.
+    """
+
     module_type: "str | None" = betterproto2.field(
         1, betterproto2.TYPE_STRING, optional=True
     )
     """
-    
+    One of trigger, tool, kin, view.
     Rules: required; in=["trigger", "tool", "kin", "view"]
     """
 
     name: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
     """
-    
+    Name of the module.
     Rules: required; min_len=1
     """
 
     tags: "list[Tag]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Keywords that must all be there.
+    """
 
     description: "str | None" = betterproto2.field(
         4, betterproto2.TYPE_STRING, optional=True
     )
     """
-    
+    Text in the description.
     Rules: required; min_len=1
     """
 
@@ -194,9 +239,16 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverSearchResponse(dk_trio_message.Message):
+    """
+    The modules found.
+    """
+
     modules: "list[DiscoverInfoResponse]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The modules.
+    """
 
 
 default_message_pool.register_message(
@@ -208,6 +260,10 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetAllModulesStatusRequest(dk_trio_message.Message):
+    """
+    Asks for all states, as a stream.
+    """
+
     pass
 
 
@@ -220,11 +276,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListModulesStatusRequest(dk_trio_message.Message):
+    """
+    Asks for one page of states.
+    """
+
     list_size: "int | None" = betterproto2.field(
         1, betterproto2.TYPE_INT32, optional=True
     )
+    """
+    At most so many entries; absent leaves it to the server.
+    """
 
     offset: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    Entries to skip before the first one returned; absent is none.
+    """
 
 
 default_message_pool.register_message(
@@ -236,11 +302,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListModulesStatusResponse(dk_trio_message.Message):
+    """
+    One page of states.
+    """
+
     list_size: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Number of entries in this response.
+    """
 
     modules_statuses: "list[ModuleStatusResponse]" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The states of this page.
+    """
 
 
 default_message_pool.register_message(
@@ -252,19 +328,26 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Metadata(dk_trio_message.Message):
+    """
+    How a module describes itself.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Name for people.
     Rules: required; min_len=1
     """
 
     tags: "list[Tag]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Keywords to be found by.
+    """
 
     description: "str | None" = betterproto2.field(
         3, betterproto2.TYPE_STRING, optional=True
     )
     """
-    
+    What the module does, for people.
     Rules: required; min_len=1
     """
 
@@ -276,9 +359,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ModuleStatusRequest(dk_trio_message.Message):
+    """
+    Asks for the state of one module.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1; prefix="modules:"
     """
 
@@ -292,19 +379,29 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ModuleStatusResponse(dk_trio_message.Message):
+    """
+    The state of one module.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     status: "ModuleStatus" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleStatus(0)
     )
+    """
+    Its state.
+    """
 
     message: "str | None" = betterproto2.field(
         3, betterproto2.TYPE_STRING, optional=True
     )
+    """
+    More about the state, for people.
+    """
 
 
 default_message_pool.register_message(
@@ -316,39 +413,46 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RegisterRequest(dk_trio_message.Message):
+    """
+    A module to enter.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1
     """
 
     module_type: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    One of trigger, tool, kin, view.
     Rules: required; in=["trigger", "tool", "kin", "view"]
     """
 
     address: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Host name or IP address under which the module is served, without the port.
     Rules: required; min_len=1
     """
 
     port: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    
+    TCP port under which the module is served.
     Rules: gte=1; lte=65535
     """
 
     version: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Version of the module.
     Rules: required; min_len=1
     """
 
     metadata: "Metadata | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    How it describes itself.
+    """
 
 
 default_message_pool.register_message(
@@ -358,7 +462,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RegisterResponse(dk_trio_message.Message):
+    """
+    Whether it was entered.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -368,9 +479,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Tag(dk_trio_message.Message):
+    """
+    A keyword.
+    """
+
     tag: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The keyword.
     Rules: required; min_len=1
     """
 
@@ -382,15 +497,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateStatusRequest(dk_trio_message.Message):
+    """
+    A new state of a module.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1
     """
 
     status: "ModuleStatus" = betterproto2.field(
         2, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleStatus(0)
     )
+    """
+    The new state.
+    """
 
 
 default_message_pool.register_message(
@@ -402,7 +524,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateStatusResponse(dk_trio_message.Message):
+    """
+    Whether it was stored.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -413,6 +542,10 @@ default_message_pool.register_message(
 
 
 class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    The older registry of modules.
+    """
+
     async def register_module(
         self,
         message: "RegisterRequest",
@@ -421,6 +554,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "RegisterResponse":
+        """
+        Enter a module, or renew its entry.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/RegisterModule",
@@ -439,6 +575,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DeregisterResponse":
+        """
+        Remove a module.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/DeregisterModule",
@@ -457,6 +596,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DiscoverInfoResponse":
+        """
+        One module by id.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/DiscoverInfoModule",
@@ -475,6 +617,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DiscoverSearchResponse":
+        """
+        Modules by type, name, tags or description.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/DiscoverSearchModule",
@@ -493,6 +638,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ModuleStatusResponse":
+        """
+        The state of one module.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/GetModuleStatus",
@@ -511,6 +659,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ListModulesStatusResponse":
+        """
+        The states of all modules, by pages.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/ListModuleStatus",
@@ -529,6 +680,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[ModuleStatusResponse]":
+        """
+        The states of all modules, one response each.
+        """
 
         if message is None:
             message = GetAllModulesStatusRequest()
@@ -551,6 +705,9 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateStatusResponse":
+        """
+        Change the state of a module.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.module_registry.v1.ModuleRegistryService/UpdateModuleStatus",
@@ -563,43 +720,68 @@ class ModuleRegistryServiceStub(betterproto2_grpclib.ServiceStub):
 
 
 class ModuleRegistryServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    The older registry of modules.
+    """
+
     async def register_module(self, message: "RegisterRequest") -> "RegisterResponse":
+        """
+        Enter a module, or renew its entry.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def deregister_module(
         self, message: "DeregisterRequest"
     ) -> "DeregisterResponse":
+        """
+        Remove a module.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def discover_info_module(
         self, message: "DiscoverInfoRequest"
     ) -> "DiscoverInfoResponse":
+        """
+        One module by id.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def discover_search_module(
         self, message: "DiscoverSearchRequest"
     ) -> "DiscoverSearchResponse":
+        """
+        Modules by type, name, tags or description.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module_status(
         self, message: "ModuleStatusRequest"
     ) -> "ModuleStatusResponse":
+        """
+        The state of one module.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def list_module_status(
         self, message: "ListModulesStatusRequest"
     ) -> "ListModulesStatusResponse":
+        """
+        The states of all modules, by pages.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_all_module_status(
         self, message: "GetAllModulesStatusRequest"
     ) -> "AsyncIterator[ModuleStatusResponse]":
+        """
+        The states of all modules, one response each.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield ModuleStatusResponse()
@@ -607,6 +789,9 @@ class ModuleRegistryServiceBase(betterproto2_grpclib.ServiceBase):
     async def update_module_status(
         self, message: "UpdateStatusRequest"
     ) -> "UpdateStatusResponse":
+        """
+        Change the state of a module.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

@@ -45,13 +45,29 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class ModuleStatus(betterproto2.Enum):
+    """
+    Whether a module can be used; not the state of a job.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not known.
+    """
 
     READY = 1
+    """
+    Registered, not seen alive lately.
+    """
 
     ACTIVE = 2
+    """
+    Registered and alive.
+    """
 
     ARCHIVED = 3
+    """
+    Not offered any more.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -73,11 +89,24 @@ class ModuleStatus(betterproto2.Enum):
 
 
 class ModuleType(betterproto2.Enum):
+    """
+    What a module is to its callers.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     ARCHETYPE = 1
+    """
+    Talks to users and may call tools.
+    """
 
     TOOL = 2
+    """
+    Called by other modules.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -97,25 +126,60 @@ class ModuleType(betterproto2.Enum):
 
 
 class SetupStatus(betterproto2.Enum):
+    """
+    The state of a setup, as the registry numbers it. setup.v1.SetupStatus has other numbers for the
+    same names.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     DRAFT = 1
+    """
+    Being written.
+    """
 
     WAITING_FOR_APPROVAL = 2
+    """
+    Complete, not approved yet.
+    """
 
     READY = 3
+    """
+    Can be run.
+    """
 
     PAUSED = 4
+    """
+    Not to be run for now.
+    """
 
     FAILED = 5
+    """
+    Turned out not to work.
+    """
 
     ARCHIVED = 6
+    """
+    Kept for reference only.
+    """
 
     NEEDS_CONFIGURATION = 7
+    """
+    ConfigSetupModule has to be called first.
+    """
 
     CONFIGURATION_FAILED = 8
+    """
+    ConfigSetupModule was called and failed.
+    """
 
     CONFIGURATION_SUCCEEDED = 9
+    """
+    ConfigSetupModule was called and succeeded.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -149,13 +213,29 @@ class SetupStatus(betterproto2.Enum):
 
 
 class Visibility(betterproto2.Enum):
+    """
+    Who may see something.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said.
+    """
 
     PUBLIC = 1
+    """
+    Everybody.
+    """
 
     PRIVATE = 2
+    """
+    The owner.
+    """
 
     INTERNAL = 3
+    """
+    The owner's organization.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -178,9 +258,14 @@ class Visibility(betterproto2.Enum):
 
 @dataclass(eq=False, repr=False)
 class DiscoverModulesRequest(dk_trio_message.Message):
+    """
+    Which modules are looked for. Conditions are combined with and; an empty one is no condition,
+    although the rules refuse empty texts.
+    """
+
     organization_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The organization that asks.
     Rules: min_len=1; prefix="organizations:"
     """
 
@@ -188,7 +273,7 @@ class DiscoverModulesRequest(dk_trio_message.Message):
         2, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    Kinds of module to include.
     Rules: each.not_in=[0]
     """
 
@@ -196,7 +281,7 @@ class DiscoverModulesRequest(dk_trio_message.Message):
         3, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    States to include.
     Rules: each.not_in=[0]
     """
 
@@ -204,25 +289,25 @@ class DiscoverModulesRequest(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    Visibilities to include.
     Rules: each.not_in=[0]
     """
 
     query: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Text to look for in name and documentation.
     Rules: min_len=1
     """
 
     limit: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
     """
-    
+    At most so many entries. Clients in use also send 0, meaning no wish.
     Rules: gte=1; lte=100
     """
 
     offset: "int" = betterproto2.field(7, betterproto2.TYPE_INT32)
     """
-    
+    Entries to skip before the first one returned.
     Rules: gte=0
     """
 
@@ -236,11 +321,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverModulesResponse(dk_trio_message.Message):
+    """
+    One page of modules.
+    """
+
     modules: "list[ModuleDescriptor]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The modules of this page.
     Rules: each.required
     """
 
@@ -254,9 +343,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverSetupsRequest(dk_trio_message.Message):
+    """
+    Which setups are looked for. Conditions are combined with and; an empty one is no condition.
+    """
+
     organization_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The organization that asks.
     Rules: min_len=1; prefix="organizations:"
     """
 
@@ -264,7 +357,7 @@ class DiscoverSetupsRequest(dk_trio_message.Message):
         2, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    Visibilities to include.
     Rules: each.not_in=[0]
     """
 
@@ -272,7 +365,7 @@ class DiscoverSetupsRequest(dk_trio_message.Message):
         3, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    States to include.
     Rules: each.not_in=[0]
     """
 
@@ -280,13 +373,13 @@ class DiscoverSetupsRequest(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, repeated=True
     )
     """
-    
+    Kinds of module to include.
     Rules: each.not_in=[0]
     """
 
     query: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Text to look for in name and documentation.
     Rules: min_len=1
     """
 
@@ -294,19 +387,19 @@ class DiscoverSetupsRequest(dk_trio_message.Message):
         6, betterproto2.TYPE_STRING, repeated=True
     )
     """
-    
+    Modules to include.
     Rules: each.min_len=1; each.prefix="modules:"
     """
 
     limit: "int" = betterproto2.field(7, betterproto2.TYPE_INT32)
     """
-    
+    At most so many entries. Clients in use also send 0, meaning no wish.
     Rules: gte=1; lte=100
     """
 
     offset: "int" = betterproto2.field(8, betterproto2.TYPE_INT32)
     """
-    
+    Entries to skip before the first one returned.
     Rules: gte=0
     """
 
@@ -318,11 +411,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DiscoverSetupsResponse(dk_trio_message.Message):
+    """
+    One page of setups.
+    """
+
     setups: "list[SetupDescriptor]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The setups of this page.
     Rules: each.required
     """
 
@@ -336,9 +433,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetModuleRequest(dk_trio_message.Message):
+    """
+    Asks for one module.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1; prefix="modules:"
     """
 
@@ -350,9 +451,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetSetupRequest(dk_trio_message.Message):
+    """
+    Asks for one setup.
+    """
+
     setup_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the setup.
     Rules: required; min_len=1; prefix="setups:"
     """
 
@@ -364,9 +469,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class HeartbeatRequest(dk_trio_message.Message):
+    """
+    A sign of life.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1; prefix="modules:"
     """
 
@@ -378,11 +487,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class HeartbeatResponse(dk_trio_message.Message):
+    """
+    The state that the sign of life led to.
+    """
+
     status: "ModuleStatus" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleStatus(0)
     )
     """
-    
+    The state of the module after this sign of life.
     Rules: required; not_in=[0]
     """
 
@@ -394,15 +507,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ModuleDescriptor(dk_trio_message.Message):
+    """
+    A module as the registry knows it.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name for people.
     Rules: required; min_len=1
     """
 
@@ -410,25 +527,25 @@ class ModuleDescriptor(dk_trio_message.Message):
         3, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleType(0)
     )
     """
-    
+    What it is to its callers.
     Rules: required; not_in=[0]
     """
 
     version: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Version of the module.
     Rules: required; min_len=1
     """
 
     address: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Host name or IP address under which the module is served, without the port.
     Rules: required; min_len=1
     """
 
     port: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
     """
-    
+    TCP port under which the module is served.
     Rules: required; gte=1; lte=65535
     """
 
@@ -436,7 +553,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         7, betterproto2.TYPE_ENUM, default_factory=lambda: ModuleStatus(0)
     )
     """
-    
+    Whether it can be used.
     Rules: required; not_in=[0]
     """
 
@@ -444,19 +561,19 @@ class ModuleDescriptor(dk_trio_message.Message):
         8, betterproto2.TYPE_ENUM, default_factory=lambda: Visibility(0)
     )
     """
-    
+    Who may see it.
     Rules: required; not_in=[0]
     """
 
     organization_id: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    
+    The organization that owns it.
     Rules: required; min_len=1; prefix="organizations:"
     """
 
     owner_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
-    
+    The user who owns it.
     Rules: required; min_len=1; prefix="users:"
     """
 
@@ -464,7 +581,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         11, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the input.
     Rules: required
     """
 
@@ -472,7 +589,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         12, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the outputs.
     Rules: required
     """
 
@@ -480,7 +597,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         13, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the setup.
     Rules: required
     """
 
@@ -488,7 +605,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         14, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the secrets.
     Rules: required
     """
 
@@ -496,13 +613,13 @@ class ModuleDescriptor(dk_trio_message.Message):
         15, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    JSON Schema of the costs that the module records.
     Rules: required
     """
 
     documentation: "str" = betterproto2.field(16, betterproto2.TYPE_STRING)
     """
-    
+    What it does and how to use it, for people.
     Rules: required; min_len=1
     """
 
@@ -513,7 +630,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When it was first registered.
     Rules: required
     """
 
@@ -524,7 +641,7 @@ class ModuleDescriptor(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When the entry was last changed.
     Rules: required
     """
 
@@ -536,27 +653,31 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RegisterModuleRequest(dk_trio_message.Message):
+    """
+    Where a module is served.
+    """
+
     module_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the module.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     address: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Host name or IP address under which the module is served, without the port.
     Rules: required; min_len=1
     """
 
     port: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    
+    TCP port under which the module is served.
     Rules: required; gte=1; lte=65535
     """
 
     version: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Version of the module.
     Rules: required; min_len=1
     """
 
@@ -568,11 +689,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RegisterModuleResponse(dk_trio_message.Message):
+    """
+    The module as registered.
+    """
+
     module: "ModuleDescriptor | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The module.
     Rules: required
     """
 
@@ -586,21 +711,25 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SetupDescriptor(dk_trio_message.Message):
+    """
+    A setup as the registry knows it.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the setup.
     Rules: required; min_len=1; prefix="setups:"
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name for people.
     Rules: required; min_len=1
     """
 
     documentation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    What it does and how to use it, for people.
     Rules: required; min_len=1
     """
 
@@ -608,7 +737,7 @@ class SetupDescriptor(dk_trio_message.Message):
         4, betterproto2.TYPE_ENUM, default_factory=lambda: SetupStatus(0)
     )
     """
-    
+    Its state.
     Rules: required; not_in=[0]
     """
 
@@ -616,43 +745,43 @@ class SetupDescriptor(dk_trio_message.Message):
         5, betterproto2.TYPE_ENUM, default_factory=lambda: Visibility(0)
     )
     """
-    
+    Who may see it.
     Rules: required; not_in=[0]
     """
 
     organization_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    
+    The organization that owns it.
     Rules: required; min_len=1; prefix="organizations:"
     """
 
     owner_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
-    
+    The user who owns it.
     Rules: required; min_len=1; prefix="users:"
     """
 
     card_id: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    
+    The card that presents it to users, if there is one.
     Rules: min_len=1; prefix="cards:"
     """
 
     module_id: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    
+    The module it configures.
     Rules: required; min_len=1; prefix="modules:"
     """
 
     setup_version_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
-    
+    Its current version.
     Rules: required; min_len=1; prefix="setup_versions:"
     """
 
     setup_version: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
     """
-    
+    Name of the current version.
     Rules: required; min_len=1
     """
 
@@ -660,7 +789,7 @@ class SetupDescriptor(dk_trio_message.Message):
         12, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    Content of the current version.
     Rules: required
     """
 
@@ -668,7 +797,7 @@ class SetupDescriptor(dk_trio_message.Message):
         13, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The module it configures.
     Rules: required
     """
 
@@ -679,6 +808,10 @@ default_message_pool.register_message(
 
 
 class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Finds modules and setups.
+    """
+
     async def register_module(
         self,
         message: "RegisterModuleRequest",
@@ -687,6 +820,9 @@ class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "RegisterModuleResponse":
+        """
+        Say where a module is served. Called by a module server when it starts.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.registry.v1.RegistryService/RegisterModule",
@@ -705,6 +841,9 @@ class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "HeartbeatResponse":
+        """
+        Say that a module is still served.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.registry.v1.RegistryService/Heartbeat",
@@ -723,6 +862,9 @@ class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DiscoverSetupsResponse":
+        """
+        Setups that match, by pages.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.registry.v1.RegistryService/DiscoverSetups",
@@ -741,6 +883,9 @@ class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DiscoverModulesResponse":
+        """
+        Modules that match, by pages.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.registry.v1.RegistryService/DiscoverModules",
@@ -759,6 +904,9 @@ class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "SetupDescriptor":
+        """
+        One setup by id, with its module.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.registry.v1.RegistryService/GetSetup",
@@ -777,6 +925,9 @@ class RegistryServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ModuleDescriptor":
+        """
+        One module by id.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.registry.v1.RegistryService/GetModule",
@@ -792,33 +943,55 @@ from ....google import protobuf as ___google__protobuf__
 
 
 class RegistryServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Finds modules and setups.
+    """
+
     async def register_module(
         self, message: "RegisterModuleRequest"
     ) -> "RegisterModuleResponse":
+        """
+        Say where a module is served. Called by a module server when it starts.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def heartbeat(self, message: "HeartbeatRequest") -> "HeartbeatResponse":
+        """
+        Say that a module is still served.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def discover_setups(
         self, message: "DiscoverSetupsRequest"
     ) -> "DiscoverSetupsResponse":
+        """
+        Setups that match, by pages.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def discover_modules(
         self, message: "DiscoverModulesRequest"
     ) -> "DiscoverModulesResponse":
+        """
+        Modules that match, by pages.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_setup(self, message: "GetSetupRequest") -> "SetupDescriptor":
+        """
+        One setup by id, with its module.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_module(self, message: "GetModuleRequest") -> "ModuleDescriptor":
+        """
+        One module by id.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

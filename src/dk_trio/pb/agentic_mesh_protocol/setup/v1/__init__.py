@@ -52,60 +52,99 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class SetupStatus(betterproto2.Enum):
+    """
+    The state of a setup. Starts at DRAFT and has no 3; registry.v1.SetupStatus has other numbers for
+    the same names.
+    """
+
     DRAFT = 0
+    """
+    Being written.
+    """
 
     VALIDATING = 1
+    """
+    Being checked.
+    """
 
     READY = 2
+    """
+    Can be run.
+    """
 
     PAUSED = 4
+    """
+    Not to be run for now.
+    """
 
     FAILED = 5
+    """
+    Turned out not to work.
+    """
 
     ARCHIVED = 6
+    """
+    Kept for reference only.
+    """
 
     NEEDS_CONFIGURATION = 7
+    """
+    ConfigSetupModule has to be called first.
+    """
 
     CONFIGURATION_FAILED = 8
+    """
+    ConfigSetupModule was called and failed.
+    """
 
     CONFIGURATION_SUCCEEDED = 9
+    """
+    ConfigSetupModule was called and succeeded.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class CreateSetupRequest(dk_trio_message.Message):
+    """
+    A setup to create.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Name for people.
     Rules: required
     """
 
     organisation_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    The organisation that owns it.
     Rules: required
     """
 
     owner_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The user who owns it.
     Rules: required
     """
 
     module_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    The module it configures.
     Rules: required
     """
 
     current_setup_version: "SetupVersion | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Its first version.
+    """
 
     status: "SetupStatus" = betterproto2.field(
         6, betterproto2.TYPE_ENUM, default_factory=lambda: SetupStatus(0)
     )
     """
-    
+    Its first state. The rule refuses DRAFT, as that is the default.
     Rules: required
     """
 
@@ -117,11 +156,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CreateSetupResponse(dk_trio_message.Message):
+    """
+    The created setup.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     setup: "Setup | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The setup.
+    """
 
 
 default_message_pool.register_message(
@@ -131,21 +180,28 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CreateSetupVersionRequest(dk_trio_message.Message):
+    """
+    A version to add.
+    """
+
     setup_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The setup it belongs to.
     Rules: required
     """
 
     version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name of the version.
     Rules: required
     """
 
     content: "___google__protobuf__.Struct | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The configuration: an object by the setup schema of the module.
+    """
 
 
 default_message_pool.register_message(
@@ -157,11 +213,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class CreateSetupVersionResponse(dk_trio_message.Message):
+    """
+    The added version.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     setup_version: "SetupVersion | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The version.
+    """
 
 
 default_message_pool.register_message(
@@ -173,9 +239,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DeleteSetupRequest(dk_trio_message.Message):
+    """
+    Which setup to delete.
+    """
+
     setup_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the setup.
     Rules: required
     """
 
@@ -187,7 +257,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DeleteSetupResponse(dk_trio_message.Message):
+    """
+    Whether it was deleted.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -197,9 +274,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DeleteSetupVersionRequest(dk_trio_message.Message):
+    """
+    Which version to delete.
+    """
+
     setup_version_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the version of a setup.
     Rules: required
     """
 
@@ -213,7 +294,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class DeleteSetupVersionResponse(dk_trio_message.Message):
+    """
+    Whether it was deleted.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
 
 default_message_pool.register_message(
@@ -225,15 +313,22 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetSetupRequest(dk_trio_message.Message):
+    """
+    Asks for a setup and one of its versions.
+    """
+
     setup_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the setup.
     Rules: required
     """
 
     version: "str | None" = betterproto2.field(
         2, betterproto2.TYPE_STRING, optional=True
     )
+    """
+    Name of the version wanted; absent means the current one.
+    """
 
 
 default_message_pool.register_message(
@@ -243,13 +338,23 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetSetupResponse(dk_trio_message.Message):
+    """
+    The setup and the version.
+    """
+
     setup: "Setup | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The setup.
+    """
 
     setup_version: "SetupVersion | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The version asked for.
+    """
 
 
 default_message_pool.register_message(
@@ -259,7 +364,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetSetupVersionRequest(dk_trio_message.Message):
+    """
+    Asks for one version.
+    """
+
     setup_version_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the version of a setup.
+    """
 
 
 default_message_pool.register_message(
@@ -269,9 +381,16 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetSetupVersionResponse(dk_trio_message.Message):
+    """
+    The version.
+    """
+
     setup_version: "SetupVersion | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The version.
+    """
 
 
 default_message_pool.register_message(
@@ -281,23 +400,33 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListSetupsRequest(dk_trio_message.Message):
+    """
+    Asks for setups.
+    """
+
     organisation_id: "str | None" = betterproto2.field(
         1, betterproto2.TYPE_STRING, optional=True
     )
+    """
+    Only setups of this organisation.
+    """
 
     owner_id: "str | None" = betterproto2.field(
         2, betterproto2.TYPE_STRING, optional=True
     )
+    """
+    Only setups of this user.
+    """
 
     limit: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
     """
-    
+    At most so many entries. Clients in use also send 0, meaning no wish.
     Rules: gte=1; lte=1000
     """
 
     offset: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
     """
-    
+    Entries to skip before the first one returned.
     Rules: gte=0
     """
 
@@ -309,13 +438,20 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListSetupsResponse(dk_trio_message.Message):
+    """
+    One page of setups.
+    """
+
     setups: "list[Setup]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The setups of this page.
+    """
 
     total_count: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    
+    Number of matching entries on all pages.
     Rules: gte=0
     """
 
@@ -327,11 +463,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SearchSetupVersionsRequest(dk_trio_message.Message):
+    """
+    Asks for versions of a setup.
+    """
+
     setup_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the setup.
+    """
 
     version: "str | None" = betterproto2.field(
         2, betterproto2.TYPE_STRING, optional=True
     )
+    """
+    Name of the version wanted; absent means all.
+    """
 
 
 default_message_pool.register_message(
@@ -343,9 +489,16 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SearchSetupVersionsResponse(dk_trio_message.Message):
+    """
+    The versions found.
+    """
+
     setup_versions: "list[SetupVersion]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    The versions.
+    """
 
 
 default_message_pool.register_message(
@@ -357,45 +510,52 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Setup(dk_trio_message.Message):
+    """
+    A stored configuration of a module.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the setup.
     Rules: required
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name for people.
     Rules: required
     """
 
     organisation_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The organisation that owns it.
     Rules: required
     """
 
     owner_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    The user who owns it.
     Rules: required
     """
 
     module_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    The module it configures.
     Rules: required
     """
 
     current_setup_version: "SetupVersion | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The version that is used when none is named.
+    """
 
     status: "SetupStatus" = betterproto2.field(
         7, betterproto2.TYPE_ENUM, default_factory=lambda: SetupStatus(0)
     )
     """
-    
+    Its state.
     Rules: required
     """
 
@@ -405,21 +565,25 @@ default_message_pool.register_message("agentic_mesh_protocol.setup.v1", "Setup",
 
 @dataclass(eq=False, repr=False)
 class SetupVersion(dk_trio_message.Message):
+    """
+    One version of a setup.
+    """
+
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the version.
     Rules: required
     """
 
     setup_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    The setup it belongs to.
     Rules: required
     """
 
     version: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Name of the version, for instance "1.0".
     Rules: required
     """
 
@@ -427,7 +591,7 @@ class SetupVersion(dk_trio_message.Message):
         4, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The configuration: an object by the setup schema of the module.
     Rules: required
     """
 
@@ -437,6 +601,9 @@ class SetupVersion(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    When it was created.
+    """
 
 
 default_message_pool.register_message(
@@ -446,29 +613,39 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateSetupRequest(dk_trio_message.Message):
+    """
+    Changes to a setup.
+    """
+
     setup_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the setup.
     Rules: required
     """
 
     name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    New name.
     Rules: required
     """
 
     owner_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    New owner; empty keeps the old one.
+    """
 
     current_setup_version: "SetupVersion | None" = betterproto2.field(
         4, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    New current version; absent keeps the old one.
+    """
 
     status: "SetupStatus" = betterproto2.field(
         5, betterproto2.TYPE_ENUM, default_factory=lambda: SetupStatus(0)
     )
     """
-    
+    New state. The rule refuses DRAFT, as that is the default.
     Rules: required
     """
 
@@ -480,11 +657,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateSetupResponse(dk_trio_message.Message):
+    """
+    The changed setup.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     setup: "Setup | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The setup.
+    """
 
 
 default_message_pool.register_message(
@@ -494,15 +681,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateSetupVersionRequest(dk_trio_message.Message):
+    """
+    Changes to a version.
+    """
+
     setup_version_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the version of a setup.
     Rules: required
     """
 
     version: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    New name.
     Rules: required
     """
 
@@ -510,7 +701,7 @@ class UpdateSetupVersionRequest(dk_trio_message.Message):
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    New content.
     Rules: required
     """
 
@@ -524,11 +715,21 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateSetupVersionResponse(dk_trio_message.Message):
+    """
+    The changed version.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether the call did what was asked.
+    """
 
     setup_version: "SetupVersion | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    The version.
+    """
 
 
 default_message_pool.register_message(
@@ -539,6 +740,10 @@ default_message_pool.register_message(
 
 
 class SetupServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Keeps setups and their versions.
+    """
+
     async def create_setup(
         self,
         message: "CreateSetupRequest",
@@ -547,6 +752,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "CreateSetupResponse":
+        """
+        Create a setup, with a first version when one is given.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/CreateSetup",
@@ -565,6 +773,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetSetupResponse":
+        """
+        A setup and one of its versions.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/GetSetup",
@@ -583,6 +794,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateSetupResponse":
+        """
+        Change a setup.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/UpdateSetup",
@@ -601,6 +815,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteSetupResponse":
+        """
+        Delete a setup and all of its versions.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/DeleteSetup",
@@ -619,6 +836,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "CreateSetupVersionResponse":
+        """
+        Add a version to a setup.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/CreateSetupVersion",
@@ -637,6 +857,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetSetupVersionResponse":
+        """
+        One version by id.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/GetSetupVersion",
@@ -655,6 +878,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "SearchSetupVersionsResponse":
+        """
+        Versions of a setup.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/SearchSetupVersions",
@@ -673,6 +899,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateSetupVersionResponse":
+        """
+        Change a version.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/UpdateSetupVersion",
@@ -691,6 +920,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "DeleteSetupVersionResponse":
+        """
+        Delete a version.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/DeleteSetupVersion",
@@ -709,6 +941,9 @@ class SetupServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ListSetupsResponse":
+        """
+        Setups of an organisation or owner, by pages.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.setup.v1.SetupService/ListSetups",
@@ -724,59 +959,93 @@ from ....google import protobuf as ___google__protobuf__
 
 
 class SetupServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Keeps setups and their versions.
+    """
+
     async def create_setup(
         self, message: "CreateSetupRequest"
     ) -> "CreateSetupResponse":
+        """
+        Create a setup, with a first version when one is given.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_setup(self, message: "GetSetupRequest") -> "GetSetupResponse":
+        """
+        A setup and one of its versions.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def update_setup(
         self, message: "UpdateSetupRequest"
     ) -> "UpdateSetupResponse":
+        """
+        Change a setup.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def delete_setup(
         self, message: "DeleteSetupRequest"
     ) -> "DeleteSetupResponse":
+        """
+        Delete a setup and all of its versions.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def create_setup_version(
         self, message: "CreateSetupVersionRequest"
     ) -> "CreateSetupVersionResponse":
+        """
+        Add a version to a setup.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_setup_version(
         self, message: "GetSetupVersionRequest"
     ) -> "GetSetupVersionResponse":
+        """
+        One version by id.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def search_setup_versions(
         self, message: "SearchSetupVersionsRequest"
     ) -> "SearchSetupVersionsResponse":
+        """
+        Versions of a setup.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def update_setup_version(
         self, message: "UpdateSetupVersionRequest"
     ) -> "UpdateSetupVersionResponse":
+        """
+        Change a version.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def delete_setup_version(
         self, message: "DeleteSetupVersionRequest"
     ) -> "DeleteSetupVersionResponse":
+        """
+        Delete a version.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def list_setups(self, message: "ListSetupsRequest") -> "ListSetupsResponse":
+        """
+        Setups of an organisation or owner, by pages.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

@@ -43,28 +43,51 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class DataType(betterproto2.Enum):
+    """
+    What a record is kept for.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not said; never valid.
+    """
 
     OUTPUT = 1
+    """
+    A result of a run.
+    """
 
     VIEW = 2
+    """
+    Something to be shown to a user.
+    """
 
     LOGS = 3
+    """
+    A trace of what happened.
+    """
 
     OTHER = 4
+    """
+    Anything else.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class ListRecordsRequest(dk_trio_message.Message):
+    """
+    Asks for all records of a collection.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
@@ -76,11 +99,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListRecordsResponse(dk_trio_message.Message):
+    """
+    The records.
+    """
+
     records: "list[StorageRecord]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The records.
     Rules: required
     """
 
@@ -92,21 +119,25 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ReadRecordRequest(dk_trio_message.Message):
+    """
+    Asks for one record.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
     record_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Id of the record within its collection.
     Rules: required
     """
 
@@ -118,9 +149,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ReadRecordResponse(dk_trio_message.Message):
+    """
+    The record.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    Whether the call did what was asked.
     Rules: required
     """
 
@@ -128,7 +163,7 @@ class ReadRecordResponse(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The record as it is stored now.
     Rules: required
     """
 
@@ -140,15 +175,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RemoveCollectionRequest(dk_trio_message.Message):
+    """
+    Which collection to delete.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
@@ -162,9 +201,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RemoveCollectionResponse(dk_trio_message.Message):
+    """
+    Whether it was deleted.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    Whether the call did what was asked.
     Rules: required
     """
 
@@ -178,21 +221,25 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RemoveRecordRequest(dk_trio_message.Message):
+    """
+    Which record to delete.
+    """
+
     context: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
     record_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Id of the record within its collection.
     Rules: required
     """
 
@@ -204,9 +251,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class RemoveRecordResponse(dk_trio_message.Message):
+    """
+    Whether it was deleted.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    Whether the call did what was asked.
     Rules: required
     """
 
@@ -218,29 +269,33 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StorageRecord(dk_trio_message.Message):
+    """
+    A stored record.
+    """
+
     data: "___google__protobuf__.Struct | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The data: any JSON object.
     Rules: required
     """
 
     context: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
     record_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Id of the record within its collection.
     Rules: required
     """
 
@@ -251,7 +306,7 @@ class StorageRecord(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When it was created.
     Rules: required
     """
 
@@ -262,7 +317,7 @@ class StorageRecord(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When it was last changed.
     Rules: required
     """
 
@@ -270,7 +325,7 @@ class StorageRecord(dk_trio_message.Message):
         7, betterproto2.TYPE_ENUM, default_factory=lambda: DataType(0)
     )
     """
-    
+    What the record is kept for.
     Rules: required
     """
 
@@ -282,29 +337,33 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StoreRecordRequest(dk_trio_message.Message):
+    """
+    A record to create.
+    """
+
     data: "___google__protobuf__.Struct | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The data: any JSON object.
     Rules: required
     """
 
     context: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
     record_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Id of the record within its collection.
     Rules: required
     """
 
@@ -312,7 +371,7 @@ class StoreRecordRequest(dk_trio_message.Message):
         5, betterproto2.TYPE_ENUM, default_factory=lambda: DataType(0)
     )
     """
-    
+    What the record is kept for.
     Rules: required
     """
 
@@ -324,9 +383,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class StoreRecordResponse(dk_trio_message.Message):
+    """
+    The created record.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    Whether the call did what was asked.
     Rules: required
     """
 
@@ -334,7 +397,7 @@ class StoreRecordResponse(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The record as it is stored now.
     Rules: required
     """
 
@@ -346,29 +409,33 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateRecordRequest(dk_trio_message.Message):
+    """
+    New data for a record.
+    """
+
     data: "___google__protobuf__.Struct | None" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The new data, in place of the old.
     Rules: required
     """
 
     context: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    What the record belongs to: a mission or a version of a setup, by its id with prefix.
     Rules: required; pattern="^(missions|setup_versions):.+"
     """
 
     collection: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Name of the collection.
     Rules: required
     """
 
     record_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Id of the record within its collection.
     Rules: required
     """
 
@@ -380,9 +447,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UpdateRecordResponse(dk_trio_message.Message):
+    """
+    The changed record.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    Whether the call did what was asked.
     Rules: required
     """
 
@@ -390,7 +461,7 @@ class UpdateRecordResponse(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The record as it is stored now.
     Rules: required
     """
 
@@ -401,6 +472,10 @@ default_message_pool.register_message(
 
 
 class StorageServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Keeps records in collections.
+    """
+
     async def store_record(
         self,
         message: "StoreRecordRequest",
@@ -409,6 +484,9 @@ class StorageServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "StoreRecordResponse":
+        """
+        Create a record.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.storage.v1.StorageService/StoreRecord",
@@ -427,6 +505,9 @@ class StorageServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ReadRecordResponse":
+        """
+        One record; NOT_FOUND when there is none.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.storage.v1.StorageService/ReadRecord",
@@ -445,6 +526,9 @@ class StorageServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateRecordResponse":
+        """
+        Replace the data of a record.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.storage.v1.StorageService/UpdateRecord",
@@ -463,6 +547,9 @@ class StorageServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "RemoveRecordResponse":
+        """
+        Delete a record.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.storage.v1.StorageService/RemoveRecord",
@@ -481,6 +568,9 @@ class StorageServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ListRecordsResponse":
+        """
+        All records of a collection.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.storage.v1.StorageService/ListRecords",
@@ -499,6 +589,9 @@ class StorageServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "RemoveCollectionResponse":
+        """
+        Delete a collection with all of its records.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.storage.v1.StorageService/RemoveCollection",
@@ -514,37 +607,59 @@ from ....google import protobuf as ___google__protobuf__
 
 
 class StorageServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Keeps records in collections.
+    """
+
     async def store_record(
         self, message: "StoreRecordRequest"
     ) -> "StoreRecordResponse":
+        """
+        Create a record.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def read_record(self, message: "ReadRecordRequest") -> "ReadRecordResponse":
+        """
+        One record; NOT_FOUND when there is none.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def update_record(
         self, message: "UpdateRecordRequest"
     ) -> "UpdateRecordResponse":
+        """
+        Replace the data of a record.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def remove_record(
         self, message: "RemoveRecordRequest"
     ) -> "RemoveRecordResponse":
+        """
+        Delete a record.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def list_records(
         self, message: "ListRecordsRequest"
     ) -> "ListRecordsResponse":
+        """
+        All records of a collection.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def remove_collection(
         self, message: "RemoveCollectionRequest"
     ) -> "RemoveCollectionResponse":
+        """
+        Delete a collection with all of its records.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

@@ -37,11 +37,15 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class GetSignalsRequest(dk_trio_message.Message):
+    """
+    Asks for signals for jobs.
+    """
+
     task_ids: "list[str]" = betterproto2.field(
         1, betterproto2.TYPE_STRING, repeated=True
     )
     """
-    
+    The jobs that the caller runs.
     Rules: required; min_items=1
     """
 
@@ -53,11 +57,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetSignalsResponse(dk_trio_message.Message):
+    """
+    Signals that have come in since they were last asked for.
+    """
+
     tasks: "list[Task]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The signals, oldest first.
     Rules: required
     """
 
@@ -69,11 +77,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListHeartbeatsRequest(dk_trio_message.Message):
+    """
+    Asks for the last signals of jobs.
+    """
+
     task_ids: "list[str]" = betterproto2.field(
         1, betterproto2.TYPE_STRING, repeated=True
     )
     """
-    
+    The jobs.
     Rules: required; min_items=1; each.cel.task_id_length="this.size() >= 1"
     """
 
@@ -87,9 +99,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ListHeartbeatsResponse(dk_trio_message.Message):
+    """
+    The last signals.
+    """
+
     total_count: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
     """
-    
+    Number of jobs that are known.
     Rules: required; gte=0
     """
 
@@ -97,7 +113,7 @@ class ListHeartbeatsResponse(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The last signal of each job that is known.
     Rules: required
     """
 
@@ -111,11 +127,15 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SendSignalsRequest(dk_trio_message.Message):
+    """
+    Signals to deliver.
+    """
+
     tasks: "list[Task]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The signals, oldest first.
     Rules: required; min_items=1
     """
 
@@ -127,9 +147,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class SendSignalsResponse(dk_trio_message.Message):
+    """
+    What was taken over.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    Whether the call did what was asked.
     Rules: required
     """
 
@@ -137,7 +161,7 @@ class SendSignalsResponse(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    
+    The signals that were taken over; providers in use may leave it empty.
     Rules: required
     """
 
@@ -149,39 +173,45 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Task(dk_trio_message.Message):
+    """
+    One signal about one job.
+    """
+
     task_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The job.
     Rules: required; cel.task_id_length="this.size() >= 1"
     """
 
     mission_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    Its mission.
     Rules: required; cel.mission_id_prefix="this.startsWith('missions:')"; cel.mission_id_length="this.size() >= 10"
     """
 
     setup_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    The setup it runs with.
     Rules: required; cel.setup_id_prefix="this.startsWith('setups:')"; cel.setup_id_length="this.size() >= 8"
     """
 
     setup_version_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    The version of the setup.
     Rules: required; cel.setup_version_id_prefix="this.startsWith('setup_versions:')"; cel.setup_version_id_length="this.size() >= 16"
     """
 
     action: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    What is signalled, in lower case: start, stop or cancel; ack_cancel and ack_stop as answers
+    to the latter two.
     Rules: required; cel.action_length="this.size() >= 1"
     """
 
     cancellation_reason: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
-    
+    Why, in lower case: "none", completed, timeout, shutdown, signal_service_cancel, ...; never
+    empty.
     Rules: required; cel.cancellation_reason_length="this.size() >= 1"
     """
 
@@ -192,7 +222,7 @@ class Task(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When the signal was made.
     Rules: required
     """
 
@@ -202,10 +232,16 @@ class Task(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    When the job was last known to be alive.
+    """
 
     payload: "___google__protobuf__.Struct | None" = betterproto2.field(
         9, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    More about it, such as `error_message` and `exception_traceback` of a failed job.
+    """
 
 
 default_message_pool.register_message(
@@ -214,6 +250,10 @@ default_message_pool.register_message(
 
 
 class TaskManagerServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Carries signals between module servers and the platform.
+    """
+
     async def send_signals(
         self,
         message: "SendSignalsRequest",
@@ -222,6 +262,9 @@ class TaskManagerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "SendSignalsResponse":
+        """
+        Deliver signals of a module server, several jobs in one batch. Delivery is at least once.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.task_manager.v1.TaskManagerService/SendSignals",
@@ -240,6 +283,9 @@ class TaskManagerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ListHeartbeatsResponse":
+        """
+        The last known signals of jobs.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.task_manager.v1.TaskManagerService/ListHeartbeats",
@@ -258,6 +304,11 @@ class TaskManagerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetSignalsResponse":
+        """
+        Signals for jobs, called again and again. A provider may hold the call until there are some,
+        or until shortly before its deadline; an empty response means there were none. It may also
+        echo what the caller itself has sent.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.task_manager.v1.TaskManagerService/GetSignals",
@@ -273,19 +324,34 @@ from ....google import protobuf as ___google__protobuf__
 
 
 class TaskManagerServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Carries signals between module servers and the platform.
+    """
+
     async def send_signals(
         self, message: "SendSignalsRequest"
     ) -> "SendSignalsResponse":
+        """
+        Deliver signals of a module server, several jobs in one batch. Delivery is at least once.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def list_heartbeats(
         self, message: "ListHeartbeatsRequest"
     ) -> "ListHeartbeatsResponse":
+        """
+        The last known signals of jobs.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def get_signals(self, message: "GetSignalsRequest") -> "GetSignalsResponse":
+        """
+        Signals for jobs, called again and again. A provider may hold the call until there are some,
+        or until shortly before its deadline; an empty response means there were none. It may also
+        echo what the caller itself has sent.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 

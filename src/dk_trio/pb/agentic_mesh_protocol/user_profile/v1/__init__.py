@@ -36,11 +36,24 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 @dataclass(eq=False, repr=False)
 class CreditLot(dk_trio_message.Message):
+    """
+    An amount of credit from one source.
+    """
+
     source: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Where it comes from, for instance a purchase.
+    """
 
     total: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Credits at the beginning.
+    """
 
     remaining: "float" = betterproto2.field(3, betterproto2.TYPE_DOUBLE)
+    """
+    Credits left.
+    """
 
     timestamp: "datetime.datetime | None" = betterproto2.field(
         4,
@@ -48,6 +61,9 @@ class CreditLot(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    When it was granted.
+    """
 
 
 default_message_pool.register_message(
@@ -57,9 +73,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetUserProfileRequest(dk_trio_message.Message):
+    """
+    Asks for the user behind a mission.
+    """
+
     mission_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    The mission that the call is part of.
     Rules: required; prefix="missions:"
     """
 
@@ -73,9 +93,13 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class GetUserProfileResponse(dk_trio_message.Message):
+    """
+    The user.
+    """
+
     success: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
     """
-    
+    False when there is no such user.
     Rules: required
     """
 
@@ -83,7 +107,7 @@ class GetUserProfileResponse(dk_trio_message.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    
+    The user; absent when there is none.
     Rules: required
     """
 
@@ -97,7 +121,14 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Metadata(dk_trio_message.Message):
+    """
+    Not used by any method of this service.
+    """
+
     security_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A key of the platform.
+    """
 
 
 default_message_pool.register_message(
@@ -107,9 +138,19 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class Subscription(dk_trio_message.Message):
+    """
+    What a user has subscribed to.
+    """
+
     tier: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the plan.
+    """
 
     status: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Whether it is in force, in the words of the platform.
+    """
 
     start: "datetime.datetime | None" = betterproto2.field(
         3,
@@ -117,6 +158,9 @@ class Subscription(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    Begin.
+    """
 
     end: "datetime.datetime | None" = betterproto2.field(
         4,
@@ -124,6 +168,9 @@ class Subscription(dk_trio_message.Message):
         unwrap=lambda: ___google__protobuf__.Timestamp,
         optional=True,
     )
+    """
+    End; absent for plans without one.
+    """
 
 
 default_message_pool.register_message(
@@ -133,33 +180,37 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class UserProfile(dk_trio_message.Message):
+    """
+    A user.
+    """
+
     user_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    
+    Id of the user.
     Rules: required; prefix="users:"
     """
 
     organisation_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    
+    The organisation of the user. The prefix is spelled with an s here.
     Rules: required; prefix="organisations:"
     """
 
     email: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    
+    Address for mail.
     Rules: required; email
     """
 
     first_name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    
+    Given name.
     Rules: required
     """
 
     last_name: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    
+    Family name.
     Rules: required
     """
 
@@ -170,7 +221,7 @@ class UserProfile(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When it was created.
     Rules: required
     """
 
@@ -181,27 +232,36 @@ class UserProfile(dk_trio_message.Message):
         optional=True,
     )
     """
-    
+    When it was last changed.
     Rules: required
     """
 
     locale: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    
+    Language tag, for instance "en-GB".
     Rules: required
     """
 
     subscription: "Subscription | None" = betterproto2.field(
         9, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Current subscription, if there is one.
+    """
 
     credits: "list[CreditLot]" = betterproto2.field(
         10, betterproto2.TYPE_MESSAGE, repeated=True
     )
+    """
+    Credit, oldest lot first.
+    """
 
     metadata: "___google__protobuf__.Struct | None" = betterproto2.field(
         11, betterproto2.TYPE_MESSAGE, optional=True
     )
+    """
+    Anything else that is known, as the writer likes.
+    """
 
 
 default_message_pool.register_message(
@@ -210,6 +270,10 @@ default_message_pool.register_message(
 
 
 class UserProfileServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Knows the users behind missions.
+    """
+
     async def get_user_profile(
         self,
         message: "GetUserProfileRequest",
@@ -218,6 +282,9 @@ class UserProfileServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "GetUserProfileResponse":
+        """
+        The profile of the user behind a mission.
+        """
 
         return await self._unary_unary(
             "/agentic_mesh_protocol.user_profile.v1.UserProfileService/GetUserProfile",
@@ -233,9 +300,16 @@ from ....google import protobuf as ___google__protobuf__
 
 
 class UserProfileServiceBase(betterproto2_grpclib.ServiceBase):
+    """
+    Knows the users behind missions.
+    """
+
     async def get_user_profile(
         self, message: "GetUserProfileRequest"
     ) -> "GetUserProfileResponse":
+        """
+        The profile of the user behind a mission.
+        """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
