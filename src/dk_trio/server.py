@@ -5,8 +5,9 @@
         ...
     await server.serve(port=50055)  # until SIGTERM or SIGINT, then drain
 
-Health has two names besides the empty one: `liveness` is SERVING while the process can answer at all, `readiness` while
-new jobs are welcome; the service's own name follows `readiness`. A drain takes readiness away first.
+Health has two names besides the empty one: `liveness` is SERVING from the beginning, `readiness` while new jobs are
+welcome; the service's own name follows `readiness`. A drain takes readiness away first and then, as in gRPC's own
+servers, every name: the process is about to end.
 """
 
 from __future__ import annotations

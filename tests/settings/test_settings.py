@@ -100,7 +100,6 @@ def test_a_bad_value_names_variable_value_and_remedy(name: str, value: str, expe
     ("low", "high"),
     [
         ({"DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF": "5s"}, {"DIGITALKIN_GRPC_RETRY_MAX_BACKOFF": "3s"}),
-        ({"DIGITALKIN_GRPC_INITIAL_RECONNECT_MS": "20000"}, {"DIGITALKIN_GRPC_MAX_RECONNECT_MS": "10000"}),
         ({"DIGITALKIN_GRPC_MIN_RECONNECT_MS": "3000"}, {"DIGITALKIN_GRPC_MAX_RECONNECT_MS": "2000"}),
     ],
 )

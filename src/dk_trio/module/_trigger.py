@@ -59,7 +59,7 @@ class TriggerHandler(Generic[TriggerInputT, TriggerSetupT, TriggerOutputT]):
         Cancellation: `trio.Cancelled` at the next checkpoint when the caller cancels, goes away, or its deadline
         passes. Let it pass; `cleanup` of the module still runs.
         """
-        raise NotImplementedError  # never reached: `check_handler` refuses a handler without `handle`
+        raise ModuleDefinitionError(f"{type(self).__qualname__} has no handle method.")
 
 
 def check_handler(handler: Any, owner: str) -> None:

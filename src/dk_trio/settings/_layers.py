@@ -72,7 +72,7 @@ class ChannelSettings:
         duration(0.001, 3600),
         default=0.1,
         expects='seconds followed by an s, such as "0.1s"',
-        about="Upper bound of the first retry's random delay.",
+        about="Delay before the first retry, give or take a fifth.",
     )
     retry_max_backoff: float = setting(
         "DIGITALKIN_GRPC_RETRY_MAX_BACKOFF",
@@ -100,7 +100,7 @@ class ChannelSettings:
         milliseconds(1, _HOUR_MS),
         default=1.0,
         expects=_MS.format(1, _HOUR_MS),
-        about="Delay before the first attempt to reconnect.",
+        about="Delay before the first attempt to reconnect; the cap holds for it too.",
     )
     max_reconnect_backoff: float = setting(
         "DIGITALKIN_GRPC_MAX_RECONNECT_MS",
@@ -145,12 +145,6 @@ class ChannelSettings:
             self.retry_initial_backoff,
             "DIGITALKIN_GRPC_RETRY_MAX_BACKOFF",
             self.retry_max_backoff,
-        )
-        _ordered(
-            "DIGITALKIN_GRPC_INITIAL_RECONNECT_MS",
-            self.initial_reconnect_backoff,
-            "DIGITALKIN_GRPC_MAX_RECONNECT_MS",
-            self.max_reconnect_backoff,
         )
         _ordered(
             "DIGITALKIN_GRPC_MIN_RECONNECT_MS",
