@@ -51,14 +51,17 @@ class Call(ClientStream):
         self._change()
 
     async def send(self, message: Message, *, end: bool = False, compressed: bool = False) -> None:
-        """Send one message, waiting for windows."""
-        done = self.queue_message(bytes(message), end=end, compressed=compressed)
-        await self.client.flush()
-        while not done:
+        """Send one message, waiting for windows; one that was cut off before is finished first."""
+        await self._pump()
+        self.queue_message(bytes(message), end=end, compressed=compressed)
+        await self._pump()
+
+    async def _pump(self) -> None:
+        while not self.pump():
+            await self.client.flush()
             if self in self.connection.blocked:
                 await self.changed.wait()
-            done = self.pump()
-            await self.client.flush()
+        await self.client.flush()
 
     async def send_end(self) -> None:
         self.queue_end()
@@ -118,7 +121,11 @@ class WireClient:
     """One connection. It reads while `read` runs, and answers settings and pings only then."""
 
     def __init__(
-        self, stream: trio.abc.Stream, fields: Iterable[tuple[bytes, bytes]] = (), stream_window: int = 1 << 20
+        self,
+        stream: trio.abc.Stream,
+        fields: Iterable[tuple[bytes, bytes]] = (),
+        stream_window: int = 1 << 20,
+        connection_window: int = 1 << 24,
     ) -> None:
         self.stream = stream
         self.goaways: list[tuple[int, int, bytes]] = []
@@ -126,7 +133,13 @@ class WireClient:
         self.answer_pings = True
         self.lost = trio.Event()
         self._lock = trio.Lock()
-        self.wire = ClientConnection(authority="test", fields=list(fields), events=self, stream_window=stream_window)
+        self.wire = ClientConnection(
+            authority="test",
+            fields=list(fields),
+            events=self,
+            stream_window=stream_window,
+            connection_window=connection_window,
+        )
 
     def on_settings(self) -> None:
         pass
