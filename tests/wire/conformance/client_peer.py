@@ -76,16 +76,22 @@ class Call(ClientStream):
 
 
 class ClientPeer:
-    """Call 1 sends "hello" and, unless ``half_open``, ends; call 3 is there to see whether the connection works."""
+    """Call 1 sends "hello" and, unless ``half_open``, ends; call 3 shows whether the connection works.
 
-    def __init__(self, *, half_open: bool = False, cancelled: bool = False, **options: object) -> None:
+    Without ``calls`` there are none of them.
+    """
+
+    def __init__(
+        self, *, calls: bool = True, half_open: bool = False, cancelled: bool = False, **options: object
+    ) -> None:
         self.connection = ClientConnection(authority="localhost", **options)
         self.frames: list[Frame] = []
         self.error: PeerError | None = None
         self._reader = FrameReader(PREFACE)
         self._rest = b""
+        self._octets = b""
         self.calls: dict[int, Call] = {}
-        for ends in (not half_open, True):
+        for ends in (not half_open, True) if calls else ():
             call = self.open()
             call.queue_message(b"hello", end=ends)
         self._take()
@@ -130,5 +136,13 @@ class ClientPeer:
             call.failure = fault
             self.connection.finish(call)
 
+    def written(self) -> bytes:
+        """The octets written since the last call."""
+        self._take()
+        octets, self._octets = self._octets, b""
+        return octets
+
     def _take(self) -> None:
-        self.frames += self._reader.feed(self.connection.take())
+        octets = self.connection.take()
+        self._octets += octets
+        self.frames += self._reader.feed(octets)

@@ -46,6 +46,7 @@ class ServerPeer:
         self.error: PeerError | None = None
         self._reader = FrameReader()
         self._rest = b""
+        self._octets = b""
         self._preface = len(PREFACE)
         self._take()
 
@@ -108,5 +109,13 @@ class ServerPeer:
         call.queue_headers(self.connection.trailers_block(status, message, only=not call.started), end=True)
         self.connection.finish(call)
 
+    def written(self) -> bytes:
+        """The octets written since the last call."""
+        self._take()
+        octets, self._octets = self._octets, b""
+        return octets
+
     def _take(self) -> None:
-        self.frames += self._reader.feed(self.connection.take())
+        octets = self.connection.take()
+        self._octets += octets
+        self.frames += self._reader.feed(octets)

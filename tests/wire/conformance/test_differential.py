@@ -31,6 +31,8 @@ from .raw import (
     CONTINUATION,
     END_HEADERS,
     END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
     HEADERS,
     PING,
@@ -56,6 +58,7 @@ from .raw import (
     window,
 )
 
+ALTSVC = 10  # h2 knows and checks this frame; to us it is unknown
 CALLS = 4  # requests that a client has open before a server's traffic begins
 
 
@@ -281,6 +284,8 @@ def traffic(draw, heads, endings, streams, orderly):
         octets = bytearray(ops[at].octets)
         where = draw(st.integers(0, min(len(octets), 60) - 1))
         octets[where] ^= 1 << draw(st.integers(0, 7))
+        if octets[3] == ALTSVC:
+            octets[3] = 0xAA
         ops[at] = Op(f"mutated at {where}: {ops[at].text}", bytes(octets))
     return ops
 
@@ -304,13 +309,17 @@ STRICTER = {  # part of our reason -> why h2 has none
     "more than two table size updates": "RFC 7541 section 4.2 needs two",
 }
 LAXER = {  # part of h2's reason -> why we have none
-    "Stream ID must be non-zero": "h2 judges the frame's header; we wait for the whole frame",
+    "frame with invalid padding": "section 6.2: padding may fill HEADERS; hyperframe wants an octet of block besides",
+    "Received frame with invalid header": "h2 judges the frame's header; we wait for the whole frame",
     "does not have an :authority or Host": "RFC 9113 says SHOULD, and gRPC clients may omit it",
 }
 CODES = {  # where both fail: our code, h2's code -> why they differ
     (COMPRESSION_ERROR, PROTOCOL_ERROR): "section 4.3: MUST be COMPRESSION_ERROR; h2 reports PROTOCOL_ERROR",
     (STREAM_CLOSED, PROTOCOL_ERROR): "an id that is too low is a closed stream or a protocol error (section 5.1.1)",
     (FRAME_SIZE_ERROR, PROTOCOL_ERROR): "two errors in one frame: h2 looks at ids and flags first",
+    (COMPRESSION_ERROR, ENHANCE_YOUR_CALM): "a block too large and broken: h2 stops at the first, we decode on",
+    (FLOW_CONTROL_ERROR, PROTOCOL_ERROR): "two errors in one SETTINGS frame",
+    (PROTOCOL_ERROR, FLOW_CONTROL_ERROR): "two errors in one SETTINGS frame",
     (PROTOCOL_ERROR, FRAME_SIZE_ERROR): "... or at the payload, before it asks whether the frame may come at all",
 }
 
