@@ -116,9 +116,7 @@ def write_descriptors(source: Path, protos: list[str], out: Path) -> None:
         sys.exit(f"protoc failed:\n{done.stderr}")
 
 
-def descriptors_with_comments(
-    source: Path, protos: list[str], work: Path
-) -> descriptor_pb2.FileDescriptorSet:
+def descriptors_with_comments(source: Path, protos: list[str], work: Path) -> descriptor_pb2.FileDescriptorSet:
     """Run protoc for descriptors that hold the comments."""
     out = work / "with_comments.bin"
     command = [
@@ -132,7 +130,7 @@ def descriptors_with_comments(
 def write_rules(descriptors: descriptor_pb2.FileDescriptorSet, target: Path) -> None:
     """Write the validation rules found in comments as a table."""
     lines = [
-        '"""Validation rules by message and field. Generated from the comments in proto/ by `make proto`. DO NOT EDIT!"""',
+        '"""Validation rules by message and field. Made from the comments in proto/ by `make proto`. DO NOT EDIT!"""',
         "",
         "from __future__ import annotations",
         "",
@@ -159,9 +157,8 @@ def rules_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, li
     for m, message in enumerate(file.message_type):
         found = []
         for f, field in enumerate(message.field):
-            for line in comments.get((4, m, 2, f), "").splitlines():
-                if line.strip().startswith("Rules:"):
-                    found.append((field.name, list(parse_rules(line.strip().removeprefix("Rules:")))))
+            lines = map(str.strip, comments.get((4, m, 2, f), "").splitlines())
+            found += [(field.name, list(parse_rules(line[6:]))) for line in lines if line.startswith("Rules:")]
         if found:
             yield message.name, found
 

@@ -1,4 +1,4 @@
-"""What our codec is known to change in a message, done to google.protobuf's copy of it, so that the two can be compared.
+"""What our codec is known to change in a message, done to google.protobuf's copy of it, so that the two compare.
 
 These are all the differences there are:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
+PACKAGES = (
+    *(
+        f"agentic_mesh_protocol.{name}.v1"
+        for name in (
+            "cost", "filesystem", "module", "module_registry", "registry", "setup", "storage", "task_manager",
+            "user_profile",
+        )
+    ),
+    "google.protobuf", "google.rpc", "grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -60,22 +70,11 @@ def oracle(tmp_path_factory):
 @pytest.fixture(scope="session")
 def ours():
     """Full message name to our class."""
-    import dk_trio.pb.agentic_mesh_protocol.cost.v1
-    import dk_trio.pb.agentic_mesh_protocol.filesystem.v1
-    import dk_trio.pb.agentic_mesh_protocol.module.v1
-    import dk_trio.pb.agentic_mesh_protocol.module_registry.v1
-    import dk_trio.pb.agentic_mesh_protocol.registry.v1
-    import dk_trio.pb.agentic_mesh_protocol.setup.v1
-    import dk_trio.pb.agentic_mesh_protocol.storage.v1
-    import dk_trio.pb.agentic_mesh_protocol.task_manager.v1
-    import dk_trio.pb.agentic_mesh_protocol.user_profile.v1
-    import dk_trio.pb.google.protobuf
-    import dk_trio.pb.google.rpc
-    import dk_trio.pb.grpc.health.v1
-    import dk_trio.pb.grpc.reflection.v1
-    import dk_trio.pb.grpc.reflection.v1alpha
-    from dk_trio.pb.message_pool import default_message_pool
+    for name in PACKAGES:
+        importlib.import_module(f"dk_trio.pb.{name}")
     from tests._pb.message_pool import default_message_pool as test_pool
+
+    from dk_trio.pb.message_pool import default_message_pool
 
     _test_packages()
     found = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import betterproto2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import betterproto2
 from dk_trio.pb import DecodeError
 from dk_trio.pb._check import find_fault
 from dk_trio.pb.google.protobuf import Struct

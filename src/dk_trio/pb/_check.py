@@ -99,8 +99,8 @@ class _Walk:
         if field.kind == "string":
             self._text(position, stop)
         elif field.kind == "map":
-            assert field.key is not None  # noqa: S101
-            assert field.value is not None  # noqa: S101
+            assert field.key is not None
+            assert field.value is not None
             self._fields({1: field.key, 2: field.value}, position, stop, depth + 1)
         elif field.kind == "message":
             self._nested(field, position, stop, depth + 1)
@@ -136,7 +136,7 @@ class _Walk:
 
 
 def _is_struct(cls: Any) -> bool:
-    return cls.__name__ == "Struct" and cls.__module__ == "dk_trio.pb.google.protobuf"
+    return bool(cls.__name__ == "Struct" and cls.__module__ == "dk_trio.pb.google.protobuf")
 
 
 def _accepts(field: Field, form: int) -> bool:
@@ -145,5 +145,3 @@ def _accepts(field: Field, form: int) -> bool:
     if form == wire_type(kind):
         return True
     return form == 2 and field.repeated and kind in PACKABLE
-
-

@@ -70,11 +70,11 @@ class Codec:
 
 def codec_of(cls: type[Any]) -> Codec:
     """The codec of a message class, compiled on the first call."""
-    codec = cls.__dict__.get("_dk_trio_codec")
+    codec: Codec | None = cls.__dict__.get("_dk_trio_codec")
     if codec is None:
         codec = _compile(cls)
         cls._dk_trio_codec = codec
-    return codec  # type: ignore[no-any-return]
+    return codec
 
 
 def _late(names: dict[str, Any], name: str, cls: type[Any]) -> Decode:

@@ -39,7 +39,7 @@ class Message(betterproto2.Message):
                 setattr(cls, name, Message.__dict__[name])
 
     @classmethod
-    def FromString(cls, s: bytes) -> Self:
+    def FromString(cls, s: bytes) -> Self:  # noqa: N802  protobuf's name
         """Parse a serialised message.
 
         Raises:
@@ -58,7 +58,7 @@ class Message(betterproto2.Message):
         _install(cls)
         return cast("Self", codec_of(cls).parse(data))
 
-    def SerializeToString(self) -> bytes:
+    def SerializeToString(self) -> bytes:  # noqa: N802  protobuf's name
         """The serialised message, fields in the order of their numbers, then the unknown ones.
 
         Raises:

@@ -7,6 +7,7 @@ decodes or checks goes by these, so that no other module looks into betterproto2
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import typing
 from typing import Any
@@ -84,7 +85,7 @@ def _field(name: str, meta: betterproto2.FieldMetadata, hints: dict[str, Any]) -
         )
     kind = hints[name]
     if typing.get_origin(kind) is not None:
-        # list[X], X | None
+        # The X of a list of X, or of X or None.
         kind = typing.get_args(kind)[0]
     return _typed(name, meta, kind)
 
@@ -113,7 +114,7 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
         if "__dataclass_fields__" not in base.__dict__:
             continue
         names = vars(sys.modules[base.__module__])
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
+        for name, annotation in inspect.get_annotations(base).items():
             if isinstance(annotation, str):
                 # Text that betterproto2's plugin wrote, in committed code.
                 hints[name] = eval(annotation, names, {})  # noqa: S307

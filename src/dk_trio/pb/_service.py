@@ -159,14 +159,12 @@ class ServiceStub:
         deadline: Any = None,
         metadata: MetadataLike | None = None,
     ) -> ResponseT:
-        call = self._request(
-            route, Cardinality.UNARY_UNARY, type(request), response_type, timeout, deadline, metadata
-        )
+        call = self._request(route, Cardinality.UNARY_UNARY, type(request), response_type, timeout, deadline, metadata)
         async with call as stream:
             await stream.send_message(request, end=True)
             response: ResponseT | None = await stream.recv_message()
         # Without a response the trailers carry an error, which leaving the context has raised.
-        assert response is not None  # noqa: S101
+        assert response is not None
         return response
 
     def _unary_stream(
@@ -179,9 +177,7 @@ class ServiceStub:
         deadline: Any = None,
         metadata: MetadataLike | None = None,
     ) -> ResponseIterator[ResponseT]:
-        call = self._request(
-            route, Cardinality.UNARY_STREAM, type(request), response_type, timeout, deadline, metadata
-        )
+        call = self._request(route, Cardinality.UNARY_STREAM, type(request), response_type, timeout, deadline, metadata)
 
         async def start(stream: Any) -> None:
             await stream.send_message(request, end=True)
@@ -199,16 +195,14 @@ class ServiceStub:
         deadline: Any = None,
         metadata: MetadataLike | None = None,
     ) -> ResponseT:
-        call = self._request(
-            route, Cardinality.STREAM_UNARY, request_type, response_type, timeout, deadline, metadata
-        )
+        call = self._request(route, Cardinality.STREAM_UNARY, request_type, response_type, timeout, deadline, metadata)
         async with call as stream:
             await stream.send_request()
             # Not sent from here: a server may answer before it has read everything, and then the iterator, which may
             # be waiting for something else, must not keep the caller from its answer.
             stream.feed(request_iterator)
             response: ResponseT | None = await stream.recv_message()
-        assert response is not None  # noqa: S101
+        assert response is not None
         return response
 
     def _stream_stream(
@@ -222,9 +216,7 @@ class ServiceStub:
         deadline: Any = None,
         metadata: MetadataLike | None = None,
     ) -> ResponseIterator[ResponseT]:
-        call = self._request(
-            route, Cardinality.STREAM_STREAM, request_type, response_type, timeout, deadline, metadata
-        )
+        call = self._request(route, Cardinality.STREAM_STREAM, request_type, response_type, timeout, deadline, metadata)
 
         async def start(stream: Any) -> None:
             await stream.send_request()
@@ -236,9 +228,7 @@ class ServiceStub:
 class ServiceBase:
     """Base class of generated services."""
 
-    async def _call_rpc_handler_server_stream(
-        self, handler: Callable[[Any], Any], stream: Any, request: Any
-    ) -> None:
+    async def _call_rpc_handler_server_stream(self, handler: Callable[[Any], Any], stream: Any, request: Any) -> None:
         """Send what a server-streaming handler yields.
 
         The handler is closed before this returns or raises, so when the call is cancelled its ``finally`` blocks run

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, cast, final
 
 import betterproto2
 
@@ -61,7 +61,7 @@ class Struct(Message):
         raise TypeError("Struct cannot be subclassed: parsing makes Structs")
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any], *, ignore_unknown_fields: bool = False) -> Self:
+    def from_dict(cls, value: Any, *, ignore_unknown_fields: bool = False) -> Self:  # noqa: ARG003
         """A Struct around `value` itself, which is read when the message is serialised and not before.
 
         Raises:
@@ -106,7 +106,7 @@ class Struct(Message):
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return _same(self.to_dict(), other.to_dict())  # type: ignore[attr-defined]
+        return _same(self.to_dict(), other.to_dict())
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -129,10 +129,11 @@ class Struct(Message):
 
     def __copy__(self, _: Any = None) -> Self:
         members = None if self._members is None else dict(self._members)
-        return _restore(type(self), self._raw, members, self._depth)
+        return cast("Self", _restore(type(self), _frozen(self._raw), members, self._depth))
 
     def __deepcopy__(self, memo: Any = None) -> Self:
-        return _restore(type(self), self._raw, copy.deepcopy(self._members, memo), self._depth)
+        members = copy.deepcopy(self._members, memo)
+        return cast("Self", _restore(type(self), _frozen(self._raw), members, self._depth))
 
 
 def _fields(self: Struct) -> dict[str, Value]:
@@ -140,6 +141,10 @@ def _fields(self: Struct) -> dict[str, Value]:
     from .google.protobuf import Value
 
     return {key: Value.from_dict(value) for key, value in self.to_dict().items()}
+
+
+def _frozen(raw: bytes | bytearray | None) -> bytes | None:
+    return None if raw is None else bytes(raw)
 
 
 def _restore(cls: type[Any], raw: bytes | bytearray | None, members: dict[str, Any] | None, depth: int) -> Any:
@@ -168,7 +173,7 @@ def _decode(data: bytes, position: int, end: int, depth: int, into: Struct | Non
     if raw.__class__ is not bytearray:
         into._raw = raw = bytearray(_encode(into))
         into._members = None
-    raw += data[position:end]  # type: ignore[operator]
+    raw += data[position:end]
     return into
 
 

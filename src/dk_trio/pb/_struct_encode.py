@@ -22,6 +22,7 @@ __all__ = ["KEY_CACHE_SIZE", "encode_struct"]
 KEY_CACHE_SIZE = 2048
 _MAX_CACHED_KEY = 64
 
+# A table of constants that is filled as they are needed: what is in it depends on the key alone.
 _keys: dict[str, bytes] = {}
 
 # Ready-made beginnings, by length: of an entry; of a Value that holds a text, with the Value's own length.
@@ -128,7 +129,7 @@ def _long_text(text: bytes) -> bytes:
     return encode_length(len(text) + len(head)) + head + text
 
 
-def _key(key: str) -> bytes:
+def _key(key: Any) -> bytes:
     """Key of an entry and the tag of its value."""
     if not isinstance(key, str) or isinstance(key, enum.Enum):
         raise TypeError
@@ -166,7 +167,9 @@ def _explain(value: Any, path: list[Any], depth: int) -> None:
         except OverflowError:
             raise ValueError(f"{where}: an int of {int(value).bit_length()} bits does not fit a double") from None
     elif value is not None:
-        raise TypeError(f"{where}: {type(value).__name__} has no place in a Struct ({value!r:.60}); {_hint(value)}")
+        raise TypeError(
+            f"{where}: {type(value).__name__} has no place in a Struct ({str(value)[:60]!r}); {_hint(value)}"
+        )
 
 
 def _hint(value: Any) -> str:

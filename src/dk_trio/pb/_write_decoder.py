@@ -1,8 +1,8 @@
 """Writes the source of a message class's ``decode(data, position, end, depth, into) -> message``.
 
-Short names in the generated text, as it is only read when something is wrong with it: ``d`` data, ``p`` position,
-``e`` end of the message, ``t`` tag, ``n`` a length, ``q`` the end of the current value, ``x`` a raw value, ``v<number>``
-the value of a field, ``u`` pieces of unknown fields.
+The generated text has short names, as it is only read when something is wrong with it: ``d`` data, ``p`` position,
+``e`` end of the message, ``s`` start of the field, ``t`` tag, ``n`` a length, ``q`` end of the value, ``x`` a raw value,
+``v<number>`` the value of a field, ``u`` pieces of unknown fields; in map entries ``f`` end, ``k`` key, ``y`` value.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _packed_line(field: Field, names: dict[str, Any]) -> str:
 def _map_lines(field: Field, names: dict[str, Any]) -> list[str]:
     """An entry is a message of its own with the fields 1, key, and 2, value; a missing one has its default."""
     number = field.number
-    assert field.key is not None  # noqa: S101
-    assert field.value is not None  # noqa: S101
+    assert field.key is not None
+    assert field.value is not None
     key_tag, value_tag = 8 | wire_type(field.key.kind), 16 | wire_type(field.value.kind)
     if field.value.kind == "message":
         default, missing = "None", [f"if y is None: y = D{number}(d, p, p, depth + 2, None)"]

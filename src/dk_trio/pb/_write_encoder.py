@@ -22,6 +22,10 @@ from ._times import encode_duration, encode_timestamp
 __all__ = ["element_encoder", "encoder_source"]
 
 
+# What encoding a value of the wrong type, or one out of range, runs into.
+_ENCODE_ERRORS = (AttributeError, TypeError, ValueError, OverflowError, struct.error)
+
+
 @cache
 def _pieces(tag: bytes) -> list[bytes]:
     """The tag followed by each one-byte varint."""
@@ -30,7 +34,7 @@ def _pieces(tag: bytes) -> list[bytes]:
 
 def encoder_source(cls: type[Any], names: dict[str, Any]) -> str:
     """The source of ``encode``; what it refers to is added to `names`."""
-    names.update(length=encode_length, ENCODE_ERRORS=(AttributeError, TypeError, ValueError, OverflowError, struct.error))
+    names.update(length=encode_length, ENCODE_ERRORS=_ENCODE_ERRORS)
     lines = ["def encode(self):", " out = []", " try:"]
     for field in fields_of(cls):
         lines += ["  " + line for line in _field_lines(field, names)]
@@ -139,8 +143,8 @@ def _serialize(message: Any) -> bytes:
 
 
 def _map_encoder(field: Field) -> Callable[[list[bytes], dict[Any, Any]], None]:
-    assert field.key is not None  # noqa: S101
-    assert field.value is not None  # noqa: S101
+    assert field.key is not None
+    assert field.value is not None
     tag, encode_key, encode_value = (
         encode_tag(field.number, 2),
         element_encoder(field.key),

@@ -1,8 +1,8 @@
 """The validation rules of the wire contract, as plain Python checks.
 
-A services-provider may enforce them; a module server never does, because clients that are in use break several of them
-(bare job ids, empty queries, a limit of 0). The rules stand in the comments of the ``.proto`` files and reach this module
-through the generated table ``_rules``. Their meaning is protovalidate's:
+A services-provider may enforce them; a module server never does, because clients that are in use break several of
+them (bare job ids, empty queries, a limit of 0). The rules stand in the comments of the ``.proto`` files and reach this
+module through the generated table ``_rules``. Their meaning is protovalidate's:
 
 - A field with presence (``optional``, message, oneof member) that is not set is checked for ``required`` only.
 - ``required`` on a field without presence means "not the default". When it fails, no other rule of the field is tried.
@@ -98,9 +98,9 @@ def _validate(message: Any, prefix: str, found: list[Violation]) -> None:
             if field.required:
                 found.append(Violation(prefix + field.name, "required", "must be set", value))
             continue
-        for rule in field.rules:
-            if not rule.check(value):
-                found.append(Violation(prefix + field.name, rule.name, rule.asks, value))
+        found.extend(
+            Violation(prefix + field.name, rule.name, rule.asks, value) for rule in field.rules if not rule.check(value)
+        )
         if field.each:
             for index, element in enumerate(value):
                 found.extend(
@@ -147,7 +147,7 @@ def _compile_field(field: Field, table: dict[str, Any]) -> _FieldRules:
         _rule(name, table[name], field, name.removeprefix("each.")) for name in table if name.startswith("each.")
     )
     inner = field.value if field.kind == "map" else field
-    assert inner is not None  # noqa: S101
+    assert inner is not None
     nested = None
     # Timestamps and the like have become plain values, and a Struct has no rules inside.
     if inner.kind == "message" and inner.wrapper is None and inner.cls.__name__ != "Struct":
@@ -194,7 +194,7 @@ def _from_cel(expression: str) -> tuple[str, Any]:
 
 
 def _from_re2(pattern: str) -> str:
-    r"""RE2's ``$`` is the end of the text; Python's also stands before a last newline, where RE2 has ``\Z``'s meaning."""
+    r"""Python's pattern for one of RE2: there ``$`` is the very end of the text, which Python calls ``\Z``."""
     out = []
     in_class = escaped = False
     for letter in pattern:
