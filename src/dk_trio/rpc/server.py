@@ -136,6 +136,7 @@ class Server:
                     )
                 finally:
                     del self._accepting[scope]
+                    self._note_change()
 
     async def _serve_guarded(self, stream: trio.abc.Stream) -> None:
         try:
@@ -156,7 +157,7 @@ class Server:
     async def drain(self, grace: float = inf) -> None:
         """Stop accepting, let RPCs finish for `grace` seconds, then cancel the rest with UNAVAILABLE.
 
-        Returns when no connection is left. Cancelling this leaves the server draining, with no end to the grace.
+        Returns when listeners are closed and no connection is left. Cancelling this leaves the server draining, with no end to the grace.
         """
         if not self._draining:
             self._draining = True
@@ -174,7 +175,7 @@ class Server:
         await self._until_idle()
 
     async def _until_idle(self) -> None:
-        while self._connections:
+        while self._connections or self._accepting:
             await self._changed.wait()
 
     def _note_change(self) -> None:

@@ -80,6 +80,7 @@ class ConnectionTasks:
         self._active = 0
         self._read_scope = trio.CancelScope()
         self._draining = False
+        self._cut = False
         self._pong = trio.Event()
 
     def __repr__(self) -> str:
@@ -248,8 +249,8 @@ class ConnectionTasks:
             self._wire.finish(call)
             self._active -= 1
             self._server.release()
-            if self._draining and not self._active:
-                self._leave()
+            if self._draining:
+                self._leave_when_done()
 
     # -- drain ------------------------------------------------------------------------------------------------------
 
@@ -268,20 +269,26 @@ class ConnectionTasks:
                 await self._pong.wait()
         self._wire.refuse_new_streams()
         self._transport.wake()
-        if not self._active:
-            self._leave()
+        self._leave_when_done()
 
-    def _leave(self) -> None:
-        # The last RPC has ended. A client closes by itself now, and is given the time for it, so that nothing which is
-        # still on its way to the client is lost to a TCP reset.
-        if self._wire.refusing_streams:
+    def _leave_when_done(self) -> None:
+        """End the connection after the last RPC; after a cut also when its handler goes on, with nothing left to say.
+
+        The client closes by itself now, and is given the time for it, so that nothing which is still on its way to the
+        client is lost to a TCP reset.
+        """
+        if self._wire.refusing_streams and (not self._active or (self._cut and not self._wire.streams)):
             self._read_scope.deadline = min(self._read_scope.deadline, trio.current_time() + LINGER)
 
     def cut(self) -> None:
         """Cancel what is left, with UNAVAILABLE."""
+        self._cut = True
+        self._wire.refuse_new_streams()
+        self._transport.wake()
         for stream in list(self._wire.streams.values()):
             if isinstance(stream, ServerCall):
                 stream.cut()
+        self._leave_when_done()
 
 
 def _describe(call: ServerCall) -> CallInfo:
