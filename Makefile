@@ -40,7 +40,7 @@ docs: $(VENV)/.docs ## build the documentation into site/
 dev: $(VENV)/.dev $(VENV)/.test $(VENV)/.bench $(VENV)/.docs ## install everything
 
 clean: ## remove the environment and everything generated that is not committed
-	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site docs/generated build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

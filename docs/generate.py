@@ -1,6 +1,7 @@
-"""Write what the pages take from the code into docs/generated: the commands' help and the table of settings.
+"""What the pages take from the code: the commands' help and the table of settings, written when the site is built.
 
-Run it after a change of an option or a setting: `.venv/bin/python docs/generate.py`. A test fails while it is due.
+mkdocs calls `on_pre_build` (see `hooks` in mkdocs.yml); the pages include the files. They are not committed, so they
+cannot be stale.
 """
 
 from pathlib import Path
@@ -54,7 +55,10 @@ def files() -> dict[str, str]:
     return out
 
 
-if __name__ == "__main__":
+def on_pre_build(config: object) -> None:
+    """A hook of mkdocs. Unchanged files are left alone, or `mkdocs serve` would build for ever."""
     GENERATED.mkdir(exist_ok=True)
     for name, content in files().items():
-        (GENERATED / name).write_text(content)
+        path = GENERATED / name
+        if not path.exists() or path.read_text() != content:
+            path.write_text(content)
