@@ -157,7 +157,8 @@ class Server:
     async def drain(self, grace: float = inf) -> None:
         """Stop accepting, let RPCs finish for `grace` seconds, then cancel the rest with UNAVAILABLE.
 
-        Returns when listeners are closed and no connection is left. Cancelling this leaves the server draining, with no end to the grace.
+        Returns when listeners are closed and no connection is left. Cancelling this leaves the server draining, with no
+        end to the grace.
         """
         if not self._draining:
             self._draining = True

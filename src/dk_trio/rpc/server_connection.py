@@ -215,7 +215,7 @@ class ConnectionTasks:
                     return
                 if call.deadline_at != inf:
                     scope.deadline = inf
-                del call
+                del call, worker.call  # and with them what the client sent and nobody read
                 idle.append(worker)
                 server.idle_workers += 1
                 await wait_task_rescheduled(abort)
