@@ -45,8 +45,6 @@ class ClientCall(AttemptedCall):
     it by an exception, `trio.Cancelled` too, resets the stream without waiting.
     """
 
-    __slots__ = ()
-
     def __repr__(self) -> str:
         state = "done" if self._done else "open" if self._started else "new"
         return f"<ClientCall {self.path} {state}>"
@@ -75,6 +73,11 @@ class ClientCall(AttemptedCall):
             self._trailing_metadata = _received_metadata(attempt.trailers.fields)
         return self._trailing_metadata
 
+    @property
+    def message_compressed(self) -> bool:
+        """Whether the message received last had come compressed."""
+        return self._attempt is not None and self._attempt.message_compressed
+
     # -- lifetime ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -98,7 +101,8 @@ class ClientCall(AttemptedCall):
     ) -> None:
         interceptors = self._interceptors
         if interceptors is None:
-            await self._leave(error)
+            if error is not None or not self._complete_if_ok():
+                await self._leave(error)
             return
         self._interceptors = None
         # The interceptors see what the call ends with: the caller's exception, or the one that leaving raises.
@@ -109,15 +113,25 @@ class ClientCall(AttemptedCall):
             raise
         await interceptors.__aexit__(kind, error, traceback)
 
+    def _complete_if_ok(self) -> bool:
+        """Complete a call whose end is here, read out, and plainly good: what leaving finds nearly always."""
+        attempt = self._attempt
+        if attempt is None or self._done or attempt.messages or attempt.fault is not None:
+            return False
+        trailers = attempt.trailers
+        if trailers is None or trailers.status is not Status.OK:
+            return False
+        if self._received != 1 and not self._cardinality.server_streaming:
+            return False
+        self._complete()
+        return True
+
     async def _leave(self, error: BaseException | None) -> None:
         if not self._started:
             return
         try:
             if error is None:
-                attempt = self._attempt
-                if not self._done and attempt is not None and attempt.remote_ended and not attempt.messages:
-                    await self._settle(attempt)
-                elif not self._done:
+                if not self._done:
                     await self.recv_trailing_metadata()
                 elif self._error is not None and not self._error_raised and not self._cancelled:
                     self._raise()
@@ -198,7 +212,17 @@ class ClientCall(AttemptedCall):
             end = True
         elif self._ended:
             raise ProtocolError("Stream is ended")
-        data, compressed = self._encode(message, compress)
+        data: bytes = message.SerializeToString()
+        if len(data) > self._channel.options.max_send_message_bytes:
+            limit = self._channel.options.max_send_message_bytes
+            text = f"request of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        compressed = False
+        if compress is not False and (compress or self._compression != "identity"):
+            if self._compression == "identity":
+                raise ValueError("compress=True needs a call with compression='gzip' or 'deflate'")
+            data = compress_body(self._compression, data)
+            compressed = True
         if self._started:
             await checkpoint_if_cancelled()
             attempt = await self._writable_attempt()
@@ -221,21 +245,6 @@ class ClientCall(AttemptedCall):
         if self._budget <= 0:
             self._budget = YIELD_EVERY
             await checkpoint()
-
-    def _encode(self, message: Any, compress: bool | None) -> tuple[bytes, bool]:
-        data: bytes = message.SerializeToString()
-        limit = self._channel.options.max_send_message_bytes
-        if len(data) > limit:
-            text = f"request of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
-        encoding = self._compression
-        if encoding == "identity":
-            if compress:
-                raise ValueError("compress=True needs a call with compression='gzip' or 'deflate'")
-            return data, False
-        if compress is False:
-            return data, False
-        return compress_body(encoding, data), True
 
     async def _writable_attempt(self) -> Attempt:
         """The attempt to send on, with nothing half-sent on it; raises when there is none any more."""
@@ -361,15 +370,18 @@ class ClientCall(AttemptedCall):
         """
         if not self._started:
             raise ProtocolError("Request was not sent yet")
-        self._budget -= 1
-        if self._budget <= 0:
-            self._budget = YIELD_EVERY
-            await checkpoint()
-        else:
-            await checkpoint_if_cancelled()
+        attempt = self._attempt
+        if attempt is None or self._error is not None or attempt.messages or attempt.over:
+            # Otherwise this waits, which is a checkpoint.
+            self._budget -= 1
+            if self._budget <= 0:
+                self._budget = YIELD_EVERY
+                await checkpoint()
+            else:
+                await checkpoint_if_cancelled()
         while True:
-            attempt = await self._readable_attempt() if self._error is not None or self._recovering else self._attempt
-            assert attempt is not None
+            if attempt is None or self._error is not None or self._recovering is not None:
+                attempt = await self._readable_attempt()
             if attempt.messages and (attempt.head is None or attempt.head.fault is None):
                 break
             if attempt.over:
@@ -378,8 +390,11 @@ class ClientCall(AttemptedCall):
                 if self._done:
                     self._initial_read = True
                     return None
-                continue
-            await self._wait_readable(attempt)
+            elif attempt.reader is None:
+                await attempt.wait_readable()
+            else:
+                raise trio.BusyResourceError("another task is receiving from this call")
+            attempt = self._attempt
         self._initial_read = True
         self._sent = None
         self._received += 1

@@ -83,6 +83,7 @@ class Stream:
         "fault",
         "id",
         "local_ended",
+        "message_compressed",
         "messages",
         "recv_window",
         "remote_ended",
@@ -109,6 +110,8 @@ class Stream:
         """A reader waits for the message under way; set by the reader, cleared when a message is there."""
         self.encoding = "identity"
         """grpc-encoding of inbound messages."""
+        self.message_compressed = False
+        """The message that `next_message` gave last had come compressed."""
         self.expected_bytes: int | None = None
         """Bytes of DATA that content-length still promises; None without one, -1 while no DATA may come at all."""
         self.born = 0.0
@@ -147,7 +150,9 @@ class Stream:
                 self._credit(consumed)
                 self._consumed = 0
         if type(data) is bytes:
+            self.message_compressed = False
             return data
+        self.message_compressed = True
         try:
             return decompress(self.encoding, data, self.connection.max_message_bytes)
         except MessageTooLarge as error:
