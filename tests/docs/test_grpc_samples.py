@@ -173,6 +173,22 @@ async def test_tls(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_a_missing_client_certificate_is_unavailable(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    pem = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    context = rpc.server_tls_context(pem, pem, client_ca=tmp_path / "authority.pem")
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            tcp = await rpc.open_tcp_listeners(0, host="127.0.0.1")
+            await nursery.start(rpc.Server([Greeter()]).serve, rpc.tls_listeners(tcp, context))
+            with pytest.raises(GRPCError) as caught:
+                await tls.greet(target(tcp), str(tmp_path / "authority.pem"))
+            nursery.cancel_scope.cancel()
+    assert caught.value.status is Status.UNAVAILABLE
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     with trio.fail_after(10):
         assert await unix_socket.greet_over(tmp_path / "greeter.sock") == "Hello, Ada"

@@ -147,6 +147,23 @@ def no_root() -> str:
     return caught.value.message
 
 
+async def nobody_listens() -> str:
+    path = Path("module.sock").absolute()
+    async with rpc.open_channel(f"unix:{path}") as channel:
+        text = await status_of(partial(GreeterStub(channel).hello, HelloRequest()))
+    return text.replace(str(path), "/run/module.sock")
+
+
+async def closed_at_once() -> str:
+    async def connect() -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        await theirs.aclose()
+        return ours
+
+    async with rpc.open_channel("127.0.0.1:50051", connect=connect) as channel:
+        return await status_of(partial(GreeterStub(channel).hello, HelloRequest()))
+
+
 async def no_method() -> str:
     async with greeter(rpc.Server([rpc.Health()])) as stub:
         return await status_of(partial(stub.hello, HelloRequest()))
@@ -242,6 +259,8 @@ PRODUCERS: list[Callable[[], object]] = [
     partial(refused_input, {"root": {"protocol": "whisper"}}),
     no_root,
     partial(refused_input, {"root": {"protocol": "shout"}}),
+    nobody_listens,
+    closed_at_once,
     no_method,
     too_many_rpcs,
     message_too_large,

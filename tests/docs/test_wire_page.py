@@ -8,7 +8,7 @@ import pytest
 import sans_io
 from grpclib.const import Status
 
-from dk_trio import wire
+from dk_trio import rpc, wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
 
@@ -35,4 +35,5 @@ def test_windows() -> None:
     from dk_trio.wire.connection import CONNECTION_WINDOW, STREAM_WINDOW
 
     assert f"| connection | {CONNECTION_WINDOW >> 20} MiB |" in PAGE
-    assert f"| stream | {STREAM_WINDOW >> 10} KiB;" in PAGE
+    channel = rpc.ChannelOptions().stream_window
+    assert f"| stream | {STREAM_WINDOW >> 10} KiB; a channel sets {channel >> 20} MiB |" in PAGE
