@@ -29,9 +29,7 @@ def test_tls(client, case, client_of, server_of, bench):
 
 
 @pytest.mark.parametrize("case", ["empty_unary", "large_unary", "ping_pong"])
-@pytest.mark.parametrize(
-    "client", [name for name in CLIENT_EXEMPTIONS if name != "ruby"]
-)  # it takes host and port only
+@pytest.mark.parametrize("client", ["grpcio-sync", "grpcio-aio", "grpc-js"])  # ruby's takes a host and a port only
 def test_unix_socket(client, case, client_of, server_of):
     client_of(client).run(case, f"unix:{server_of('dk').address['unix']}")
 
@@ -55,4 +53,3 @@ def test_no_handler_is_left(client, client_of, server_of):
     server.write_line("settle")
     statistics = json.loads(server.read_line(10))
     assert statistics["handlers_started"] == statistics["handlers_ended"] > 0
-    assert statistics["rpcs"] == 0

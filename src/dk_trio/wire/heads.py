@@ -59,8 +59,8 @@ def malformation(fields: list[Field], pseudo: frozenset[str]) -> str | None:
                 return f"connection-specific field {name!r}"
             if name == "te" and value != "trailers":
                 return f"te is {value!r}, only 'trailers' is allowed"
-        # C-core sends the spaces at the ends of a status message as they are: gRPC's grammar lets them stand, HTTP/2 does
-        # not, and a caller needs the status more than the rule.
+        # C-core sends the spaces at the ends of a status message as they are: gRPC's grammar lets them stand, HTTP/2
+        # does not, and a caller needs the status more than the rule.
         if _BAD_VALUE.search(value) and (name != "grpc-message" or _BAD_VALUE.search(value.strip(" "))):
             return f"illegal value of field {name!r}"
     return None

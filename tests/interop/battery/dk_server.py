@@ -1,7 +1,7 @@
 """The test service, health and reflection as a process: `python -m tests.interop.battery.dk_server [certificate key]`.
 
-Prints `READY {"tcp":, "tls":, "unix":}` and ends when standard input does. Lines before that are commands: `drain SECONDS`
-drains and prints `DRAINED`; `settle` waits until no RPC is in progress and prints the statistics as JSON.
+Prints `READY {"tcp":, "tls":, "unix":}` and ends when standard input does. Lines before that are commands:
+`drain SECONDS` drains and prints `DRAINED`; `settle` waits until no handler runs and prints the statistics as JSON.
 """
 
 from __future__ import annotations
@@ -45,10 +45,7 @@ async def obey(server: rpc.Server, service: TestService) -> None:
             for line in lines:
                 command, *arguments = line.decode().split()
                 if command == "settle":
-                    while server.statistics().rpcs:
-                        await trio.sleep(
-                            0.01
-                        )  # nothing tells when the last handler is gone; the asker's wait is bounded
+                    await service.idle()
                     handlers = {"handlers_started": service.started, "handlers_ended": service.ended}
                     print(json.dumps(asdict(server.statistics()) | handlers), flush=True)
                 elif command == "drain":

@@ -59,6 +59,12 @@ class TestService:
     def __init__(self) -> None:
         self.started = 0
         self.ended = 0
+        self._changed = trio.Event()
+
+    async def idle(self) -> None:
+        """Wait until no handler runs."""
+        while self.started != self.ended:
+            await self._changed.wait()
 
     def __mapping__(self) -> dict[str, Handler]:
         functions = {
@@ -92,6 +98,8 @@ class TestService:
                     await call.send_trailing_metadata(metadata=trailing)
             finally:
                 self.ended += 1
+                self._changed.set()
+                self._changed = trio.Event()
 
         return handler
 

@@ -1,4 +1,7 @@
-"""The test service on grpc.aio's server: `python -m tests.interop.battery.grpcio_aio_server [certificate key]`. See grpcio_server.py."""
+"""The test service on grpc.aio's server: `python -m tests.interop.battery.grpcio_aio_server [certificate key]`.
+
+What it prints and when it ends: as grpcio_server.py.
+"""
 
 import asyncio
 import json

@@ -1,7 +1,8 @@
 """A process that runs cases with grpcio: `python -m tests.interop.battery.grpcio_client sync|aio`.
 
-One JSON object a line on standard input ({"case", "target", "tls", "server_sees_compression", "compression"}), one a line
-on standard output ({"ok"} or {"error"}). A channel lives for one case and shares no connection with another.
+One JSON object a line on standard input ({"case", "target", "tls", "server_sees_compression", "compression",
+"options"}), one a line on standard output ({"ok"} or {"error"}). A channel lives for one case and shares no connection
+with another.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The test service on grpcio's blocking server: `python -m tests.interop.battery.grpcio_server [certificate key]`.
 
-Also where the servers of both APIs share what a request asks for. Prints `READY {"tcp":, "tls":, "unix":}` and ends when
-standard input does. grpcio does not tell a handler whether a message was compressed, so `expect_compressed` is not checked.
+Also what the servers of both APIs share. Prints `READY {"tcp":, "tls":, "unix":}` and ends when standard input does.
+grpcio does not tell a handler whether a message was compressed, so `expect_compressed` is not checked.
 """
 
 import json

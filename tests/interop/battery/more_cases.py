@@ -153,7 +153,7 @@ async def padded_status_message(rpc: Caller) -> None:
 
 @case
 async def status_details(rpc: Caller) -> None:
-    """grpc-status-details-bin with all byte values arrives as it was sent (for who decodes it: as google.rpc.Status)."""
+    """grpc-status-details-bin arrives as it was sent, byte by byte."""
     # google.rpc.Status{code: 5, message: "gone", details: [Any{type_url, value}]}, by hand: no peer needs the type
     value = bytes(range(256))
     item = b"\x0a\x13type.example/Detail" + b"\x12\x80\x02" + value

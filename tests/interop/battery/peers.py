@@ -57,9 +57,7 @@ CLIENT_EXEMPTIONS: dict[str, dict[str, str]] = {
 }
 
 _NO_SLEEP = "the official server ignores interval_us"
-_UNSTABLE = (
-    "the C core that Debian links Ruby with aborts now and then when calls of one connection overlap or end early"
-)
+_UNSTABLE = "the C core under Debian's Ruby aborts now and then when calls of one connection overlap or end early"
 SERVER_EXEMPTIONS: dict[str, dict[str, str]] = {
     "dk": {},
     "grpcio-sync": {},
