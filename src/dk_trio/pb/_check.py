@@ -58,7 +58,7 @@ class _Walk:
 
     @property
     def where(self) -> str:
-        return ".".join(self.path).replace(".[", "[")
+        return ".".join(self.path)
 
     def message(self, cls: type[Any], position: int, end: int, depth: int) -> None:
         fields = {field.number: field for field in fields_of(cls)}
@@ -76,11 +76,11 @@ class _Walk:
                 position = skip(self.data, position, tag, end, depth)
             else:
                 self.path.append(field.name)
-                if field.repeated:
+                if field.repeated and field.kind not in PACKABLE:
                     index = counts[field.name] = counts.get(field.name, -1) + 1
-                    self.path.append(f"[{index}]")
+                    self.path[-1] += f"[{index}]"
                 position = self._value(field, tag & 7, position, end, depth)
-                del self.path[-2 if field.repeated else -1 :]
+                self.path.pop()
             if position > end:
                 raise Malformed(start, "the value reaches past the end of its message")
 

@@ -17,7 +17,6 @@ _PYTHON_TYPES = {
     "double": "float",
     "float": "float",
     "bool": "bool",
-    "map": "dict",
 }
 
 
@@ -46,17 +45,19 @@ def explain_encoding(message: Any, error: Exception) -> Exception:
         path = f"{name}.{field.name}"
         try:
             if field.kind == "map":
+                if not isinstance(value, dict):
+                    return FieldTypeError(f"{path}: expected dict, not {type(value).__name__}")
                 _try_map(field, value, element_encoder)
             elif field.repeated:
-                if isinstance(value, str | bytes):
-                    return FieldTypeError(f"{path}: expected a list, not {type(value).__name__}")
-                path = _try_list(field, value, element_encoder, path)
+                if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+                    return FieldTypeError(f"{path}: expected list, not {type(value).__name__}")
+                _try_list(field, value, element_encoder)
             else:
                 element_encoder(field)(value)
         except (FieldTypeError, FieldValueError) as inner:
             return inner
         except _Element as element:
-            return _described(f"{path}[{element.index!r}]", field, element.value, element.error)
+            return _described(f"{path}[{element.index!r}]", element.field, element.value, element.error)
         except Exception as found:  # noqa: BLE001  the error is what is asked for, whatever it is
             return _described(path, field, value, found)
     return error
@@ -65,14 +66,15 @@ def explain_encoding(message: Any, error: Exception) -> Exception:
 class _Element(Exception):
     """An element of a list or map that cannot be encoded."""
 
-    def __init__(self, index: Any, value: Any, error: Exception) -> None:
+    def __init__(self, field: Field, index: Any, value: Any, error: Exception) -> None:
         super().__init__(index)
+        self.field = field
         self.index = index
         self.value = value
         self.error = error
 
 
-def _try_list(field: Field, values: Any, element_encoder: Any, path: str) -> str:
+def _try_list(field: Field, values: Any, element_encoder: Any) -> None:
     encode = element_encoder(field)
     for index, value in enumerate(values):
         try:
@@ -80,23 +82,24 @@ def _try_list(field: Field, values: Any, element_encoder: Any, path: str) -> str
         except (FieldTypeError, FieldValueError):
             raise
         except Exception as error:  # noqa: BLE001  see explain_encoding
-            raise _Element(index, value, error) from None
-    return path
+            raise _Element(field, index, value, error) from None
 
 
 def _try_map(field: Field, entries: Any, element_encoder: Any) -> None:
+    assert field.key is not None
+    assert field.value is not None
     encode_key, encode_value = element_encoder(field.key), element_encoder(field.value)
     for key, value in entries.items():
         try:
             encode_key(key)
         except Exception as error:  # noqa: BLE001  see explain_encoding
-            raise _Element(key, key, error) from None
+            raise _Element(field.key, key, key, error) from None
         try:
             encode_value(value)
         except (FieldTypeError, FieldValueError):
             raise
         except Exception as error:  # noqa: BLE001  see explain_encoding
-            raise _Element(key, value, error) from None
+            raise _Element(field.value, key, value, error) from None
 
 
 def _described(path: str, field: Field, value: Any, error: Exception) -> Exception:

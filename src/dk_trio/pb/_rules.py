@@ -1,4 +1,4 @@
-"""Validation rules by message and field. Generated from the comments in proto/ by `make proto`. DO NOT EDIT!"""
+"""Validation rules by message and field. Made from the comments in proto/ by `make proto`. DO NOT EDIT!"""
 
 from __future__ import annotations
 

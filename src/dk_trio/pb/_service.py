@@ -9,6 +9,7 @@ what runs them. Everything that needs a task or a socket is asked of the channel
   raises ``grpclib.GRPCError`` unless they say OK; leaving it with an exception cancels the call.
 - ``stream.feed(messages)`` (not a coroutine) sends the messages of an iterable or async iterable and half-closes, in
   a task that belongs to the channel; a failure of the iterable fails the call.
+- ``call.unary(message)``, which a channel may leave out, makes a whole unary call at once and returns the response.
 - ``stream.abandon()`` (not a coroutine) cancels the call at once, without waiting for anything; calling it again, or
   after the call has ended, does nothing.
 
@@ -160,9 +161,13 @@ class ServiceStub:
         metadata: MetadataLike | None = None,
     ) -> ResponseT:
         call = self._request(route, Cardinality.UNARY_UNARY, type(request), response_type, timeout, deadline, metadata)
-        async with call as stream:
-            await stream.send_message(request, end=True)
-            response: ResponseT | None = await stream.recv_message()
+        unary = getattr(call, "unary", None)
+        if unary is not None:
+            response: ResponseT | None = await unary(request)
+        else:
+            async with call as stream:
+                await stream.send_message(request, end=True)
+                response = await stream.recv_message()
         # Without a response the trailers carry an error, which leaving the context has raised.
         assert response is not None
         return response

@@ -1,8 +1,9 @@
 """Writes the source of a message class's ``decode(data, position, end, depth, into) -> message``.
 
 The generated text has short names, as it is only read when something is wrong with it: ``d`` data, ``p`` position,
-``e`` end of the message, ``s`` start of the field, ``t`` tag, ``n`` a length, ``q`` end of the value, ``x`` a raw value,
-``v<number>`` the value of a field, ``u`` pieces of unknown fields; in map entries ``f`` end, ``k`` key, ``y`` value.
+``e`` end of the message, ``s`` start of the field, ``t`` tag, ``n`` a length, ``q`` end of the value, ``x`` a raw
+value, ``v<number>`` the value of a field, ``u`` pieces of unknown fields; in map entries ``f`` end, ``k`` key, ``y``
+value.
 """
 
 from __future__ import annotations
