@@ -88,9 +88,10 @@ class Call(ClientStream):
             if self.remote_ended:
                 return None
             self._check()
+            changed = self.changed  # before anything else may run
             self.starve()
             await self.client.flush()
-            await self.changed.wait()
+            await changed.wait()
 
     async def status(self) -> tuple[Status, str | None]:
         """How the call ended. Messages that have come stay where they are."""
