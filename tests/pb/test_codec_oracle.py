@@ -17,8 +17,8 @@ from .canonical import OutOfRange, canonical
 from .random_messages import Maker
 
 # How often each property is tried for each of the roughly 200 message types, and for those with every kind of field.
-PER_TYPE = 12
-PER_TYPE_WITH_EVERYTHING = 250
+PER_TYPE = 5
+PER_TYPE_WITH_EVERYTHING = 120
 
 SEEDS = st.integers(0, 2**32)
 COMMON = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}

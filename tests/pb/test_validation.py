@@ -186,8 +186,10 @@ def test_cel_size_and_starts_with() -> None:
         cancellation_reason="none", created_at=NOW,
     )  # fmt: skip
     assert broken(task) == {
-        ("mission_id", "cel.mission_id_length"), ("setup_id", "cel.setup_id_prefix"), ("setup_id", "cel.setup_id_length"),
-    }  # fmt: skip
+        ("mission_id", "cel.mission_id_length"),
+        ("setup_id", "cel.setup_id_prefix"),
+        ("setup_id", "cel.setup_id_length"),
+    }
 
 
 def test_messages_inside_are_checked_with_their_path() -> None:
