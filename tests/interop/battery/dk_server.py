@@ -1,7 +1,8 @@
 """The test service, health and reflection as a process: `python -m tests.interop.battery.dk_server [certificate key]`.
 
 Prints `READY {"tcp":, "tls":, "unix":}` and ends when standard input does. Lines before that are commands:
-`drain SECONDS` drains and prints `DRAINED`; `settle` waits until no handler runs and prints the statistics as JSON.
+`drain SECONDS` drains and prints `DRAINED`; `health NAME 0|1` sets a flag; `settle` waits until no handler runs and
+prints the statistics as JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ async def listen(folder: str) -> tuple[list[trio.abc.Listener[trio.abc.Stream]],
     return listeners, address
 
 
-async def obey(server: rpc.Server, service: TestService) -> None:
+async def obey(server: rpc.Server, service: TestService, health: rpc.Health) -> None:
     """Follow the commands of standard input until it ends."""
     buffer = b""
     async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
@@ -48,6 +49,8 @@ async def obey(server: rpc.Server, service: TestService) -> None:
                     await service.idle()
                     handlers = {"handlers_started": service.started, "handlers_ended": service.ended}
                     print(json.dumps(asdict(server.statistics()) | handlers), flush=True)
+                elif command == "health":
+                    health.set(arguments[0], arguments[1] == "1")
                 elif command == "drain":
                     await server.drain(grace=float(arguments[0]))
                     print("DRAINED", flush=True)
@@ -67,7 +70,7 @@ async def main() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, listeners)
             print("READY", json.dumps(address), flush=True)
-            await obey(server, service)
+            await obey(server, service, health)
             nursery.cancel_scope.cancel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -115,7 +116,10 @@ class TestService:
         if request.response_compressed is not None:
             call.set_compression("gzip")
             compress = request.response_compressed.value
-        await call.send_message(testing.SimpleResponse(payload=payload(request.response_size)), compress=compress)
+        response = testing.SimpleResponse(payload=payload(request.response_size))
+        if request.fill_server_id:
+            response.server_id = str(os.getpid())
+        await call.send_message(response, compress=compress)
 
     async def streaming_output(self, call: rpc.ServerCall) -> None:
         request = await call.recv_message()

@@ -17,6 +17,7 @@ import grpc.aio
 
 from . import google_messages
 from .grpcio_aio import AioCaller
+from .grpcio_features import FEATURES
 from .grpcio_sync import COMPRESSION, SyncCaller, run_blocking
 from .more_cases import CASES
 
@@ -44,8 +45,11 @@ def open_channel(library: Any, command: dict[str, Any]) -> Any:
 
 
 def run_sync(command: dict[str, Any], messages: Any) -> None:
-    """Run one case on grpcio's blocking API."""
+    """Run one case, or one feature, on grpcio's blocking API."""
     with open_channel(grpc, command) as channel:
+        if command["case"] in FEATURES:
+            FEATURES[command["case"]](channel, messages)
+            return
         caller = SyncCaller(channel, messages, server_sees_compression=command["server_sees_compression"])
         run_blocking(CASES[command["case"]](caller))
 

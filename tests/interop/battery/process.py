@@ -13,6 +13,7 @@ from typing import Any, Self
 
 START_TIMEOUT = 30.0  # seconds until the first line; a loaded machine imports slowly
 STOP_TIMEOUT = 10.0
+CASE_TIMEOUT = 30.0
 
 
 class PeerError(Exception):
@@ -130,17 +131,35 @@ class ClientPeer(Peer):
         done = subprocess.run(command, env=self.environment, capture_output=True, timeout=START_TIMEOUT, check=True)
         return done.stdout.decode()
 
-    def run(self, case: str, target: str, *, timeout: float = 30.0, **command: Any) -> None:
-        """Run one case against a target; raise AssertionError with the peer's traceback when it fails."""
+    def begin(self, case: str, target: str, **command: Any) -> None:
+        """Start one case against a target."""
         if not self.alive:
             self.stop()
             self.start()
         self.write_line(json.dumps({"case": case, "target": target, "server_sees_compression": False, **command}))
+
+    def next_note(self, timeout: float = CASE_TIMEOUT) -> str:
+        """Wait for the next stage that the running case tells of."""
+        line = self._next("NOTE ", timeout)
+        assert line.startswith("NOTE "), line
+        return line.removeprefix("NOTE ")
+
+    def finish(self, timeout: float = CASE_TIMEOUT) -> None:
+        """Wait for the end of the running case; raise AssertionError with the peer's traceback when it failed."""
+        answer = json.loads(self._next("{", timeout))
+        assert "error" not in answer, f"{self.command[1:]}:\n{answer['error']}"
+
+    def run(self, case: str, target: str, *, timeout: float = CASE_TIMEOUT, **command: Any) -> None:
+        """Run one case from its beginning to its end."""
+        self.begin(case, target, **command)
+        self.finish(timeout)
+
+    def _next(self, wanted: str, timeout: float) -> str:
+        """Return the next line that is meant for us: ruby's client prints its progress, too."""
         try:
-            while not (line := self.read_line(timeout)).startswith("{"):
-                pass  # ruby's client prints its progress
+            while not (line := self.read_line(timeout)).startswith((wanted, "{")):
+                pass
         except PeerError:
-            self.process.kill()
+            self.process.kill()  # the next case gets a new one
             raise
-        answer = json.loads(line)
-        assert "error" not in answer, f"{self.command[1:]} {case}:\n{answer['error']}"
+        return line
