@@ -6,7 +6,7 @@ wire tells it and wakes; it decides nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from grpclib.const import Status
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from .client_connection import ClientLink
 
 
+LAST_STREAM_ID: Final = 0x7FFF_FFFF - 2
+"""With this many used, a connection is given up for a new one (RFC 9113 section 5.1.1)."""
+
+
 class Attempt(ClientStream):
     """A stream of a `ClientLink`. One task may wait to read and one to write."""
 
     __slots__ = ("_taken", "failure", "link", "reader", "wants_head", "writer")
 
     def __init__(self, link: ClientLink) -> None:
-        super().__init__(link.wire, link.wire.next_stream_id)
+        wire = link.wire
+        stream_id = wire.next_stream_id
+        super().__init__(wire, stream_id)
         self.link = link
         self.reader: Task | None = None
         self.writer: Task | None = None
@@ -33,7 +39,9 @@ class Attempt(ClientStream):
         """The reader waits for the response headers, not for a message."""
         self.failure: CallFailure | None = None
         """How the stream was cut off; None while it was not, even if the server has sent a bad status."""
-        self._taken = link.wire.taken
+        self._taken = wire.taken
+        if stream_id > LAST_STREAM_ID:
+            link.retire()
 
     def __repr__(self) -> str:
         return f"<Attempt stream {self.id} on {self.link!r}>"

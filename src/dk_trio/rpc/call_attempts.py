@@ -23,6 +23,7 @@ from trio.lowlevel import checkpoint_if_cancelled
 
 from dk_trio.wire.metadata import encode_metadata, encode_timeout
 
+from .attempt import Attempt
 from .call_status import CallFailure
 from .retry import PREVIOUS_ATTEMPTS_HEADER, Attempts
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from dk_trio.wire.metadata import MetadataLike
 
-    from .attempt import Attempt
     from .channel import Channel
     from .client_connection import ClientLink
     from .deadline_queue import Entry
@@ -45,40 +45,32 @@ YIELD_EVERY: Final = 16
 class AttemptedCall:
     """State and transitions of a call; `ClientCall` adds what a caller sees."""
 
-    __slots__ = (
-        "__weakref__",
-        "_attempt",
-        "_attempts",
-        "_budget",
-        "_cancelled",
-        "_cardinality",
-        "_channel",
-        "_compression",
-        "_deadline",
-        "_done",
-        "_ended",
-        "_error",
-        "_error_raised",
-        "_feeding",
-        "_fields",
-        "_info",
-        "_initial_metadata",
-        "_initial_read",
-        "_interceptors",
-        "_metadata",
-        "_received",
-        "_recovering",
-        "_recv_type",
-        "_scope",
-        "_send_type",
-        "_sent",
-        "_sent_bytes",
-        "_started",
-        "_timer",
-        "_trailing_metadata",
-        "_wait_for_ready",
-        "path",
-    )
+    # What most calls never touch is a default of the class: a call is made for each request, and a store costs time.
+    _attempt: Attempt | None = None
+    _attempts: Attempts | None = None
+    _budget = YIELD_EVERY
+    _cancelled = False
+    _done = False
+    """Completed or failed: no stream, timer or task is left."""
+    _ended = False
+    """No further request message comes."""
+    _error: BaseException | None = None
+    _error_raised = False
+    _feeding: trio.CancelScope | None = None
+    _fields: tuple[tuple[bytes, bytes], ...] = ()
+    _info: CallInfo | None = None
+    _initial_metadata: MultiDict[str | bytes] | None = None
+    _initial_read = False
+    _interceptors: InterceptorStack | None = None
+    _received = 0
+    _recovering: trio.Event | None = None
+    _scope: trio.CancelScope | None = None
+    """Around what `_recover` waits for; `fail` cancels it."""
+    _sent_bytes = 0
+    """Bytes of the request messages so far, and one for each message."""
+    _started = False
+    _timer: Entry | None = None
+    _trailing_metadata: MultiDict[str | bytes] | None = None
 
     def __init__(
         self,
@@ -101,62 +93,45 @@ class AttemptedCall:
         self._metadata = metadata
         self._wait_for_ready = wait_for_ready
         self._compression = compression
-        self._attempt: Attempt | None = None
-        self._attempts: Attempts | None = None
-        self._budget = YIELD_EVERY
-        self._cancelled = False
-        self._done = False
-        """Completed or failed: no stream, timer or task is left."""
-        self._ended = False
-        """No further request message comes."""
-        self._error: BaseException | None = None
-        self._error_raised = False
-        self._feeding: trio.CancelScope | None = None
-        self._fields: tuple[tuple[bytes, bytes], ...] = ()
-        self._info: CallInfo | None = None
-        self._initial_metadata: MultiDict[str | bytes] | None = None
-        self._initial_read = False
-        self._interceptors: InterceptorStack | None = None
-        self._received = 0
-        self._recovering: trio.Event | None = None
-        self._scope: trio.CancelScope | None = None
-        """Around what `_recover` waits for; `fail` cancels it."""
         self._sent: list[tuple[bytes, bool]] | None = []
         """Messages to send again, and whether they are compressed; None once the call is committed."""
-        self._sent_bytes = 0
-        self._started = False
-        self._timer: Entry | None = None
-        self._trailing_metadata: MultiDict[str | bytes] | None = None
 
     # -- begin ------------------------------------------------------------------------------------------------------
 
     async def _start(self, *, end: bool) -> Attempt:
         """Send the request headers on a connection, waiting for one if need be. The caller wakes its writer."""
-        channel = self._channel
         await checkpoint_if_cancelled()
+        link = self._begin()
+        self._ended = end
+        if link is not None:
+            return self._open(link)
+        return await self._connect()
+
+    async def _connect(self) -> Attempt:
+        """The first attempt, when no connection was at hand."""
+        await self._recover(None)
+        assert self._attempt is not None
+        return self._attempt
+
+    def _begin(self) -> ClientLink | None:
+        """Enter the call into its channel, and choose a connection if one is at hand."""
+        channel = self._channel
         if channel.closed:
             raise trio.ClosedResourceError(f"{channel!r}: a channel carries calls only inside its 'async with'")
         metadata: MetadataLike | Mapping[str, str | bytes] | None
         metadata = self._metadata if self._info is None else self._info.metadata
-        fields = encode_metadata(metadata) if metadata else []
+        if metadata:
+            self._fields = tuple(encode_metadata(metadata))
         if self._compression != "identity":
-            fields.append((b"grpc-encoding", self._compression.encode()))
-        self._fields = tuple(fields)
-        self._ended = end
+            self._fields = (*self._fields, (b"grpc-encoding", self._compression.encode()))
         self._started = True
         channel.started += 1
         channel.calls[self] = None
         if self._deadline != inf:
             self._timer = channel.deadlines.add(self._deadline, self)
-        link = channel.try_pick()
-        if link is None:
-            await self._recover(None)
-        else:
-            self._open(link)
-        assert self._attempt is not None
-        return self._attempt
+        return channel.try_pick()
 
-    def _open(self, link: ClientLink) -> None:
+    def _open(self, link: ClientLink) -> Attempt:
         """Begin an attempt on a connection that has room."""
         deadline = min(self._deadline, trio.current_effective_deadline())
         timeout = None
@@ -169,13 +144,24 @@ class AttemptedCall:
         fields = self._fields
         if self._attempts is not None and self._attempts.made > 1:
             fields = (*fields, (PREVIOUS_ATTEMPTS_HEADER, b"%d" % (self._attempts.made - 1)))
-        attempt = link.attempt()
+        attempt = Attempt(link)
         # With messages to send again, the end goes with the last of them.
         end = self._ended and not self._sent
         link.wire.open(attempt, self.path, timeout=timeout, metadata=fields, end=end)
         self._attempt = attempt
         if self._info is not None:
             self._info.peer = link.peer
+        return attempt
+
+    def _note_sent(self, data: bytes, *, compressed: bool) -> None:
+        """Keep a message for the next attempt, as long as the call is not committed."""
+        # One more than its size, so that this also counts empty messages.
+        self._sent_bytes += len(data) + 1
+        if self._sent is not None:
+            if self._sent_bytes > self._channel.retry_policy.buffer_bytes:
+                self._sent = None
+            else:
+                self._sent.append((data, compressed))
 
     # -- begin again ------------------------------------------------------------------------------------------------
 
@@ -201,7 +187,7 @@ class AttemptedCall:
         await self._recover(failure)
 
     async def _recover(self, failure: CallFailure | None) -> None:
-        """Begin another attempt after `failure`, or the first one (None) when no connection was at hand.
+        """Begin another attempt after `failure`; None stands for the first attempt.
 
         Raises what the call fails with. When cancelled, the attempt that failed stays in place for the next try.
         """
@@ -285,7 +271,8 @@ class AttemptedCall:
         """The status is OK."""
         channel = self._channel
         channel.succeeded += 1
-        channel.retry_budget.succeeded()
+        if channel.retry_policy.throttling is not None:
+            channel.retry_budget.succeeded()
         self._close()
 
     def fail(self, error: BaseException) -> None:
@@ -314,7 +301,8 @@ class AttemptedCall:
             self._feeding.cancel()
         attempt = self._attempt
         if attempt is not None:
-            attempt.release()
+            if not (attempt.remote_ended and attempt.local_ended):
+                attempt.release()
             attempt.wake()
 
     def _raise(self) -> NoReturn:

@@ -37,10 +37,10 @@ from dk_trio.wire.compression import ENCODINGS
 
 from .call_attempts import AttemptedCall
 from .channel_options import ChannelOptions
-from .client_call import ClientCall
 from .connector import Connector
 from .deadline_queue import DeadlineQueue
 from .retry import RetryBudget, RetryPolicy
+from .stub_call import StubCall
 from .subchannel import ConnectivityState, Subchannel
 from .transport import FLUSH_TIMEOUT
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from dk_trio.wire.metadata import MetadataLike
 
+    from .client_call import ClientCall
     from .client_connection import ClientLink
     from .interceptors import Interceptor
 
@@ -225,9 +226,7 @@ class Channel:
             raise ValueError(f"compression is {compression!r}, it must be one of {', '.join(ENCODINGS)}")
         if wait_for_ready is None:
             wait_for_ready = options.wait_for_ready
-        return ClientCall(
-            self, name, cardinality, request_type, reply_type, when, metadata, wait_for_ready, compression
-        )
+        return StubCall(self, name, cardinality, request_type, reply_type, when, metadata, wait_for_ready, compression)
 
     # -- choosing a connection --------------------------------------------------------------------------------------
 
@@ -238,7 +237,7 @@ class Channel:
         single = self._single
         if single is not None:
             link = single.link
-            return link if link is not None and link.room > 0 else None
+            return link if link is not None and link.limit - len(link.wire.streams) - link.reserved > 0 else None
         return self._best()
 
     def _best(self) -> ClientLink | None:
@@ -297,9 +296,12 @@ class Channel:
         while self._waiting:
             link = self._best()
             if link is None:
-                return
+                break
             link.reserve()
             reschedule(self._waiting.popleft().task, outcome.Value(link))
+        for subchannel in self._subchannels:
+            if subchannel.link is not None:
+                subchannel.link.watched = bool(self._waiting)
 
     def on_state(self) -> None:
         """A connection has changed its state: those who wait for it connect it, or learn that it fails."""

@@ -6,16 +6,11 @@ watched at all: Trio raises `Cancelled` at the caller's next checkpoint, and lea
 
 Sending. A message that fits is framed without parking the task: a cancellation check each time, a real checkpoint
 every `YIELD_EVERY` messages.
-
-Methods that do not fit grpclib's interface are there for generated stubs (`pb._service`): `feed` sends what an iterator
-yields in a task of the channel, `abandon` drops the call from where nothing can be awaited, a finaliser for instance.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 from grpclib.const import Status
@@ -141,34 +136,6 @@ class ClientCall(AttemptedCall):
             if not self._done:
                 self.fail(GRPCError(Status.CANCELLED, "the caller left the call"))
 
-    def abandon(self) -> None:
-        """Cancel the call as soon as Trio can, without waiting; for finalisers, which run at any time in any thread.
-
-        Calling it again, or after the end of the call, does nothing.
-        """
-        if self._done and self._interceptors is None:
-            return
-        try:
-            self._channel.token.run_sync_soon(self._abandon)
-        except trio.RunFinishedError:
-            return
-
-    def _abandon(self) -> None:
-        ending = GRPCError(Status.CANCELLED, "the caller left the call")
-        if self._started:
-            self.fail(ending)
-        interceptors = self._interceptors
-        if interceptors is not None and not self._channel.closed:
-            self._interceptors = None
-
-            async def leave() -> None:
-                try:
-                    await interceptors.__aexit__(type(ending), ending, None)
-                except GRPCError:
-                    return  # raised again by them; there is nobody left to tell
-
-            self._channel.nursery.start_soon(leave)
-
     # -- sending ----------------------------------------------------------------------------------------------------
 
     async def send_request(self, *, end: bool = False) -> None:
@@ -204,19 +171,13 @@ class ClientCall(AttemptedCall):
             StreamTerminatedError: the server has ended the call with OK before it read this message.
             ProtocolError: a second message of a unary request, or one after the end.
         """
-        if not isinstance(message, self._send_type):
-            raise TypeError(f"Message must be of type {self._send_type!r}, not {type(message)!r}")
         if not self._cardinality.client_streaming:
             if self._sent_bytes:
                 raise ProtocolError("Message was already sent")
             end = True
         elif self._ended:
             raise ProtocolError("Stream is ended")
-        data: bytes = message.SerializeToString()
-        if len(data) > self._channel.options.max_send_message_bytes:
-            limit = self._channel.options.max_send_message_bytes
-            text = f"request of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        data = self._serialize(message)
         compressed = False
         if compress is not False and (compress or self._compression != "identity"):
             if self._compression == "identity":
@@ -228,13 +189,7 @@ class ClientCall(AttemptedCall):
             attempt = await self._writable_attempt()
         else:
             attempt = await self._start(end=False)
-        # One more than its size, so that this also counts empty messages.
-        self._sent_bytes += len(data) + 1
-        if self._sent is not None:
-            if self._sent_bytes > self._channel.retry_policy.buffer_bytes:
-                self._sent = None
-            else:
-                self._sent.append((data, compressed))
+        self._note_sent(data, compressed=compressed)
         if end:
             self._ended = True
         if not attempt.queue_message(data, compressed=compressed, end=end):
@@ -245,6 +200,16 @@ class ClientCall(AttemptedCall):
         if self._budget <= 0:
             self._budget = YIELD_EVERY
             await checkpoint()
+
+    def _serialize(self, message: Any) -> bytes:
+        if not isinstance(message, self._send_type):
+            raise TypeError(f"Message must be of type {self._send_type!r}, not {type(message)!r}")
+        data: bytes = message.SerializeToString()
+        limit = self._channel.options.max_send_message_bytes
+        if len(data) > limit:
+            text = f"request of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        return data
 
     async def _writable_attempt(self) -> Attempt:
         """The attempt to send on, with nothing half-sent on it; raises when there is none any more."""
@@ -282,38 +247,6 @@ class ClientCall(AttemptedCall):
         self._ended = True
         attempt.queue_end()
         attempt.link.transport.wake()
-
-    def feed(self, messages: AsyncIterable[Any] | Iterable[Any]) -> None:
-        """Send what an iterable yields, and end the request stream, in a task of the channel.
-
-        The task is cancelled when the call ends, and then closes an async generator. An exception of the iterable
-        fails the call and is what its caller gets.
-        """
-        if self._feeding is not None:
-            raise ProtocolError("the request stream is being fed already")
-        self._feeding = trio.CancelScope()
-        if self._done:
-            self._feeding.cancel()
-        self._channel.nursery.start_soon(self._feed, messages, self._feeding, name=f"requests of {self.path}")
-
-    async def _feed(self, messages: AsyncIterable[Any] | Iterable[Any], scope: trio.CancelScope) -> None:
-        with scope:
-            try:
-                if not isinstance(messages, AsyncIterable):
-                    for message in messages:
-                        await self.send_message(message)
-                elif hasattr(messages, "aclose"):
-                    async with aclosing(cast(Any, messages)):
-                        async for message in messages:
-                            await self.send_message(message)
-                else:
-                    async for message in messages:
-                        await self.send_message(message)
-                await self.end()
-            except StreamTerminatedError:
-                return  # the server has ended the call; its reader sees how
-            except Exception as error:  # noqa: BLE001  (the boundary around the caller's iterable: it fails the call)
-                self.fail(error)
 
     async def cancel(self) -> None:
         """Cancel the call: the server is told at once. Leaving the `async with` raises nothing then."""
@@ -401,12 +334,7 @@ class ClientCall(AttemptedCall):
         data = self._take(attempt)
         if attempt.connection.out:
             attempt.link.transport.wake()
-        try:
-            return self._recv_type.FromString(data)
-        except Exception as error:  # whatever the codec of this message type raises for bad bytes
-            self.fail(GRPCError(Status.INTERNAL, f"reply is not a {self._recv_type.__name__}: {error}"))
-            self._error_raised = True
-            raise self._error from error  # type: ignore[misc]
+        return self._decode(data)
 
     async def recv_trailing_metadata(self) -> None:
         """Wait for the status of the call, discarding replies that were not read; `trailing_metadata` is set then.
@@ -444,6 +372,15 @@ class ClientCall(AttemptedCall):
         if attempt.reader is not None:
             raise trio.BusyResourceError("another task is receiving from this call")
         await attempt.wait_readable()
+
+    def _decode(self, data: bytes) -> Any:
+        try:
+            return self._recv_type.FromString(data)
+        except Exception as cause:  # whatever the codec of this message type raises for bad bytes
+            error = GRPCError(Status.INTERNAL, f"reply is not a {self._recv_type.__name__}: {cause}")
+            self.fail(error)
+            self._error_raised = True
+            raise error from cause
 
     def _take(self, attempt: Attempt) -> bytes:
         """The next message of an attempt that has one."""

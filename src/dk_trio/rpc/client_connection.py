@@ -15,9 +15,8 @@ import trio
 
 from dk_trio.wire import ClientConnection, ErrorCode, Limits, PeerError, Stream
 from dk_trio.wire.compression import ENCODINGS
-from dk_trio.wire.frames import error_name
+from dk_trio.wire.frames import LARGEST_STREAM_ID, error_name
 
-from .attempt import Attempt
 from .peer import Peer
 from .transport import FLUSH_TIMEOUT, Transport
 
@@ -60,11 +59,13 @@ class _Wire(ClientConnection):
 
     def forget(self, stream: Stream) -> None:
         super().forget(stream)
-        self.link.on_stream_gone()
+        if self.link.watched:
+            self.link.on_stream_gone()
 
     def _end_stream(self, stream: Stream, code: int, reason: str, *, remote: bool) -> None:
         super()._end_stream(stream, code, reason, remote=remote)
-        self.link.on_stream_gone()
+        if self.link.watched:
+            self.link.on_stream_gone()
 
 
 class ClientLink:
@@ -96,6 +97,10 @@ class ClientLink:
         """Why the connection is over; None while it lives."""
         self.draining = False
         """GOAWAY was received: calls end, none begins."""
+        self.watched = False
+        """Somebody wants to know when a stream is gone: calls wait for its place, or the connection drains."""
+        self.limit = 0
+        """Calls that may be open at once: the server's limit while the connection is usable, else 0."""
         self.reserved = 0
         """Room that was promised to calls which have not opened their stream yet."""
         self.settled = trio.Event()
@@ -123,9 +128,7 @@ class ClientLink:
     @property
     def room(self) -> int:
         """Calls that may begin now, those with a reservation aside."""
-        if self.lost is not None or self.draining:
-            return 0
-        return self.wire.room - self.reserved
+        return self.limit - len(self.wire.streams) - self.reserved
 
     # -- tasks ------------------------------------------------------------------------------------------------------
 
@@ -215,6 +218,7 @@ class ClientLink:
         if self.lost is not None:
             return
         self.lost = reason
+        self.limit = 0
         self.wire.close(ErrorCode.CANCEL, reason, remote=True)
         if not self._polite:
             # Calls whose request is still here count as never sent and may be made elsewhere: it must not go out now.
@@ -234,6 +238,10 @@ class ClientLink:
         elif not self.wire.streams and not self.reserved:
             self._leave()
 
+    def retire(self) -> None:
+        """Begin no further call here: the stream ids run out."""
+        self._stop_using(too_many_pings=False)
+
     def _leave(self) -> None:
         self.wire.goaway()
         self._polite = True
@@ -244,6 +252,10 @@ class ClientLink:
 
     def on_settings(self) -> None:
         """The connection is established with the first ones; later ones may make room."""
+        if self.draining:
+            return
+        limit = self.wire.peer.max_concurrent_streams
+        self.limit = LARGEST_STREAM_ID if limit is None else limit
         if self.settled.is_set():
             self._owner.on_link_room(self)
         else:
@@ -262,7 +274,8 @@ class ClientLink:
 
     def _stop_using(self, *, too_many_pings: bool) -> None:
         if not self.draining and self.lost is None:
-            self.draining = True
+            self.draining = self.watched = True
+            self.limit = 0
             self.settled.set()
             self._owner.on_link_goaway(self, too_many_pings=too_many_pings)
 
@@ -275,7 +288,3 @@ class ClientLink:
     def unreserve(self) -> None:
         """Take a promise back, because the call opens its stream now or will not."""
         self.reserved -= 1
-
-    def attempt(self) -> Attempt:
-        """A new stream for a call; `wire.open` must follow before anything else happens here."""
-        return Attempt(self)
