@@ -210,8 +210,6 @@ class ClientConnection(Connection):
         if end_stream:
             stream.trailers = head
             self._end_of_stream(stream)
-            if stream.local_ended:
-                self.forget(stream)
         else:
             stream.on_readable()
 
