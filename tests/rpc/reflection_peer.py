@@ -1,4 +1,4 @@
-"""gRPC's own reflection client, a process of its own: `python reflection_peer.py PORT` prints what it learnt as JSON."""
+"""gRPC's own reflection client, a process of its own: `reflection_peer.py PORT` prints what it learnt as JSON."""
 
 from __future__ import annotations
 
