@@ -167,9 +167,7 @@ def _explain(value: Any, path: list[Any], depth: int) -> None:
         except OverflowError:
             raise ValueError(f"{where}: an int of {int(value).bit_length()} bits does not fit a double") from None
     elif value is not None:
-        raise TypeError(
-            f"{where}: {type(value).__name__} has no place in a Struct ({str(value)[:60]!r}); {_hint(value)}"
-        )
+        raise TypeError(f"{where}: {type(value).__name__} has no place in a Struct ({str(value)[:60]}); {_hint(value)}")
 
 
 def _hint(value: Any) -> str:
