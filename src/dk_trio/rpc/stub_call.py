@@ -41,7 +41,7 @@ class StubCall(ClientCall):
             else:
                 await self._pump(attempt)
             # One wait for message and status. A server that sends more than one message is dealt with below.
-            while not attempt.over and len(attempt.messages) < 2:
+            while self._error is None and self._recovering is None and not attempt.over and len(attempt.messages) < 2:
                 await attempt.wait_readable()
             trailers = attempt.trailers
             if (
