@@ -40,7 +40,7 @@ def note(text: str) -> None:
 
 
 class States:
-    """The connectivity states of a channel, as they come."""
+    """The connectivity states of a channel, as they come; ones that pass quickly may never be seen."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.seen: list[grpc.ChannelConnectivity] = []
@@ -52,11 +52,13 @@ class States:
             self.seen.append(state)
             self._changed.notify_all()
 
-    def wait_left(self, state: grpc.ChannelConnectivity) -> None:
-        """Wait until the channel has been in `state` and is in another one."""
+    def wait(self, *, ready: bool) -> None:
+        """Wait until the channel is ready, or no longer so."""
         with self._changed:
-            left = self._changed.wait_for(lambda: state in self.seen and self.seen[-1] is not state, CALL_TIMEOUT)
-            assert left, self.seen
+            wanted = self._changed.wait_for(
+                lambda: bool(self.seen) and (self.seen[-1] is grpc.ChannelConnectivity.READY) is ready, CALL_TIMEOUT
+            )
+            assert wanted, self.seen
 
 
 @feature
@@ -123,12 +125,15 @@ def reflection_v1(channel: grpc.Channel, messages: Any) -> None:
 
 @feature
 def keepalive(channel: grpc.Channel, messages: Any) -> None:
-    """The channel's options ask for a ping after 100 ms of silence; a server that took offence would say GOAWAY."""
+    """The channel's options ask for a ping after 100 ms of silence, so there are six, more than grpcio's server allows.
+
+    A server that took offence would say GOAWAY, and the channel would leave READY.
+    """
     states = States(channel)
     call = SyncCaller(channel, messages, server_sees_compression=True).multicallable("StreamingOutputCall")
-    parameters = [messages.ResponseParameters(size=1, interval_us=1_500_000)]
+    parameters = [messages.ResponseParameters(size=1, interval_us=300_000)] * 6
     responses = call(messages.StreamingOutputCallRequest(response_parameters=parameters), timeout=CALL_TIMEOUT)
-    assert len(list(responses)) == 1
+    assert len(list(responses)) == 6
     later = set(states.seen[states.seen.index(grpc.ChannelConnectivity.READY) :])
     assert later == {grpc.ChannelConnectivity.READY}, states.seen
 
@@ -152,8 +157,9 @@ def drain(channel: grpc.Channel, messages: Any) -> None:
     async def talk() -> None:
         async with caller.call("FullDuplexCall") as call:
             await ping(call, messages)
+            states.wait(ready=True)
             note("in flight")
-            states.wait_left(grpc.ChannelConnectivity.READY)
+            states.wait(ready=False)
             try:
                 await caller.unary("EmptyCall", messages.Empty())
             except Exception as error:  # noqa: BLE001  whatever it is, it is shown
@@ -183,8 +189,9 @@ def drain_to_other(channel: grpc.Channel, messages: Any) -> None:
         first = server()
         async with caller.call("FullDuplexCall") as call:
             await ping(call, messages)
+            states.wait(ready=True)
             note("in flight")
-            states.wait_left(grpc.ChannelConnectivity.READY)
+            states.wait(ready=False)
             assert server() != first
             for _ in range(3):
                 await ping(call, messages)
