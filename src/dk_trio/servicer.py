@@ -21,6 +21,7 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from dk_trio.errors import DkTrioError, InvalidInputError, InvalidOutputError, JobNotFoundError, SessionEndedError
 from dk_trio.module import ModuleDefinition, RequestMetadata, SessionIds
 from dk_trio.module._schema import llm_format
+from dk_trio.pb import DecodeError
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     GetModuleInputRequest,
     GetModuleInputResponse,
@@ -115,7 +116,11 @@ class ModuleServicer(ModuleServiceBase):
         """Everything that can be refused before a job exists."""
         definition = self._definition
         job_id = str(uuid.uuid4())
-        input_data = definition.parse_input(request.input.to_dict() if request.input is not None else {})
+        try:
+            document = request.input.to_dict() if request.input is not None else {}
+        except DecodeError as error:  # a Struct is only parsed when somebody looks into it
+            raise InvalidInputError(f"The input is not a valid google.protobuf.Struct: {error}.") from error
+        input_data = definition.parse_input(document)
         setup = await self._setups.get_setup(request.setup_id, request.mission_id)
         setup_data = definition.parse_setup(setup.content, setup_id=setup.setup_id)
 

@@ -12,8 +12,10 @@ from dk_trio import ModuleClient, Settings
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     GetModuleJobsRequest,
     ModuleServiceStub,
+    StartModuleResponse,
 )
 from dk_trio.pb.google.rpc import ErrorInfo
+from dk_trio.servicer import START_MODULE
 
 from .sample import Message, Output, module_with, protocols_of, send_one
 from .served import outputs_of, served
@@ -259,3 +261,18 @@ async def test_a_slow_reader_holds_the_authors_send(autojump_clock: object) -> N
         async for output in outputs:
             count += output["root"]["protocol"] == "message"
         assert count == 200
+
+
+async def test_input_that_is_no_struct_is_the_callers_fault(autojump_clock: object) -> None:
+    class Bad:
+        def SerializeToString(self) -> bytes:
+            return b"\x0a\x03\x0a\x05x"  # `input`, three bytes long, whose first entry claims five
+
+    async with served(module_with(send_one)) as (server, client):
+        stub = ModuleServiceStub(client.channel)
+        with pytest.raises(GRPCError) as caught:
+            async for _ in stub._unary_stream(START_MODULE, Bad(), StartModuleResponse):
+                pass
+        assert caught.value.status is Status.INVALID_ARGUMENT
+        assert "not a valid google.protobuf.Struct" in str(caught.value.message)
+        assert server.statistics().started == 0
