@@ -79,6 +79,7 @@ class ConnectionTasks:
         self._idle: list[_Worker] = []
         self._active = 0
         self._read_scope = trio.CancelScope()
+        self._written = trio.Event()
         self._draining = False
         self._cut = False
         self._pong = trio.Event()
@@ -120,15 +121,17 @@ class ConnectionTasks:
                 _logger.info("connection closed: %s", error)
 
     async def _flush(self) -> None:
+        # The end of the writer, not an empty queue: what it took last may still be on its way.
         self._transport.finish()
-        while self._wire.out and not self._transport.broken:
-            await self._transport.drained()
+        await self._written.wait()
 
     async def _write(self) -> None:
         try:
             await self._transport.write()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._read_scope.cancel()
+        finally:
+            self._written.set()
 
     async def _keep_alive(self) -> None:
         """Ping a silent client, and give up one that does not answer within its time."""
