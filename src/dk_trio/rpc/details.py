@@ -47,7 +47,7 @@ def decode_status_details(value: str) -> list[Any]:
     """The messages in the text of the trailer. Raises ValueError when it cannot be read."""
     from dk_trio.pb.google.rpc import Status as StatusMessage
 
-    status = StatusMessage.parse(b64decode(value + "=" * (-len(value) % 4)))
+    status = StatusMessage.parse(b64decode(value + "=" * (-len(value) % 4), validate=True))
     return [_unpack(detail) for detail in status.details]
 
 
