@@ -8,6 +8,7 @@ wins and the others are cancelled.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ async def _race(addresses: list[Address], delay: float) -> tuple[trio.SocketStre
             await sock.connect(address)
         except OSError as error:
             sock.close()
-            failures.append(f"{address[0]!s} port {address[1]!s}: {error.strerror or error}")
+            failures.append(f"{address[0]!s} port {address[1]!s}: {os.strerror(error.errno) if error.errno else error}")
         except BaseException:
             sock.close()
             raise
