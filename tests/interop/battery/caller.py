@@ -27,6 +27,8 @@ METHODS: dict[str, tuple[bool, bool, str, str]] = {
 
 # Requests that carry this metadata and ask for a failure get its value back as grpc-status-details-bin.
 DETAILS_KEY = "x-interop-status-details-bin"
+# Requests that carry this get the seconds left until their deadline, as the server sees it, back in the trailers.
+TELL_DEADLINE_KEY = "x-interop-tell-deadline"
 # What the official description of custom_metadata names: the server sends these back.
 ECHO_INITIAL_KEY = "x-grpc-test-echo-initial"
 ECHO_TRAILING_KEY = "x-grpc-test-echo-trailing-bin"

@@ -14,7 +14,7 @@ from tests._pb.grpc import testing
 from dk_trio import rpc
 from dk_trio.pb.google.rpc import Status as StatusMessage
 
-from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, METHODS, SERVICE
+from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, METHODS, SERVICE, TELL_DEADLINE_KEY
 
 CARDINALITY = {
     (False, False): Cardinality.UNARY_UNARY,
@@ -95,7 +95,10 @@ class TestService:
                 if initial := echoes(call, ECHO_INITIAL_KEY):
                     await call.send_initial_metadata(metadata=initial)
                 await function(call)
-                if trailing := echoes(call, ECHO_TRAILING_KEY):
+                trailing = echoes(call, ECHO_TRAILING_KEY)
+                if TELL_DEADLINE_KEY in call.metadata and call.deadline is not None:
+                    trailing.append((TELL_DEADLINE_KEY, str(call.deadline.time_remaining())))
+                if trailing:
                     await call.send_trailing_metadata(metadata=trailing)
             finally:
                 self.ended += 1

@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 
 from . import google_messages
-from .caller import ECHO_INITIAL_KEY, ECHO_TRAILING_KEY
-from .grpcio_server import CODES, OPTIONS, bind, echoes, failure_trailers, handlers
+from .caller import ECHO_INITIAL_KEY
+from .grpcio_server import CODES, OPTIONS, bind, echoes, failure_trailers, handlers, trailers
 
 
 class TestService:
@@ -79,7 +79,7 @@ class TestService:
         metadata = context.invocation_metadata()
         if initial := echoes(metadata, ECHO_INITIAL_KEY):
             await context.send_initial_metadata(initial)
-        if trailing := echoes(metadata, ECHO_TRAILING_KEY):
+        if trailing := trailers(metadata, context.time_remaining):
             context.set_trailing_metadata(trailing)
 
     @staticmethod

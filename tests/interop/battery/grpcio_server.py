@@ -8,7 +8,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from . import google_messages
-from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, METHODS, SERVICE
+from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, METHODS, SERVICE, TELL_DEADLINE_KEY
 
 MESSAGE_MAX = 64 << 20
 OPTIONS = (("grpc.max_receive_message_length", MESSAGE_MAX), ("grpc.max_send_message_length", MESSAGE_MAX))
@@ -26,6 +26,12 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 def echoes(metadata: Any, key: str) -> list[tuple[str, Any]]:
     """Return the request's metadata of this key, all of it."""
     return [(name, value) for name, value in metadata if name == key]
+
+
+def trailers(metadata: Any, time_remaining: Callable[[], float | None]) -> list[tuple[str, Any]]:
+    """Return the trailing metadata that a request asks for."""
+    asked = [(TELL_DEADLINE_KEY, str(time_remaining())) for _ in echoes(metadata, TELL_DEADLINE_KEY)]
+    return asked + echoes(metadata, ECHO_TRAILING_KEY)
 
 
 def failure_trailers(metadata: Any) -> list[tuple[str, Any]]:
@@ -91,7 +97,7 @@ class TestService:
         metadata = context.invocation_metadata()
         if initial := echoes(metadata, ECHO_INITIAL_KEY):
             context.send_initial_metadata(initial)
-        if trailing := echoes(metadata, ECHO_TRAILING_KEY):
+        if trailing := trailers(metadata, context.time_remaining):
             context.set_trailing_metadata(trailing)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, Caller, Failure
+from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, TELL_DEADLINE_KEY, Caller, Failure
 from .cases import CASES as CASES
 from .cases import UNKNOWN, body_of, case, large_request, output_request, payload, refused
 
@@ -19,6 +19,13 @@ async def deadline_between_responses(rpc: Caller) -> None:
         await call.end()
         assert body_of(await call.receive()) == bytes(7)
         await refused(call.receive(), "DEADLINE_EXCEEDED")
+
+
+@case
+async def deadline_reaches_the_server(rpc: Caller) -> None:
+    reply = await rpc.unary("UnaryCall", rpc.messages.SimpleRequest(), metadata=[(TELL_DEADLINE_KEY, "?")], timeout=15)
+    (left,) = reply.trailers[TELL_DEADLINE_KEY]
+    assert 10 < float(left) <= 15.1  # a sender may round up
 
 
 @case

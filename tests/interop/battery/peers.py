@@ -66,6 +66,7 @@ SERVER_EXEMPTIONS: dict[str, dict[str, str]] = {
         "cacheable_unary": "not implemented by the official server",
         "half_duplex": "broken in the official server: it passes one argument of two",
         "status_details": "the official server sends no details",
+        "deadline_reaches_the_server": "the official server does not tell",
         "deadline_between_responses": _NO_SLEEP,
         "concurrent_large_unary": _UNSTABLE,
         "concurrent_streams": _UNSTABLE,

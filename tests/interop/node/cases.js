@@ -11,6 +11,7 @@ const OUTPUT_SIZES = [31415, 9, 2653, 58979];
 const SPECIAL_MESSAGE = '\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n';
 const ECHO_INITIAL = 'x-grpc-test-echo-initial';
 const ECHO_TRAILING = 'x-grpc-test-echo-trailing-bin';
+const TELL_DEADLINE = 'x-interop-tell-deadline';
 const DETAILS = 'x-interop-status-details-bin';
 const GZIP = { 'grpc.default_compression_algorithm': grpc.compressionAlgorithms.gzip };
 const DEFLATE = { 'grpc.default_compression_algorithm': grpc.compressionAlgorithms.deflate };
@@ -28,10 +29,10 @@ function metadataOf(...pairs) {
 }
 
 // A unary call: {message, headers, trailers}, or rejects with the status.
-function unary(client, method, request, metadata = new grpc.Metadata()) {
+function unary(client, method, request, metadata = new grpc.Metadata(), seconds = 20) {
   return new Promise((resolve, reject) => {
     const reply = {};
-    const call = client[method](request, metadata, within(), (error, message) => {
+    const call = client[method](request, metadata, within(seconds), (error, message) => {
       reply.message = message;
       if (error) reject(error);
     });
@@ -245,6 +246,12 @@ const CASES = {
     const reader = output(connect(), { response_parameters }, new grpc.Metadata(), 0.5);
     await reader.expect([7]);
     await refused(reader.receive(), DEADLINE_EXCEEDED);
+  },
+
+  async deadline_reaches_the_server(connect) {
+    const { trailers } = await unary(connect(), 'UnaryCall', {}, metadataOf([TELL_DEADLINE, '?']), 15);
+    const left = Number(trailers.get(TELL_DEADLINE)[0]);
+    assert(left > 10 && left <= 15.1, `${left}`);
   },
 
   async message_of_20_mb(connect) {

@@ -8,6 +8,7 @@ const { grpc, testing, limits } = require('./service');
 
 const ECHO_INITIAL = 'x-grpc-test-echo-initial';
 const ECHO_TRAILING = 'x-grpc-test-echo-trailing-bin';
+const TELL_DEADLINE = 'x-interop-tell-deadline';
 const DETAILS = 'x-interop-status-details-bin';
 
 const body = (size) => ({ body: Buffer.alloc(size) });
@@ -15,6 +16,14 @@ const body = (size) => ({ body: Buffer.alloc(size) });
 function copied(call, key, as = key) {
   const metadata = new grpc.Metadata();
   for (const value of call.metadata.get(key)) metadata.add(as, value);
+  return metadata;
+}
+
+function trailers(call) {
+  const metadata = copied(call, ECHO_TRAILING);
+  if (call.metadata.get(TELL_DEADLINE).length > 0) {
+    metadata.add(TELL_DEADLINE, String((call.getDeadline() - Date.now()) / 1000));
+  }
   return metadata;
 }
 
@@ -34,7 +43,7 @@ function unary(call, respond) {
   greet(call);
   const error = failure(call, call.request);
   if (error) respond(error);
-  else respond(null, { payload: body(call.request.response_size) }, copied(call, ECHO_TRAILING));
+  else respond(null, { payload: body(call.request.response_size) }, trailers(call));
 }
 
 // Sends what one request asks for. Throws the failure that it asks for.
@@ -62,7 +71,7 @@ function pause(call, milliseconds) {
 const streaming = (handler) => (call) => {
   greet(call);
   handler(call).then(
-    () => call.end(copied(call, ECHO_TRAILING)),
+    () => call.end(trailers(call)),
     (error) => call.cancelled || call.emit('error', error));
 };
 
@@ -85,7 +94,7 @@ function clientStream(call, respond) {
   greet(call);
   let total = 0;
   call.on('data', (request) => (total += request.payload.body.length));
-  call.on('end', () => respond(null, { aggregated_payload_size: total }, copied(call, ECHO_TRAILING)));
+  call.on('end', () => respond(null, { aggregated_payload_size: total }, trailers(call)));
 }
 
 function bind(server, address, credentials) {
