@@ -103,6 +103,7 @@ class ServerCall(Stream):
         """The server has cut the call because it stops."""
         self._call_metadata: MultiDict[str | bytes] | None = None
         self._compression: str | None = None
+        """What messages are compressed with. None: not decided, and once the headers are sent, not at all."""
         self._headers_sent = False
         self._received = False
         self._message_sent = False
@@ -261,13 +262,23 @@ class ServerCall(Stream):
         self.transport.wake()
 
     def _queue_response(self, metadata: MetadataLike | None = None) -> None:
-        if self._compression is None:
-            self.set_compression(self.options.compression)
-        fields = [] if metadata is None else encode_metadata(metadata)
         encoding = self._compression
-        if encoding != "identity" and encoding is not None:
-            fields.append((b"grpc-encoding", encoding.encode()))
+        if encoding is None:
+            encoding = self.options.compression
+            if encoding != "identity":
+                self.set_compression(encoding)
+                encoding = self._compression
+        if metadata is None and (encoding is None or encoding == "identity"):
+            self._headers_sent = True
+            self._compression = None
+            self.connection.queue_response(self)
+            return
+        fields = [] if metadata is None else encode_metadata(metadata)
         self._headers_sent = True
+        if encoding == "identity":
+            self._compression = None
+        elif encoding is not None:
+            fields.append((b"grpc-encoding", encoding.encode()))
         self.queue_headers(self.connection.response_block(fields))
 
     async def send_message(self, message: Any, *, compress: bool = True) -> None:
@@ -280,15 +291,27 @@ class ServerCall(Stream):
         elif self._message_sent and not self.handler.cardinality.server_streaming:
             raise ProtocolError("the only response message of this method was already sent")
         data = message.SerializeToString()
+        self._message_sent = True
+        if self._compression is None and len(data) <= self.options.max_send_message_bytes and self.try_message(data):
+            self.transport.wake()
+            budget = self._budget = self._budget - 1
+            if budget <= 0:
+                self._budget = YIELD_EVERY
+                await checkpoint()
+            else:
+                await checkpoint_if_cancelled()
+            return
+        await self._send_slowly(data, compress=compress)
+
+    async def _send_slowly(self, data: bytes, *, compress: bool) -> None:
         compressed = False
         if len(data) > self.options.max_send_message_bytes:
             limit = self.options.max_send_message_bytes
             text = f"response of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
             raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
-        if self._compression != "identity" and compress and self._compression is not None:
+        if self._compression is not None and compress:
             data = compress_body(self._compression, data)
             compressed = True
-        self._message_sent = True
         while self._pending is not None:
             await self.flush()
         if not self.queue_message(data, compressed=compressed):
@@ -297,12 +320,7 @@ class ServerCall(Stream):
         if self.local_ended:
             await self._refuse_send()
         self.transport.wake()
-        budget = self._budget = self._budget - 1
-        if budget <= 0:
-            self._budget = YIELD_EVERY
-            await checkpoint()
-        else:
-            await checkpoint_if_cancelled()
+        await checkpoint()
 
     async def flush(self) -> None:
         """Wait until the message under way is queued whole."""
@@ -366,6 +384,15 @@ class ServerCall(Stream):
         self._cancelled = True
         self.reset(ErrorCode.CANCEL)
         self.transport.wake()
+
+    def succeed(self) -> None:
+        """The handler has returned: end the call with OK. Never waits."""
+        if self._headers_sent and not self._finished:
+            self._finished = True
+            self.connection.queue_ok(self)
+            self.transport.wake()
+        else:
+            self.finish(Status.OK)
 
     def finish(
         self,

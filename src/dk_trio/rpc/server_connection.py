@@ -249,7 +249,8 @@ class ConnectionTasks:
                 _complete(call)
         finally:
             call.scope = None
-            self._wire.finish(call)
+            if call.id in self._wire.streams:
+                self._wire.finish(call)
             self._active -= 1
             self._server.release()
             if self._draining:
@@ -318,7 +319,7 @@ def _end_cancelled(call: ServerCall) -> None:
 def _complete(call: ServerCall) -> None:
     """The handler has returned."""
     if call.answered:
-        call.finish(Status.OK)
+        call.succeed()
     elif call.scope is not None and call.scope.cancel_called:  # the handler has swallowed its cancellation
         _end_cancelled(call)
     else:

@@ -18,6 +18,11 @@ from .errors import PeerError
 from .frames import (
     DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
+    HEADERS,
     INITIAL_WINDOW_SIZE,
     LARGEST_STREAM_ID,
     MAX_CONCURRENT_STREAMS,
@@ -40,6 +45,7 @@ MAX_STREAMS: Final = 10_000
 RPCs, which explains itself, is met first."""
 _STATUS_OK: Final = ((b"grpc-status", b"0"),)
 _RESPONSE: Final = ((b":status", b"200"), (b"content-type", CONTENT_TYPE.encode()))
+_pack_frame_header = FRAME_HEADER.pack
 _DRAIN_PING: Final = b"dkdrain\x00"
 
 Accept = Callable[[int, RequestHead], "Stream | Refusal"]
@@ -218,6 +224,26 @@ class ServerConnection(Connection):
             self._trailers = block
             self._trailers_generation = self.encoder.generation
         return response + block
+
+    def queue_response(self, stream: Stream) -> None:
+        """Send the headers of a plain response: a ready frame but for the stream's number."""
+        if self._response_generation == self.encoder.generation and not stream.local_ended:
+            block = self._response
+            self.out.append(_pack_frame_header(0, len(block), HEADERS, END_HEADERS, stream.id) + block)
+            self.out_size += FRAME_HEADER_SIZE + len(block)
+        else:
+            stream.queue_headers(self.response_block())
+
+    def queue_ok(self, stream: Stream) -> None:
+        """End a call whose headers were sent with status OK and nothing else; frees the stream."""
+        if self._trailers_generation == self.encoder.generation and not stream.local_ended:
+            block = self._trailers
+            stream.local_ended = True
+            self.out.append(_pack_frame_header(0, len(block), HEADERS, END_HEADERS | END_STREAM, stream.id) + block)
+            self.out_size += FRAME_HEADER_SIZE + len(block)
+        else:
+            stream.queue_headers(self.trailers_block(Status.OK, None), end=True)
+        self.finish(stream)
 
     def _hot_block(self, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Encode fields that come again in every call.

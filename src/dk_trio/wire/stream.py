@@ -40,9 +40,9 @@ from .frames import (
 if TYPE_CHECKING:
     from .connection import Connection
 
-HIGH_WATER: Final = 128 * 1024
-"""Bytes queued for the transport beyond which messages wait: two of the largest TLS or socket writes that one pass can
-hand over; more only adds memory and delay."""
+HIGH_WATER: Final = 256 * 1024
+"""Bytes queued for the transport beyond which messages wait. Enough for a scheduler pass of 10 KiB messages (measured:
+half of it costs a tenth of their rate); more only adds memory and delay."""
 _JOIN_BELOW: Final = 1024
 """Below this size one concatenation is cheaper than a second list entry, measured on CPython 3.11."""
 
@@ -256,6 +256,32 @@ class Stream:
 
     # -- outbound ---------------------------------------------------------------------------------------------------
 
+    def try_message(self, data: bytes) -> bool:
+        """Frame one plain message if that needs no wait; False, and nothing has changed, if it does.
+
+        The hot path: one DATA frame whose header and message prefix are packed together.
+        """
+        connection = self.connection
+        size = len(data) + MESSAGE_PREFIX_SIZE
+        if (
+            size > self.send_window
+            or size > connection.send_window
+            or size > connection.max_send_frame
+            or connection.out_size >= HIGH_WATER
+            or self._pending is not None
+            or self.local_ended
+        ):
+            return False
+        self.send_window -= size
+        connection.send_window -= size
+        connection.out_size += size + FRAME_HEADER_SIZE
+        prefix = _pack_data_message(size >> 8, size & 0xFF, DATA, 0, self.id, 0, size - MESSAGE_PREFIX_SIZE)
+        if size < _JOIN_BELOW:
+            connection.out.append(prefix + data)
+        else:
+            connection.out += (prefix, data)
+        return True
+
     def queue_message(self, data: bytes, *, compressed: bool = False, end: bool = False) -> bool:
         """Frame one message; `end` ends our half with it. True when all of it is queued for the transport.
 
@@ -339,12 +365,16 @@ class Stream:
             self.connection.queue(_pack_frame_header(0, 0, DATA, END_STREAM, self.id))
 
     def queue_headers(self, block: bytes, *, end: bool = False) -> None:
-        """Send an encoded header block: initial metadata or trailers."""
+        """Send an encoded header block: initial metadata or trailers. Dropped when our half is over."""
+        connection = self.connection
+        encoder = connection.encoder
         if self.local_ended:
+            if encoder.generation != connection.sent_generation:
+                encoder.restart()
             return
+        connection.sent_generation = encoder.generation
         if end:
             self.local_ended = True
-        connection = self.connection
         connection.queue(header_frames(self.id, block, END_STREAM if end else 0, connection.max_send_frame))
 
     def reset(self, code: int) -> None:
