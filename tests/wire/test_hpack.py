@@ -343,3 +343,14 @@ def test_bad_and_good_blocks_are_judged_as_by_the_hpack_package(coded):
             assert expected is None or "more than two" in reason
             return
         assert expected == [(name.encode("latin-1"), value.encode("latin-1")) for name, value in found]
+
+
+def test_encoder_restarts_when_a_block_was_not_sent():
+    encoder, decoder = Encoder(), Decoder()
+    decoder.decode(encoder.encode([(b"a", b"b")], index={b"a"}))
+    encoder.encode([(b"c", b"d")], index={b"c"})  # lost
+    encoder.restart()
+    assert encoder.count == 0
+    for _ in range(2):
+        assert decoder.decode(encoder.encode([(b"a", b"b"), (b"c", b"d")], index={b"a", b"c"})).headers is not None
+    assert encoder.encode([(b"a", b"b"), (b"c", b"d")]) == b"\xbf\xbe"

@@ -39,6 +39,7 @@ from .frames import (
     HEADERS,
     LARGEST_STREAM_ID,
     LARGEST_WINDOW,
+    MESSAGE_PREFIX_SIZE,
     PADDED,
     PING,
     PRIORITY,
@@ -99,7 +100,6 @@ class Connection(Endpoint):
         self._settings = Budget(self.limits.settings)
         self._empty_data = Budget(self.limits.empty_data)
         self._window_updates = Budget(self.limits.window_updates)
-        self._paid_bytes = 0
 
     @property
     def established(self) -> bool:
@@ -298,13 +298,8 @@ class Connection(Endpoint):
         if len(payload) != 4:
             raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"WINDOW_UPDATE of {len(payload)} bytes")
         increment = _unpack_uint32(payload)[0] & LARGEST_WINDOW
-        if not self._window_updates.spend(self.now):
-            # DATA sent is what earns updates: the bytes are known from what was granted and what is left of it.
-            sent = self._granted - self.send_window
-            self._window_updates.refund((sent - self._paid_bytes) / 4)
-            self._paid_bytes = sent
-            if self._window_updates.tokens < 0:
-                raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "more WINDOW_UPDATE frames than our DATA is worth")
+        if not self._window_updates.spend(self.now) and not self._earned(self._window_updates, 2):
+            raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "more WINDOW_UPDATE frames than our DATA is worth")
         if not stream_id:
             if not increment:
                 raise PeerError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0 for the connection")
@@ -326,15 +321,36 @@ class Connection(Endpoint):
         stream.send_window += increment
         if stream.send_window > LARGEST_WINDOW:
             self.stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is over 2^31-1")
-        elif stream in self.blocked:
-            self._unblock()
+        elif stream in self.blocked and self.send_window > 0 < stream.send_window:
+            self._resume(stream)
 
     def _unblock(self) -> None:
-        if self.send_window <= 0:
-            return
-        for stream in [stream for stream in self.blocked if stream.send_window > 0]:
-            del self.blocked[stream]
+        """Use up the connection's window, the longest waiting stream first.
+
+        The octets are queued here and now, and only streams that got somewhere are woken: a peer that opens the window
+        by one byte at a time causes one wake-up for it, not one for each stream that waits.
+        """
+        for stream in list(self.blocked):
+            if self.send_window <= 0:
+                return
+            if stream.send_window > 0:
+                self._resume(stream)
+
+    def _resume(self, stream: Stream) -> None:
+        del self.blocked[stream]
+        stream.pump()
+        if stream not in self.blocked:
             stream.on_writable()
+
+    def _earned(self, budget: Budget, frames: int) -> bool:
+        """DATA that we sent earns the peer `frames` for each smallest message of it; True if that pays the overdraft.
+
+        How much was sent is known from what was granted and what is left of it, so sending counts nothing.
+        """
+        sent = self._granted - self.send_window
+        budget.refund((sent - budget.paid) * frames / MESSAGE_PREFIX_SIZE)
+        budget.paid = sent
+        return budget.tokens >= 0.0
 
     # -- other control frames ---------------------------------------------------------------------------------------
 
@@ -379,10 +395,14 @@ class Connection(Endpoint):
         if len(payload) != 8:
             raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes")
         if flags & ACK:
+            if self._pongs_due:
+                self._pongs_due -= 1
+            else:
+                self.spend_idle("answers to pings that were never sent")
             self.events.on_pong(payload)
             self.on_pong(payload)
             return
-        if not self._pings.spend(self.now):
+        if not self._pings.spend(self.now) and not self._earned(self._pings, 1):
             raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many PING frames")
         self.queue(ping(payload, ack=True))
 
@@ -396,6 +416,7 @@ class Connection(Endpoint):
         code = _unpack_uint32(payload, 4)[0]
         if self.peer_last_stream is not None and last > self.peer_last_stream:
             raise PeerError(ErrorCode.PROTOCOL_ERROR, "GOAWAY admits more streams than the one before")
+        self.spend_idle("GOAWAY frames")
         self.peer_last_stream = last
         for stream in list(self.streams.values()):
             if self.client_side and stream.id > last:
@@ -430,7 +451,7 @@ class Connection(Endpoint):
                 stream.send_window += delta
                 if stream.send_window > LARGEST_WINDOW:
                     raise PeerError(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS lift a stream's window over 2^31-1")
-            if delta > 0 and self.blocked:
-                self._unblock()
-        self.queue(SETTINGS_ACK)
+        self.queue(SETTINGS_ACK)  # before any DATA that a larger window lets out
+        if delta > 0 and self.blocked:
+            self._unblock()
         self.events.on_settings()

@@ -98,6 +98,9 @@ class Endpoint:
         """Last of our streams that the peer's GOAWAY admits; None while it has sent none."""
         self.encoder = Encoder()
         self._ignored: dict[int, int] = {}
+        self._pongs_due = 0
+        self.sent_generation = 0
+        """`encoder.generation` as of the last block that was sent: the peer's table is known to be as new as that."""
         self._highest_peer_stream = 0
         self._young_resets = Budget(limits.young_resets)
         self._idle_frames = Budget(limits.idle_frames)
@@ -122,6 +125,7 @@ class Endpoint:
 
     def ping(self, payload: bytes) -> None:
         """Queue a PING with eight bytes; `events.on_pong` gets them back."""
+        self._pongs_due += 1
         self.queue(ping(payload))
 
     def goaway(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"", last_stream_id: int | None = None) -> None:

@@ -262,6 +262,13 @@ class Encoder:
         self._max = limit
         self.generation += 1
 
+    def restart(self) -> None:
+        """A block was made and never sent: the peer lacks what it inserted, so the next block empties both tables."""
+        self._entries.clear()
+        self._size = 0
+        self._lowest = 0
+        self.generation += 1
+
     def begin(self) -> bytes:
         """What must open the next block: size updates after ``set_limit`` (RFC 7541 section 4.2), else nothing."""
         lowest = self._lowest

@@ -45,8 +45,9 @@ class Limits:
     cancelled at once. Envoy's premature_reset_min_stream_lifetime is 1 s too."""
 
     pings: Rate = field(default=Rate(burst=200, rate=20.0))
-    """PING frames to answer (CVE-2019-9512). Keepalive needs one each 10 s; bandwidth probes of C-core up to about ten
-    a second while data flows. nghttp2 and Go end a connection at 1,000 and 10,000 queued answers."""
+    """PING frames to answer beyond one for each five bytes of DATA that we sent (CVE-2019-9512). Keepalive needs one
+    each 10 s. Bandwidth probes come while data flows: ten a second from C-core, one for each round trip from Go, which
+    is thousands a second on one machine. Servers in C and Go forgive pings by the data they sent, too."""
 
     settings: Rate = field(default=Rate(burst=50, rate=1.0))
     """SETTINGS frames to apply and acknowledge (CVE-2019-9515). Real peers send one or two in a lifetime."""
@@ -59,8 +60,9 @@ class Limits:
     """DATA frames that carry nothing and end nothing (CVE-2019-9518). Envoy allows one in a row."""
 
     window_updates: Rate = field(default=Rate(burst=400, rate=500.0))
-    """WINDOW_UPDATE frames beyond two for each eight bytes of DATA that we sent (CVE-2019-9511, one-byte windows).
-    Envoy allows ten for each DATA frame; counting bytes keeps the send path free of counters."""
+    """WINDOW_UPDATE frames beyond two for each five bytes of DATA that we sent (CVE-2019-9511, one-byte windows): a
+    peer may credit stream and connection for every message, the smallest of which has five bytes. Envoy allows ten for
+    each DATA frame; counting bytes keeps the send path free of counters."""
 
     output_bytes: int = 1024 * 1024
     """Bytes of answers queued for a peer that does not read, beyond which the connection ends. Messages stop queueing
@@ -70,12 +72,14 @@ class Limits:
 class Budget:
     """The state of one `Rate`: a token bucket that starts full."""
 
-    __slots__ = ("_limit", "_stamp", "tokens")
+    __slots__ = ("_limit", "_stamp", "paid", "tokens")
 
     def __init__(self, limit: Rate) -> None:
         self._limit = limit
         self._stamp = 0.0
         self.tokens = float(limit.burst)
+        self.paid = 0
+        """Bytes of our DATA that were already turned into tokens."""
 
     def __repr__(self) -> str:
         return f"<Budget {self.tokens:.0f} of {self._limit.burst}, {self._limit.rate:g}/s>"

@@ -59,6 +59,7 @@ class Talker:
         self.connection.initiate_connection()
         self.connection.update_settings(plan.announced)
         self.changes = list(plan.changes)
+        self.unacknowledged = 2  # h2 takes any acknowledgement for that of all changes, so it makes one at a time
         self.unsent: dict[int, bytes] = {}
         self.ends: dict[int, Fields | None] = {}
         self.received: dict[int, bytes] = {}
@@ -82,6 +83,8 @@ class Talker:
                 case h2.events.DataReceived():
                     self.received[event.stream_id] = self.received.get(event.stream_id, b"") + event.data
                     self.uncredited.append((event.stream_id, event.flow_controlled_length))
+                case h2.events.SettingsAcknowledged():
+                    self.unacknowledged -= 1
                 case h2.events.StreamEnded():
                     self.ended.add(event.stream_id)
                 case h2.events.StreamReset() | h2.events.ConnectionTerminated():
@@ -96,7 +99,8 @@ class Talker:
         for stream in self.connection.streams:
             if stream not in self.ended and self.connection.remote_flow_control_window(stream) < 20_000:
                 self.connection.increment_flow_control_window(20_000, stream)
-        if self.changes:
+        if self.changes and not self.unacknowledged:
+            self.unacknowledged = 1
             self.connection.update_settings(self.changes.pop())
         for stream, octets in list(self.unsent.items()):
             room = min(self.connection.local_flow_control_window(stream), self.connection.max_outbound_frame_size)
