@@ -87,6 +87,7 @@ class Caller(Protocol):
     messages: Any  # has the message classes as attributes
     server_sees_compression: bool  # the server checks `expect_compressed`
     flags_each_message: bool  # `Call.send(compressed=)` works
+    shortest_timeout: float  # seconds
 
     async def unary(
         self,

@@ -84,6 +84,7 @@ class DkCaller:
     """A channel of dk_trio, with betterproto2's messages."""
 
     flags_each_message = True
+    shortest_timeout = 0.001
     messages = testing
 
     def __init__(self, channel: rpc.Channel, *, server_sees_compression: bool = False) -> None:

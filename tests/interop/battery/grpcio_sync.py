@@ -86,6 +86,7 @@ class SyncCaller:
     """A channel of grpcio's blocking API."""
 
     flags_each_message = False
+    shortest_timeout = 0.001
 
     def __init__(self, channel: grpc.Channel, messages: Any, *, server_sees_compression: bool) -> None:
         self.channel = channel
