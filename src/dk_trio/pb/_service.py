@@ -160,7 +160,15 @@ class ServiceStub:
         deadline: Any = None,
         metadata: MetadataLike | None = None,
     ) -> ResponseT:
-        call = self._request(route, Cardinality.UNARY_UNARY, type(request), response_type, timeout, deadline, metadata)
+        call = self.channel.request(
+            route,
+            Cardinality.UNARY_UNARY,
+            type(request),
+            response_type,
+            timeout=self.timeout if timeout is None else timeout,
+            deadline=self.deadline if deadline is None else deadline,
+            metadata=self.metadata if metadata is None else metadata,
+        )
         unary = getattr(call, "unary", None)
         if unary is not None:
             response: ResponseT | None = await unary(request)

@@ -271,7 +271,7 @@ class AttemptedCall:
         """The status is OK."""
         channel = self._channel
         channel.succeeded += 1
-        if channel.retry_policy.throttling is not None:
+        if channel.throttled:
             channel.retry_budget.succeeded()
         self._close()
 

@@ -108,6 +108,7 @@ class Channel:
         self.interceptors = tuple(interceptors)
         self.random = random
         self.retry_policy = options.retry or NO_RETRIES
+        self.throttled = self.retry_policy.throttling is not None
         self.retry_budget = RetryBudget(self.retry_policy.throttling)
         self.deadlines = DeadlineQueue()
         self.nursery: trio.Nursery
