@@ -86,8 +86,13 @@ class HandCall(Stream):
     async def reply(self, message: Message | None = None, *, data: bytes | None = None) -> None:
         if not self.started:
             await self.headers()
-        self.queue_message(bytes(message or Message()) if data is None else data)
+        sent = self.queue_message(bytes(message or Message()) if data is None else data)
         await self.server.flush()
+        while not sent and self.gone is None:
+            if self in self.connection.blocked:
+                await self.changed.wait()
+            sent = self.pump()
+            await self.server.flush()
 
     async def finish(self, status: Status = Status.OK, text: str | None = None, *extra: tuple[bytes, bytes]) -> None:
         """Trailers; alone when nothing was sent before."""

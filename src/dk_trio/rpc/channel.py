@@ -18,7 +18,7 @@ the retry policy may bring it back. Nothing connects before the first call, or `
 from __future__ import annotations
 
 import ssl
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -120,7 +120,8 @@ class Channel:
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._subchannels: tuple[Subchannel, ...] = ()
         self._single: Subchannel | None = None
-        self._waiting: deque[_Waiter] = deque()
+        # Ordered, and quick to leave in the middle: a deadline may cancel thousands of waiting calls at once.
+        self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._changed = trio.Event()
 
     def __repr__(self) -> str:
@@ -173,7 +174,7 @@ class Channel:
         self.closed = True
         ending = GRPCError(Status.CANCELLED, "the channel was closed")
         while self._waiting:
-            reschedule(self._waiting.popleft().task, outcome.Error(ending))
+            reschedule(self._waiting.popitem(last=False)[0].task, outcome.Error(ending))
         for call in list(self.calls):
             call.fail(ending)
         for subchannel in self._subchannels:
@@ -279,14 +280,13 @@ class Channel:
 
     async def _queue_up(self, wait_for_ready: bool, *, in_front: bool) -> ClientLink:
         waiter = _Waiter(current_task(), wait_for_ready)
+        self._waiting[waiter] = None
         if in_front:
-            self._waiting.appendleft(waiter)
-        else:
-            self._waiting.append(waiter)
+            self._waiting.move_to_end(waiter, last=False)
         self.on_room()
 
         def abort(_: RaiseCancelT) -> Abort:
-            self._waiting.remove(waiter)
+            del self._waiting[waiter]
             return Abort.SUCCEEDED
 
         link: ClientLink = await wait_task_rescheduled(abort)
@@ -299,7 +299,7 @@ class Channel:
             if link is None:
                 break
             link.reserve()
-            reschedule(self._waiting.popleft().task, outcome.Value(link))
+            reschedule(self._waiting.popitem(last=False)[0].task, outcome.Value(link))
         for subchannel in self._subchannels:
             if subchannel.link is not None:
                 subchannel.link.watched = bool(self._waiting)
@@ -308,11 +308,9 @@ class Channel:
         """A connection has changed its state: those who wait for it connect it, or learn that it fails."""
         if self._waiting and not self.closed:
             if self._failing:
-                patient = deque(waiter for waiter in self._waiting if waiter.wait_for_ready)
-                for waiter in self._waiting:
-                    if not waiter.wait_for_ready:
-                        reschedule(waiter.task, outcome.Error(self._unavailable()))
-                self._waiting = patient
+                for waiter in [waiter for waiter in self._waiting if not waiter.wait_for_ready]:
+                    del self._waiting[waiter]
+                    reschedule(waiter.task, outcome.Error(self._unavailable()))
             else:
                 for subchannel in self._subchannels:
                     subchannel.demand()
