@@ -32,6 +32,7 @@ from trio.lowlevel import (
 from dk_trio.wire import HIGH_WATER, ErrorCode, MessageFault, RequestHead, ServerConnection, Stream
 from dk_trio.wire.compression import ENCODINGS
 from dk_trio.wire.compression import compress as compress_body
+from dk_trio.wire.connection import LARGEST_SENT_FRAME
 from dk_trio.wire.metadata import decode_metadata, encode_metadata
 
 from .deadline import Deadline
@@ -68,8 +69,10 @@ class ServerCall(Stream):
         "_finished",
         "_headers_sent",
         "_message_sent",
+        "_plain",
         "_reader",
         "_received",
+        "_streaming",
         "_writers",
         "deadline_at",
         "handler",
@@ -105,6 +108,9 @@ class ServerCall(Stream):
         self._compression: str | None = None
         """What messages are compressed with. None: not decided, and once the headers are sent, not at all."""
         self._headers_sent = False
+        self._plain = False
+        """Messages need no look before they are framed: headers sent, no compression, no size limit within a frame."""
+        self._streaming: bool = handler.cardinality.server_streaming
         self._received = False
         self._message_sent = False
         self._finished = False
@@ -271,6 +277,7 @@ class ServerCall(Stream):
         if metadata is None and (encoding is None or encoding == "identity"):
             self._headers_sent = True
             self._compression = None
+            self._plain = self.options.max_send_message_bytes >= LARGEST_SENT_FRAME
             self.connection.queue_response(self)
             return
         fields = [] if metadata is None else encode_metadata(metadata)
@@ -286,14 +293,15 @@ class ServerCall(Stream):
 
         `compress=False` sends this message as it is in a call whose messages are compressed otherwise.
         """
-        if not self._headers_sent:
-            self._queue_response()
-        elif self._message_sent and not self.handler.cardinality.server_streaming:
-            raise ProtocolError("the only response message of this method was already sent")
+        if not self._plain:
+            self._prepare()
         data = message.SerializeToString()
-        self._message_sent = True
-        if self._compression is None and len(data) <= self.options.max_send_message_bytes and self.try_message(data):
-            self.transport.wake()
+        if self._plain and self.try_message(data):
+            self._plain = self._streaming
+            self._message_sent = True
+            transport = self.transport
+            if transport.sleeper is not None:
+                transport.wake()
             budget = self._budget = self._budget - 1
             if budget <= 0:
                 self._budget = YIELD_EVERY
@@ -303,12 +311,20 @@ class ServerCall(Stream):
             return
         await self._send_slowly(data, compress=compress)
 
+    def _prepare(self) -> None:
+        """Send the response headers before the first message; refuse a second one of a unary method."""
+        if not self._headers_sent:
+            self._queue_response()
+        elif self._message_sent and not self._streaming:
+            raise ProtocolError("the only response message of this method was already sent")
+
     async def _send_slowly(self, data: bytes, *, compress: bool) -> None:
         compressed = False
         if len(data) > self.options.max_send_message_bytes:
             limit = self.options.max_send_message_bytes
             text = f"response of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
             raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        self._message_sent = True
         if self._compression is not None and compress:
             data = compress_body(self._compression, data)
             compressed = True
@@ -369,7 +385,7 @@ class ServerCall(Stream):
         """
         if self._finished:
             raise ProtocolError("the trailing metadata was already sent")
-        if status is Status.OK and not self._message_sent and not self.handler.cardinality.server_streaming:
+        if status is Status.OK and not self._message_sent and not self._streaming:
             raise ProtocolError("an OK response of this method needs one message before its trailers")
         await checkpoint_if_cancelled()
         while status is Status.OK and self.sending:
@@ -423,4 +439,4 @@ class ServerCall(Stream):
     @property
     def answered(self) -> bool:
         """True when an OK status would be complete: the one message of a unary method was sent."""
-        return self._message_sent or bool(self.handler.cardinality.server_streaming)
+        return self._message_sent or self._streaming

@@ -27,12 +27,13 @@ FLUSH_TIMEOUT: Final = 1.0
 class Transport:
     """The I/O of one connection. Run `write` and `read` as two tasks; `wake` after anything was queued."""
 
-    __slots__ = ("_draining", "_finished", "_stream", "_writer", "broken", "connection")
+    __slots__ = ("_draining", "_finished", "_stream", "broken", "connection", "sleeper")
 
     def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
         self.connection = connection
         self._stream = stream
-        self._writer: Task | None = None
+        self.sleeper: Task | None = None
+        """The writer while it sleeps; None says that `wake` has nothing to do."""
         self._draining: dict[Task, None] = {}
         self._finished = False
         self.broken = False
@@ -48,9 +49,9 @@ class Transport:
 
     def wake(self) -> None:
         """Something was queued: let the writer run in the next scheduler pass."""
-        writer = self._writer
+        writer = self.sleeper
         if writer is not None:
-            self._writer = None
+            self.sleeper = None
             reschedule(writer)
 
     def finish(self) -> None:
@@ -106,10 +107,10 @@ class Transport:
 
     async def _sleep(self) -> None:
         def abort(_: RaiseCancelT) -> Abort:
-            self._writer = None
+            self.sleeper = None
             return Abort.SUCCEEDED
 
-        self._writer = current_task()
+        self.sleeper = current_task()
         await wait_task_rescheduled(abort)
 
     async def read(self) -> None:
@@ -131,5 +132,5 @@ class Transport:
             try:
                 receive(bytes(data), current_time())
             finally:
-                if connection.out and self._writer is not None:
+                if connection.out and self.sleeper is not None:
                     self.wake()
