@@ -63,7 +63,7 @@ CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 """Receive window of a connection, bytes; credited on receipt, so it bounds data in flight, not memory."""
 _KEPT_BLOCKS: Final = 512
 """Header blocks whose meaning is kept; at most 512 times the 16 KiB of a list, in practice a few."""
-_SEND_FRAME_CAP: Final = 64 * 1024
+LARGEST_SENT_FRAME: Final = 64 * 1024
 """Largest frame we send even if the peer takes larger ones: fairness between streams of one connection."""
 
 _unpack_frame_header = FRAME_HEADER.unpack_from
@@ -442,7 +442,7 @@ class Connection(Endpoint):
             raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many SETTINGS frames")
         self._got_settings = True
         self.peer.apply(unpack_settings(payload), from_server=self.client_side)
-        self.max_send_frame = min(self.peer.max_frame_size, _SEND_FRAME_CAP)
+        self.max_send_frame = min(self.peer.max_frame_size, LARGEST_SENT_FRAME)
         self.encoder.set_limit(self.peer.header_table_size)
         delta = self.peer.initial_window_size - self.peer_initial_window
         if delta:
