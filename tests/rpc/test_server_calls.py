@@ -241,6 +241,24 @@ async def test_what_is_out_of_order_raises_in_the_handler(autojump_clock):
     ]
 
 
+@pytest.mark.parametrize("size", [0, 10_000, 200_000, 2_000_000])
+@pytest.mark.parametrize("compression", ["identity", "gzip"])
+async def test_a_second_answer_is_refused_whatever_way_the_first_took(autojump_clock, size, compression):
+    raised = []
+
+    async def handler(stream):
+        await stream.send_message(Message(data=bytes(size)))
+        try:
+            await stream.send_message(Message(text="second"))
+        except ProtocolError as error:
+            raised.append(str(error))
+
+    fields = {"fields": [(b"grpc-accept-encoding", b"gzip")]}
+    async with serving(rpc.ServerOptions(compression=compression), unary=handler, client=fields) as (client, _):
+        assert len((await client.unary("unary")).data) == size
+    assert raised == ["the only response message of this method was already sent"]
+
+
 async def test_cancel_by_the_handler(autojump_clock):
     async def handler(stream):
         await stream.send_message(Message(n=1))
