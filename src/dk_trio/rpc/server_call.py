@@ -325,6 +325,7 @@ class ServerCall(Stream):
             text = f"response of {len(data)} bytes is over the limit of {limit} bytes (max_send_message_bytes)"
             raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
         self._message_sent = True
+        self._plain = self._plain and self._streaming
         if self._compression is not None and compress:
             data = compress_body(self._compression, data)
             compressed = True
