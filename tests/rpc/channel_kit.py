@@ -19,6 +19,7 @@ from .wire_client import DAY, TestService
 
 STEADY = rpc.RetryPolicy(jitter=0.0)
 ONCE = rpc.RetryPolicy(max_attempts=1)
+AT_ONCE = False
 
 
 class HandCall(Stream):
@@ -268,7 +269,9 @@ def request(channel: rpc.Channel, name: str, shape: Cardinality, **arguments: An
 
 
 async def call(channel: rpc.Channel, message: Message | None = None, name: str = "unary", **arguments: Any) -> Message:
-    """A whole unary call, as a stub makes it."""
+    """A whole unary call, in one of the two ways there are; see the fixture `both_ways`."""
+    if AT_ONCE:
+        return await unary(channel, name, **arguments).unary(message or Message())
     async with unary(channel, name, **arguments) as stream:
         await stream.send_message(message or Message(), end=True)
         reply = await stream.recv_message()

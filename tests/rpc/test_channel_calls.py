@@ -17,6 +17,8 @@ from dk_trio.pb.google.rpc import ErrorInfo
 from .channel_kit import Network, call, channel_and_server, channel_to, request, unary
 from .wire_client import TestService, echo
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 BIDI = Cardinality.STREAM_STREAM
 
 

@@ -17,6 +17,8 @@ from dk_trio.wire import ErrorCode
 from .channel_kit import call, channel_to, left, request, unary
 from .wire_client import TestService, echo
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 IDLE, CONNECTING, READY, FAILING = rpc.ConnectivityState
 REFUSED = ConnectionRefusedError(111, "Connection refused")
 SCHEDULE = rpc.BackoffPolicy(jitter=0)

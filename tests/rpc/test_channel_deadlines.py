@@ -18,6 +18,8 @@ from dk_trio.wire import ErrorCode
 from .channel_kit import STEADY, call, channel_and_server, channel_to, request, unary
 from .wire_client import echo
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 BIDI = Cardinality.STREAM_STREAM
 
 

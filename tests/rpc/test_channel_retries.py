@@ -15,6 +15,8 @@ from dk_trio.wire import ErrorCode
 from .channel_kit import ONCE, STEADY, Network, call, channel_to, request, unary
 from .wire_client import TestService
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def flaky(failures: int, status: Status = Status.UNAVAILABLE, **trailing: str):
     """A handler that fails a number of times; notes when it was called and as which attempt."""

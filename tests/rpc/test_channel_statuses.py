@@ -13,6 +13,8 @@ from dk_trio.wire import ErrorCode
 
 from .channel_kit import call, channel_to, request, unary
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 OK_HEAD = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 HTML = (b"content-type", b"text/html")
 
@@ -150,7 +152,6 @@ async def test_resets(autojump_clock, code, status, begun):
         (b"\x00\xff\xff\xff\xff", Status.RESOURCE_EXHAUSTED, "4294967295 bytes"),
         (b"\x02\x00\x00\x00\x00", Status.INTERNAL, "flag is 2"),
         (b"\x01\x00\x00\x00\x00", Status.INTERNAL, "identity"),
-        (b"\x00\x00\x00\x00\x02\xff\xff", Status.INTERNAL, "reply is not a Message"),
     ],
 )
 async def test_bad_messages(autojump_clock, data, status, text):
@@ -163,6 +164,16 @@ async def test_bad_messages(autojump_clock, data, status, text):
 
     error = await answered(script)
     assert (error.status, text in error.message) == (status, True), error
+
+
+async def test_a_reply_that_cannot_be_decoded(autojump_clock):
+    async def script(answer) -> None:
+        await answer.reply(data=b"\xff\xff")
+        await answer.finish()
+
+    error = await answered(script)
+    assert error.status is Status.INTERNAL
+    assert error.message.startswith("reply is not a Message: ")
 
 
 async def test_a_message_that_is_cut_short(autojump_clock):

@@ -49,9 +49,9 @@ class StubCall(ClientCall):
                 await attempt.wait_readable()
             trailers = attempt.trailers
             if trailers is not None and trailers.status is Status.OK and len(messages) == 1 and attempt.fault is None:
-                data = self._take(attempt)
+                reply = self._decode(self._take(attempt))
                 self._complete()
-                return self._decode(data)
+                return reply
             reply = await self.recv_message()
             await self._leave(None)
         except BaseException as error:
