@@ -102,8 +102,10 @@ class ConnectionTasks:
                     self._nursery = None  # a drain that comes from now on has nothing to announce, and no nursery
                 self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
                 self._transport.release()
-                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
-                    await self._flush()
+                if self._wire.established or self._wire.error is not None:
+                    # Otherwise nobody listens; after a TLS handshake that failed the writer would wait for its end.
+                    with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                        await self._flush()
                 await trio.aclose_forcefully(self._stream)
                 nursery.cancel_scope.cancel()
         finally:
