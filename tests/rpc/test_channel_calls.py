@@ -356,6 +356,50 @@ async def test_interceptors_may_refuse_and_replace_but_not_swallow(autojump_cloc
         assert channel.statistics().started == 2
 
 
+async def test_interceptors_see_what_leaving_the_call_raises(autojump_clock):
+    seen = []
+
+    @asynccontextmanager
+    async def watch(info):
+        try:
+            yield
+        except (GRPCError, ZeroDivisionError) as error:
+            seen.append(type(error))
+            raise
+
+    async def fail(stream):
+        raise GRPCError(Status.ABORTED, "at the end")
+
+    async with channel_and_server(interceptors=[watch], unary=fail) as (channel, _):
+        with pytest.raises(GRPCError, match="at the end"):
+            async with unary(channel) as stream:
+                await stream.send_message(Message())
+        with pytest.raises(ZeroDivisionError):
+            async with unary(channel) as stream:
+                raise ZeroDivisionError
+    assert seen == [GRPCError, ZeroDivisionError]
+
+
+async def test_initial_metadata_of_an_answer_without_headers(autojump_clock):
+    async def fail(stream):
+        raise GRPCError(Status.ABORTED, "alone")
+
+    async def nothing(stream):
+        await stream.recv_message()
+
+    async with channel_and_server(unary=fail, server_stream=nothing) as (channel, _):
+        with pytest.raises(GRPCError, match="alone"):
+            async with unary(channel) as stream:
+                await stream.send_message(Message())
+                await stream.recv_initial_metadata()
+        assert stream.trailing_metadata == {}
+        async with request(channel, "server_stream", Cardinality.UNARY_STREAM) as stream:
+            await stream.send_message(Message())
+            await stream.recv_initial_metadata()
+            assert stream.initial_metadata == {}
+            assert await stream.recv_message() is None
+
+
 async def test_a_callers_exception_leaves_the_channel_as_it_was_raised(autojump_clock):
     server = rpc.Server([TestService(unary=echo)])
     async with trio.open_nursery() as nursery:
