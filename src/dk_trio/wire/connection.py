@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from .endpoint import MAX_MESSAGE_BYTES, STREAM_WINDOW, ConnectionEvents, Endpoint
+from .endpoint import MAX_MESSAGE_BYTES, NO_WINDOW, STREAM_WINDOW, ConnectionEvents, Endpoint
 from .errors import PeerError
 from .frames import (
     ACK,
@@ -236,7 +236,9 @@ class Connection(Endpoint):
             return
         window = self._ignored.get(stream_id)
         if window is None:
-            self.refuse_stream(stream_id, ErrorCode.STREAM_CLOSED)
+            self.refuse_stream(stream_id, ErrorCode.STREAM_CLOSED, window=NO_WINDOW)
+        elif window == NO_WINDOW:
+            self.spend_idle("DATA frames on streams that the peer had closed")
         elif length > window:
             raise PeerError(ErrorCode.FLOW_CONTROL_ERROR, f"DATA beyond the window of closed stream {stream_id}")
         elif length:

@@ -31,6 +31,8 @@ STREAM_WINDOW: Final = 256 * 1024
 streams stay under 1 GiB."""
 MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """Default limit of one inbound message after decompression (the tuning guide's grpc.max_receive_message_length)."""
+NO_WINDOW: Final = -1
+"""Window of an ignored stream that may get nothing more: the peer itself had closed it."""
 _IGNORED_STREAMS: Final = 4096
 """Closed streams whose late frames are forgiven: more than any sane number of resets in one round trip."""
 
@@ -154,10 +156,10 @@ class Endpoint:
         if self.now - born < self.limits.young_reset_age and not self._young_resets.spend(self.now):
             raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset soon after their start")
 
-    def refuse_stream(self, stream_id: int, code: int) -> None:
-        """Reset a stream that has no `Stream` object; late frames on it are ignored."""
+    def refuse_stream(self, stream_id: int, code: int, *, window: int | None = None) -> None:
+        """Reset a stream that has no `Stream` object; late frames on it are ignored, as far as its `window` reaches."""
         self.queue(rst_stream(stream_id, code))
-        self._ignore(stream_id, self.initial_recv_window)
+        self._ignore(stream_id, self.initial_recv_window if window is None else window)
         self.count_reset(self.now)
 
     def stream_error(self, stream: Stream, code: int, reason: str) -> None:
