@@ -18,7 +18,7 @@ import trio
 
 from dk_trio import rpc
 
-from .dk_service import TestService
+from .dk_service import InteropService
 from .google_messages import DESCRIPTORS_VARIABLE
 
 MESSAGE_MAX = 64 << 20
@@ -37,7 +37,7 @@ async def listen(folder: str) -> tuple[list[trio.abc.Listener[trio.abc.Stream]],
     return listeners, address
 
 
-async def obey(server: rpc.Server, service: TestService, health: rpc.Health) -> None:
+async def obey(server: rpc.Server, service: InteropService, health: rpc.Health) -> None:
     """Follow the commands of standard input until it ends."""
     buffer = b""
     async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
@@ -58,7 +58,7 @@ async def obey(server: rpc.Server, service: TestService, health: rpc.Health) -> 
 
 async def main() -> None:
     """Serve until standard input ends."""
-    service, health = TestService(), rpc.Health()
+    service, health = InteropService(), rpc.Health()
     health.set("readiness", True)
     described = Path(os.environ[DESCRIPTORS_VARIABLE]).read_bytes()
     services = [service, health]

@@ -51,7 +51,7 @@ def fail_if_asked(call: rpc.ServerCall, request: Any) -> None:
     raise GRPCError(Status(status.code), status.message, details)
 
 
-class TestService:
+class InteropService:
     """A service object; handlers use the whole call, so it is not derived from the generated base.
 
     `started` and `ended` count handlers, so that a test can see that none is left.

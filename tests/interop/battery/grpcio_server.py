@@ -1,10 +1,12 @@
 """The test service on grpcio's blocking server: `python -m tests.interop.battery.grpcio_server [certificate key]`.
 
-Also what the servers of both APIs share. Prints `READY {"tcp":, "tls":, "unix":}` and ends when standard input does.
+Also what the servers of both APIs share. Prints `READY {"tcp":, "tls":, "unix":}` and ends when standard input does. A
+line `stop SECONDS` before that stops gracefully and prints `STOPPED`. Further server options are JSON in a variable.
 grpcio does not tell a handler whether a message was compressed, so `expect_compressed` is not checked.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -17,9 +19,14 @@ import grpc
 
 from . import google_messages
 from .caller import DETAILS_KEY, ECHO_INITIAL_KEY, ECHO_TRAILING_KEY, METHODS, SERVICE, TELL_DEADLINE_KEY
+from .process import OPTIONS_VARIABLE
 
 MESSAGE_MAX = 64 << 20
-OPTIONS = (("grpc.max_receive_message_length", MESSAGE_MAX), ("grpc.max_send_message_length", MESSAGE_MAX))
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_MAX),
+    ("grpc.max_send_message_length", MESSAGE_MAX),
+    *json.loads(os.environ.get(OPTIONS_VARIABLE, "{}")).items(),
+)
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -140,7 +147,9 @@ def main() -> None:
         address = bind(server, folder)
         server.start()
         print("READY", json.dumps(address), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            server.stop(float(line.removeprefix("stop"))).wait()
+            print("STOPPED", flush=True)
         server.stop(0).wait(5)
 
 

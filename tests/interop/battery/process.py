@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+OPTIONS_VARIABLE = "DK_INTEROP_SERVER_OPTIONS"  # further options of a grpcio server, as JSON
 START_TIMEOUT = 30.0  # seconds until the first line; a loaded machine imports slowly
 STOP_TIMEOUT = 10.0
 CASE_TIMEOUT = 30.0
