@@ -130,9 +130,8 @@ class Attempt(ClientStream):
     async def wait_readable(self) -> None:
         """Park until something can be read or the stream is over. May return early."""
         self.starve()
-        link = self.link
-        if link.wire.out:
-            link.transport.wake()
+        if self.connection.out:
+            self.link.transport.wake()
 
         def abort(_: RaiseCancelT) -> Abort:
             self.reader = None

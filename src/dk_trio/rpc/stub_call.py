@@ -40,6 +40,7 @@ class StubCall(ClientCall):
             self._sent = [(data, False)] if size <= channel.retry_policy.buffer_bytes else None
             if attempt.queue_message(data, end=True):
                 attempt.link.transport.wake()
+                await attempt.wait_readable()  # without a look first: nothing can have come since the stream was opened
             else:
                 await self._pump(attempt)
             # One wait for message and status. A server that sends more than one message is dealt with below.

@@ -130,11 +130,20 @@ class ClientConnection(Connection):
 
         `timeout` is an encoded grpc-timeout, `metadata` encoded pairs. Raises `LocalError` when there is no `room`.
         """
-        if not self.room or stream.id != self._next_stream:
-            raise LocalError(f"cannot open stream {stream.id}: {self!r}")
-        self._next_stream += 2
+        stream_id = stream.id
+        limit = self.peer.max_concurrent_streams
+        if (
+            # What `room` says, spelled out: this runs once for each call.
+            self.error is not None
+            or self.peer_last_stream is not None
+            or stream_id != self._next_stream
+            or stream_id > LARGEST_STREAM_ID
+            or (limit is not None and len(self.streams) >= limit)
+        ):
+            raise LocalError(f"cannot open stream {stream_id}: {self!r}")
+        self._next_stream = stream_id + 2
         stream.born = self.now
-        self.streams[stream.id] = stream
+        self.streams[stream_id] = stream
         block = self._request_block(path)
         if timeout is not None or metadata:
             field = self.encoder.field
