@@ -109,7 +109,8 @@ def test_field_examples_of_the_rfc(block, field, size):
         "ff8080808001",  # ... far behind
         "7e0161",  # literal with a name behind the end
         "ffffffffffffff01",  # six continuation octets (5.1)
-        "0f80808080808001",  # ... even when they say nothing
+        "0f80808080808001",  # ... far behind
+        "0f8080808080000161",  # ... even when all of them say nothing
         "ff",  # truncated integer
         "0005616263",  # truncated string
         "0003616263",  # no value
@@ -196,6 +197,13 @@ def test_a_header_bomb_is_not_kept_and_the_table_stays_right():
     assert bomb.headers is None
     assert not bomb.pure
     assert decoder.decode(b"\xbe").headers == [("b", "c")]
+
+
+def test_states_can_be_read():
+    decoder, encoder = Decoder(), Encoder()
+    decoder.decode(encoder.encode([(b"a", b"b")], index={b"a"}))
+    assert repr(decoder) == "<hpack.Decoder 1 entries, 34 of 4096 bytes, limit 4096>"
+    assert repr(encoder) == "<hpack.Encoder 1 entries, 34 of 4096 bytes>"
 
 
 def test_the_list_limit_counts_32_for_each_field():

@@ -52,6 +52,12 @@ HEAD = headers(1, RESPONSE)
 CASES: list[Case] = [
     # -- streams
     case("client/5.1/idle-headers", "a response to no request", headers(5, RESPONSE), then=BROKEN),
+    case(
+        "client/5.1/idle-headers-oversized",
+        "... nor one over the limit",
+        headers(5, [*RESPONSE, *[("a", "")] * 600]),
+        then=BROKEN,
+    ),
     case("client/5.1/idle-data", "DATA for no request", data(5, b"x"), then=BROKEN),
     case("client/5.1/idle-reset", "a reset of no request", rst(5), then=BROKEN),
     case("client/5.1/idle-window", "window for no request", window(5, 1), then=BROKEN),

@@ -265,6 +265,13 @@ CASES: list[Case] = [
         stream_window=1000,
     ),
     case(
+        "5.2/window-of-a-reset-stream",
+        "after our reset no more may come than was granted before it",
+        headers(1, HELD) + window(1, 0) + data(1, bytes(600)) + data(1, bytes(401)),
+        then=ConnectionFails((FLOW_CONTROL_ERROR,)),
+        stream_window=1000,
+    ),
+    case(
         "5.2/padding-counts",
         "padding counts against the window",
         headers(1, HELD) + data(1, message(bytes(900)), pad=100),
