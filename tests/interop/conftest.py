@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import trustme
@@ -44,17 +45,25 @@ def bench(tmp_path_factory):
     return peers.Bench(folder=folder, roots=roots, certificate=certificate, key=key, environment=environment)
 
 
+def command_or_skip(name: str, absent: dict[str, str], command: Callable[[], list[str]]) -> list[str]:
+    """Return the command of a peer; skip the test when it is not installed, which is found out once."""
+    if name not in absent:
+        try:
+            return command()
+        except peers.Missing as missing:
+            absent[name] = str(missing)
+    pytest.skip(absent[name])
+
+
 @pytest.fixture(scope="session")
 def server_of(bench):
     """Return the running server peer of a name; one that has died is started again."""
     running: dict[str, ServerPeer] = {}
+    absent: dict[str, str] = {}
 
     def get(name: str) -> ServerPeer:
         if name not in running:
-            try:
-                command = peers.server_command(name, bench)
-            except peers.Missing as missing:
-                pytest.skip(str(missing))
+            command = command_or_skip(name, absent, lambda: peers.server_command(name, bench))
             running[name] = ServerPeer(command, environment=bench.environment, log=bench.folder / f"{name}-server.log")
         server = running[name]
         if not server.alive:
@@ -71,19 +80,32 @@ def server_of(bench):
 def client_of(bench):
     """Return the client peer of a name."""
     known: dict[str, ClientPeer] = {}
+    absent: dict[str, str] = {}
 
     def get(name: str) -> ClientPeer:
         if name not in known:
-            try:
-                command = peers.client_command(name)
-            except peers.Missing as missing:
-                pytest.skip(str(missing))
+            command = command_or_skip(name, absent, lambda: peers.client_command(name))
             known[name] = ClientPeer(command, environment=bench.environment, log=bench.folder / f"{name}-client.log")
         return known[name]
 
     yield get
     for client in known.values():
         client.stop()
+
+
+# Async tests ask for their peers by these: a skip inside of a Trio run would lose its reason.
+
+
+@pytest.fixture
+def server_peer(server, server_of):
+    """The server peer that the test's parameter `server` names."""
+    return server_of(server)
+
+
+@pytest.fixture
+def client_peer(client, client_of):
+    """The client peer that the test's parameter `client` names."""
+    return client_of(client)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ TIMEOUT = 30
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @pytest.mark.parametrize("server", ["dk", "grpcio-sync", "grpcio-aio", "ruby", "grpc-js"])
-async def test_our_requests(server, encoding, server_of):
-    port = server_of(server).address["tcp"]
+async def test_our_requests(server, encoding, server_peer):
+    port = server_peer.address["tcp"]
     with trio.fail_after(TIMEOUT):
         async with open_tap(port) as tap, open_caller(f"127.0.0.1:{tap.port}") as caller:
             await caller.unary("UnaryCall", large_request(caller), compression=encoding)
@@ -23,19 +23,18 @@ async def test_our_requests(server, encoding, server_of):
 
 
 @pytest.mark.parametrize("client", ["grpcio-sync", "grpcio-aio", "grpc-js"])
-async def test_our_responses(client, client_of, server_of):
+async def test_our_responses(client, client_peer, server_of):
     """The case asks for two responses, the first of them compressed."""
-    peer = client_of(client)
     with trio.fail_after(TIMEOUT):
         async with open_tap(server_of("dk").address["tcp"]) as tap:
-            await trio.to_thread.run_sync(peer.run, "server_compressed_unary", f"127.0.0.1:{tap.port}")
+            await trio.to_thread.run_sync(client_peer.run, "server_compressed_unary", f"127.0.0.1:{tap.port}")
             assert LARGE_RESPONSE < tap.to_client < LARGE_RESPONSE + SMALL
 
 
 @pytest.mark.parametrize("server", ["dk", "grpcio-sync", "grpcio-aio"])  # the others never compress
-async def test_flags_of_responses(server, server_of):
+async def test_flags_of_responses(server, server_peer):
     with trio.fail_after(TIMEOUT):
-        async with open_caller(server_of(server).target) as caller:
+        async with open_caller(server_peer.target) as caller:
             assert await flags(caller) == [True, False, True]
 
 

@@ -112,13 +112,13 @@ async def test_server_thinks_we_ping_too_much(grpcio_server):
             assert attempts <= 4, "each time the interval doubles"
 
 
-@pytest.mark.parametrize("name", ["grpcio-sync", "grpcio-aio", "grpc-js"])
+@pytest.mark.parametrize("client", ["grpcio-sync", "grpcio-aio", "grpc-js"])
 @pytest.mark.parametrize("case", ["concurrent_large_unary", "concurrent_streams", "late_reader", "message_of_20_mb"])
-async def test_our_server_with_tight_limits(name, case, client_of, nursery):
+async def test_our_server_with_tight_limits(client, case, client_peer, nursery):
     """Few streams and the smallest windows of HTTP/2."""
     options = rpc.ServerOptions(max_streams_per_connection=3, stream_window_bytes=65_535)
     listeners = await rpc.open_tcp_listeners(0, host="127.0.0.1")
     await nursery.start(rpc.Server([InteropService()], options=options).serve, listeners)
     target = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     with trio.fail_after(TIMEOUT):
-        await trio.to_thread.run_sync(client_of(name).run, case, target)
+        await trio.to_thread.run_sync(client_peer.run, case, target)

@@ -17,8 +17,8 @@ SECURE_CASES = ["empty_unary", "large_unary", "client_streaming", "server_stream
 
 
 @pytest.mark.parametrize(("server", "case"), PAIRS)
-async def test_case(server, case, server_of):
-    target = server_of(server).target
+async def test_case(server, case, server_peer):
+    target = server_peer.target
     with trio.fail_after(CASE_TIMEOUT):
         async with open_caller(target, server_sees_compression=server == "dk") as caller:
             await CASES[case](caller)
@@ -27,8 +27,8 @@ async def test_case(server, case, server_of):
 
 @pytest.mark.parametrize("case", SECURE_CASES)
 @pytest.mark.parametrize("server", SERVER_EXEMPTIONS)
-async def test_tls(server, case, server_of, bench):
-    target = f"localhost:{server_of(server).address['tls']}"
+async def test_tls(server, case, server_peer, bench):
+    target = f"localhost:{server_peer.address['tls']}"
     with trio.fail_after(CASE_TIMEOUT):
         async with open_caller(target, roots=str(bench.roots)) as caller:
             await CASES[case](caller)
@@ -36,8 +36,8 @@ async def test_tls(server, case, server_of, bench):
 
 @pytest.mark.parametrize("case", ["empty_unary", "large_unary", "ping_pong"])
 @pytest.mark.parametrize("server", SERVER_EXEMPTIONS)
-async def test_unix_socket(server, case, server_of):
-    target = f"unix:{server_of(server).address['unix']}"
+async def test_unix_socket(server, case, server_peer):
+    target = f"unix:{server_peer.address['unix']}"
     with trio.fail_after(CASE_TIMEOUT):
         async with open_caller(target) as caller:
             await CASES[case](caller)

@@ -95,11 +95,10 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", ["grpcio-sync", "grpcio-aio"])
-async def test_base(name, case, client_of, nursery):
-    client = client_of(name)
+@pytest.mark.parametrize("client", ["grpcio-sync", "grpcio-aio"])
+async def test_base(client, case, client_peer, nursery):
     listeners = await rpc.open_tcp_listeners(0, host="127.0.0.1")
     await nursery.start(rpc.Server([Generated()]).serve, listeners)
     target = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     with trio.fail_after(TIMEOUT):
-        await trio.to_thread.run_sync(client.run, case, target)
+        await trio.to_thread.run_sync(client_peer.run, case, target)

@@ -18,7 +18,8 @@ from .more_cases import CASES
 HERE = Path(__file__).parent.parent
 ROOT = HERE.parents[1]
 PROTOS = ROOT / "tests" / "proto"
-INSTALL_TIMEOUT = 180.0  # seconds for npm, the first time on a machine
+INSTALL_TIMEOUT = 120.0  # seconds for npm, the first time on a machine
+NPM = "npm install --no-package-lock --no-audit --no-fund --loglevel=error --fetch-retries=0 --fetch-timeout=20000"
 
 
 class Missing(Exception):
@@ -124,10 +125,9 @@ def node_folder() -> Path:
         if source.is_file():
             shutil.copy(source, folder)
     if not (folder / "installed").exists():
-        command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False
+                NPM.split(), cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False
             )
         except subprocess.TimeoutExpired:
             raise Missing(f"npm did not finish within {INSTALL_TIMEOUT:.0f} s") from None
