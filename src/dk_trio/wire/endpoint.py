@@ -33,8 +33,9 @@ MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """Default limit of one inbound message after decompression (the tuning guide's grpc.max_receive_message_length)."""
 NO_WINDOW: Final = -1
 """Window of an ignored stream that may get nothing more: the peer itself had closed it."""
-_IGNORED_STREAMS: Final = 4096
-"""Closed streams whose late frames are forgiven: more than any sane number of resets in one round trip."""
+_IGNORED_STREAMS: Final = 10_000
+"""Closed streams whose late frames are forgiven: as many as a server allows at once, since a drain ends all of them
+together; about 1 MB when full."""
 
 
 class ConnectionEvents(Protocol):

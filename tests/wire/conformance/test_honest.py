@@ -4,6 +4,7 @@ Time is told to the connection, in seconds, so hours pass at once.
 """
 
 import pytest
+from grpclib.const import Status
 
 from .client_peer import ClientPeer
 from .raw import (
@@ -161,6 +162,17 @@ def test_small_messages_on_their_way_when_the_call_ends(peer):
     for _ in range(5_000):
         peer.connection.receive(data(1, message(b"x" * 20)))
     peer.receive(data(1, b"", END_STREAM))
+
+
+def test_all_calls_ended_while_their_clients_still_send(peer):
+    """A drain ends 10,000 streams at once; on each, messages are on their way."""
+    streams = range(1, 20_001, 2)
+    peer.connection.receive(b"".join(headers(stream, HELD) for stream in streams))
+    for held in peer.calls:
+        held.queue_headers(peer.connection.trailers_block(Status.UNAVAILABLE, "drained", only=True), end=True)
+        peer.connection.finish(held)
+    peer.calls.clear()
+    peer.receive(b"".join(data(stream, message(b"x")) for stream in streams))
 
 
 def test_cancels_that_cross_their_answers(peer):
