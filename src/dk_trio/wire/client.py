@@ -202,6 +202,23 @@ class ClientConnection(Connection):
             self.spend_idle("HEADERS on closed streams")
             return
         assert isinstance(stream, ClientStream)
+        # The two blocks of a plain answer first: nothing about them is left to judge.
+        if end_stream:
+            if (
+                head.plain_trailers
+                and stream.head is not None
+                and not stream.remote_ended
+                and not stream.expected_bytes
+            ):
+                stream.trailers = head
+                self._end_of_stream(stream)
+                return
+        elif head.plain_response and stream.head is None and not stream.remote_ended:
+            stream.head = head
+            stream.encoding = head.encoding
+            stream.expected_bytes = None
+            stream.on_readable()
+            return
         if stream.remote_ended:
             self.stream_error(stream, ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
             return

@@ -66,6 +66,9 @@ _KEPT_BLOCKS: Final = 512
 LARGEST_SENT_FRAME: Final = 64 * 1024
 """Largest frame we send even if the peer takes larger ones: fairness between streams of one connection."""
 
+_UNUSUAL_HEADERS: Final = END_HEADERS | PADDED | PRIORITY_FLAG
+"""Flags that decide whether the payload of HEADERS is a whole header block and nothing else."""
+
 _unpack_frame_header = FRAME_HEADER.unpack_from
 _unpack_uint32 = UINT32.unpack_from
 
@@ -191,7 +194,10 @@ class Connection(Endpoint):
                 elif stream.messages or stream.fault is not None:
                     stream.on_readable()
             elif kind == HEADERS:
-                self._headers(stream_id, flags, data, start, end)
+                if flags & _UNUSUAL_HEADERS == END_HEADERS and stream_id:
+                    self._header_block(stream_id, data[start:end], bool(flags & END_STREAM))
+                else:
+                    self._headers(stream_id, flags, data, start, end)
             elif kind == CONTINUATION:
                 self._continuation(stream_id, flags, data[start:end])
             elif kind == WINDOW_UPDATE:

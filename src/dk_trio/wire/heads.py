@@ -184,7 +184,18 @@ class ResponseHead:
     and text for a response that is no gRPC response (wrong HTTP status or content-type, unreadable grpc-status).
     """
 
-    __slots__ = ("content_length", "encoding", "fault", "fields", "http_status", "malformed", "message", "status")
+    __slots__ = (
+        "content_length",
+        "encoding",
+        "fault",
+        "fields",
+        "http_status",
+        "malformed",
+        "message",
+        "plain_response",
+        "plain_trailers",
+        "status",
+    )
 
     def __init__(self, fields: list[Field]) -> None:
         self.fields = fields
@@ -211,6 +222,10 @@ class ResponseHead:
         if self.malformed is None:
             self._read_status(first)
             self._judge(first)
+        self.plain_response = self._is_plain()
+        """Response headers that may come first on any stream, and ask for nothing."""
+        self.plain_trailers = self.http_status is None and not self.malformed
+        """Trailers that may end any stream."""
 
     def __repr__(self) -> str:
         return f"<ResponseHead http={self.http_status} status={self.status} {self.malformed or ''}>"
@@ -219,6 +234,10 @@ class ResponseHead:
     def informational(self) -> bool:
         """True for an interim 1xx response, which says nothing about the call."""
         return self.http_status is not None and self.http_status < 200
+
+    def _is_plain(self) -> bool:
+        sound = not self.malformed and self.fault is None
+        return sound and self.http_status == 200 and self.content_length is None
 
     def _read_status(self, first: dict[str, str]) -> None:
         code = first.get("grpc-status")

@@ -36,7 +36,7 @@ class Limits:
     """CONTINUATION frames of one block (CVE-2024-27316 and its kin). nghttp2 allows 8; 32 leaves room for peers that
     cut blocks into 1 KiB."""
 
-    young_resets: Rate = field(default=Rate(burst=250, rate=50.0))
+    young_resets: Rate = field(default=Rate(burst=300, rate=50.0))
     """Streams that end by a reset within `young_reset_age` of their start, and resets or refusals that we had to send
     ("rapid reset", CVE-2023-44487). Envoy: 500 in all; nghttp2: 1,000 at once, 33 a second."""
 

@@ -24,7 +24,7 @@ from .server_peer import ServerPeer
 
 FRAMES = 1000
 HELD_BYTES = 512 * 1024
-"""What a connection may hold more than before, of its own and of the 250 streams that a reset flood may open."""
+"""What a connection may hold more than before, of its own and of the 300 streams that a reset flood may open."""
 PEAK_BYTES = 2 * 1024 * 1024
 """... and for a moment: one 64 KiB header block decoded, answers waiting to be taken."""
 
