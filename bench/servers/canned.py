@@ -49,7 +49,7 @@ def serve(connection: socket.socket) -> None:
             if end > len(data):
                 break
             if kind == DATA:
-                received += end - position
+                received += end - position - 9
                 if flags & END_STREAM:
                     out.append(data[position + 5 : position + 9].join(pieces))
             elif kind in (SETTINGS, PING) and not flags & ACK:

@@ -169,13 +169,15 @@ class ServiceStub:
             deadline=self.deadline if deadline is None else deadline,
             metadata=self.metadata if metadata is None else metadata,
         )
-        unary = getattr(call, "unary", None)
-        if unary is not None:
-            response: ResponseT | None = await unary(request)
-        else:
+        try:
+            unary = call.unary
+        except AttributeError:  # a channel with grpclib's interface alone
+            response: ResponseT | None
             async with call as stream:
                 await stream.send_message(request, end=True)
                 response = await stream.recv_message()
+        else:
+            response = await unary(request)
         # Without a response the trailers carry an error, which leaving the context has raised.
         assert response is not None
         return response

@@ -16,6 +16,10 @@ from .frames import (
     DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     ENABLE_PUSH,
+    END_HEADERS,
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
+    HEADERS,
     INITIAL_WINDOW_SIZE,
     LARGEST_STREAM_ID,
     MAX_FRAME_SIZE,
@@ -32,6 +36,7 @@ from .stream import Stream
 if TYPE_CHECKING:
     from .limits import Limits
 
+_pack_frame_header = FRAME_HEADER.pack
 _MAX_KEPT_PATHS: Final = 256
 """Methods whose request block is kept: more than any service has; a caller that invents paths starts over."""
 
@@ -152,7 +157,13 @@ class ClientConnection(Connection):
                 parts.append(field(b"grpc-timeout", timeout))
             parts.extend([field(name, value, sensitive=name in SENSITIVE_NAMES) for name, value in metadata])
             block = b"".join(parts)
-        stream.queue_headers(block, end=end)
+        size = len(block)
+        if end or size > self.max_send_frame:
+            stream.queue_headers(block, end=end)
+            return
+        # The usual request is one ready frame.
+        self.out.append(_pack_frame_header(size >> 8, size & 0xFF, HEADERS, END_HEADERS, stream_id) + block)
+        self.out_size += FRAME_HEADER_SIZE + size
 
     def _request_block(self, path: str) -> bytes:
         encoder = self.encoder
