@@ -15,6 +15,7 @@ from dk_trio.wire.metadata import (
     encode_metadata,
     encode_status_message,
     encode_timeout,
+    status_message_field,
 )
 
 names = st.from_regex(r"x[0-9a-z_.\-]{0,12}y", fullmatch=True)
@@ -217,3 +218,19 @@ def test_status_message_encoding_is_minimal() -> None:
     assert encode_status_message("50% \x7f ") == b"50%25 %7F%20"
     assert encode_status_message("  ") == b"%20%20"
     assert encode_status_message("\ud800") == b"?"
+
+
+@pytest.mark.parametrize(
+    "message", ["x" * 4096, "x" * 4097, "x" * 10**6, "☺" * 5000, "%" * 3000, "a" * 4000 + "☺" * 100]
+)
+def test_long_status_messages_are_cut_and_say_so(message):
+    encoded = status_message_field(message)
+    assert len(encoded) <= 4096
+    text = decode_status_message(encoded.decode())
+    if len(message) == 4096:
+        assert text == message
+        return
+    kept, _, note = text.rpartition("... (")
+    assert message.startswith(kept)
+    assert len(kept) > 400
+    assert note == f"{len(message) - len(kept)} more characters)"

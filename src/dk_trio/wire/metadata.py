@@ -20,6 +20,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping
 from math import ceil, isnan
+from typing import Final
 
 from multidict import MultiDict
 
@@ -58,6 +59,10 @@ APPLICATION_GRPC_NAMES = frozenset(
 _NAME = re.compile(r"[0-9a-z_.\-]+")
 _NOT_ASCII_VALUE = re.compile(r"[^ -~]")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+MAX_STATUS_MESSAGE_BYTES: Final = 4096
+"""Longest status message sent, encoded. C-core's clients drop a call whose trailers are over 8 KiB (its soft limit of
+metadata) and report that instead of the status; details and metadata want room too."""
+_NOTE_BYTES: Final = 40
 _MUST_ESCAPE = re.compile(rb"[^ -$&-~]")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
@@ -204,6 +209,19 @@ def encode_status_message(message: str) -> bytes:
         left = len(raw) - len(raw.lstrip(b" "))
         raw = b"%20" * left + body + b"%20" * (len(raw) - left - len(body))
     return raw
+
+
+def status_message_field(message: str) -> bytes:
+    """The value of a `grpc-message` field: the message encoded, cut to `MAX_STATUS_MESSAGE_BYTES` with a note of it."""
+    encoded = encode_status_message(message[:MAX_STATUS_MESSAGE_BYTES])
+    if len(message) <= MAX_STATUS_MESSAGE_BYTES and len(encoded) <= MAX_STATUS_MESSAGE_BYTES:
+        return encoded
+    # Proportionally, and never more: the note below is longer than what rounding could add.
+    kept = min(len(message), MAX_STATUS_MESSAGE_BYTES)
+    while len(encoded) > MAX_STATUS_MESSAGE_BYTES - _NOTE_BYTES:
+        kept = kept * (MAX_STATUS_MESSAGE_BYTES - _NOTE_BYTES) // len(encoded)
+        encoded = encode_status_message(message[:kept])
+    return encoded + b"... (%d more characters)" % (len(message) - kept)
 
 
 def decode_status_message(text: str) -> str:

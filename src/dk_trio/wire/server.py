@@ -35,7 +35,7 @@ from .frames import (
 )
 from .heads import CONTENT_TYPE, Refusal, RequestHead, malformation
 from .limits import Limits
-from .metadata import encode_status_message
+from .metadata import status_message_field
 from .stream import Stream
 
 __all__ = ["MAX_STREAMS", "ServerConnection"]
@@ -212,7 +212,7 @@ class ServerConnection(Connection):
             # Everything that may raise comes before the encoder is asked: what it has put into its table must be sent.
             fields = [(b"grpc-status", b"%d" % status.value)]
             if message is not None:
-                fields.append((b"grpc-message", encode_status_message(message)))
+                fields.append((b"grpc-message", status_message_field(message)))
             fields.extend(extra)
             response = self.response_block() if only else b""
             return response + self.encoder.begin() + self._literals(fields)
@@ -264,7 +264,7 @@ class ServerConnection(Connection):
             (b":status", b"%d" % refusal.http_status),
             _RESPONSE[1],
             (b"grpc-status", b"%d" % refusal.status.value),
-            (b"grpc-message", encode_status_message(refusal.message)),
+            (b"grpc-message", status_message_field(refusal.message)),
             *refusal.extra,
         ]
         stream = Stream(self, stream_id)
