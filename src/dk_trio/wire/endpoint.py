@@ -28,7 +28,7 @@ from .stream import Stream
 
 STREAM_WINDOW: Final = 256 * 1024
 """Default receive window of a stream, bytes: C-core's BDP estimate settles near it on fast links, and 3,000 stalled
-streams hold at most 750 MiB of messages (as Python objects, tiny ones take up to six times their size)."""
+streams hold at most 750 MiB of messages."""
 MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
 """Default limit of one inbound message after decompression (the tuning guide's grpc.max_receive_message_length)."""
 NO_WINDOW: Final = -1
