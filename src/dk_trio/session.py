@@ -188,11 +188,18 @@ class Session:
         """The boundary around an author's code: whatever it raises is this job's failure, and only this job's.
 
         Logs the author's traceback and raises `kind`. A `DkTrioError` that the author raised stays what it is.
-        SystemExit counts: a module must not end the server.
+        SystemExit, a panic of a Rust extension, asyncio's CancelledError count, alone or out of a nursery: a module
+        must not end the server.
         """
         try:
             yield
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary
+        except BaseException as error:
+            passing, own = _split(error)
+            if passing is not None:
+                if own is not None:
+                    _log.error("job %s: failed while it was cancelled", self.ids.job_id, exc_info=own)
+                    raise passing from None
+                raise
             cause = _cause(error)
             if isinstance(cause, DkTrioError):
                 raise cause from cause.__cause__
@@ -229,6 +236,17 @@ def output_dict(output: Output) -> dict[str, Any]:
         f"An output is a {type(output).__name__}: {output!r:.80}.",
         hint="Send an output model, a trigger, or a dict of JSON values.",
     )
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """What is not an author's failure and goes on (cancellation, Ctrl-C), apart from what is."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_passes)
+    return (error, None) if _passes(error) else (None, error)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -137,6 +137,41 @@ async def test_a_group_of_several_names_all(autojump_clock: object) -> None:
 
 async def test_a_module_cannot_end_the_server(autojump_clock: object) -> None:
     assert (await fails(SystemExit(3), [])).message == "SystemExit: 3"
+    in_a_nursery = BaseExceptionGroup("nursery", [SystemExit(3), ValueError("a")])
+    assert (await fails(in_a_nursery, [])).message == "2 errors: SystemExit: 3; ValueError: a"
+    assert (await fails(Panic("called unwrap() on None"), [])).message == "Panic: called unwrap() on None"
+
+
+class Panic(BaseException):
+    """As Rust extensions and asyncio's cancellation raise it: not an Exception."""
+
+
+async def test_what_ends_the_process_is_no_failure_of_the_module(autojump_clock: object) -> None:
+    async def handle(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
+        raise KeyboardInterrupt
+
+    with trio.fail_after(DAY), pytest.raises(KeyboardInterrupt):
+        await session_of(module_with(handle), ROOT, []).run()
+
+
+async def test_a_panic_in_a_cancelled_nursery_does_not_pass_for_cancellation(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def panics() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Panic("on the way out")
+
+    async def handle(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(panics)
+            await trio.sleep_forever()
+
+    with trio.move_on_after(1) as scope:
+        await session_of(module_with(handle), ROOT, []).run()
+    assert scope.cancelled_caught
+    assert "failed while it was cancelled" in caplog.text
 
 
 async def test_a_call_of_the_module_that_failed(autojump_clock: object) -> None:
