@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from grpclib.const import Status
+
 from .connection import CONNECTION_WINDOW, Connection
 from .endpoint import MAX_MESSAGE_BYTES, STREAM_WINDOW, ConnectionEvents
 from .errors import LocalError, PeerError
@@ -51,6 +53,11 @@ class ClientStream(Stream):
         self.head: ResponseHead | None = None
         self.trailers: ResponseHead | None = None
         self.expected_bytes = -1
+
+    def _check_end(self) -> None:
+        # A server that gives up amid a message says why in its trailers; that counts for more than the torn message.
+        if self._partial is not None and (self.trailers is None or self.trailers.status in (None, Status.OK)):
+            super()._check_end()
 
 
 class ClientConnection(Connection):
