@@ -29,15 +29,8 @@ def help_of(name: str) -> str:
 
 
 def default_of(row: Variable) -> str:
-    """The default as it would be written in the variable, whose unit may not be that of the value."""
-    value = row.default()
-    if row.name in DEFAULTS:
-        return DEFAULTS[row.name]
-    if isinstance(value, float) and "milliseconds" in row.expects:
-        return f"{value * 1000:g}"
-    if isinstance(value, float) and "followed by an s" in row.expects:
-        return f"{value:g}s"
-    return row.default_text()
+    """The default, in words where it depends on the machine."""
+    return DEFAULTS.get(row.name) or row.default_text()
 
 
 def settings() -> str:

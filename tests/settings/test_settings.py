@@ -116,6 +116,16 @@ def test_the_report_shows_each_value_with_its_source() -> None:
     assert "DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS=5 (default)" in lines
 
 
+def test_a_default_is_shown_in_the_unit_of_its_variable() -> None:
+    lines = read().report().splitlines()
+    assert "DIGITALKIN_GRPC_KEEPALIVE_TIME_MS=60000 (default)" in lines
+    assert "DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF=0.1s (default)" in lines
+    assert "DIGITALKIN_GRPC_RETRY_BACKOFF_MULTIPLIER=2 (default)" in lines
+    for row in all_variables():  # what is shown can be written back
+        if row.default() is not None:
+            assert row.parse(row.name, row.default_text()) == row.default()
+
+
 def test_a_variable_that_nobody_reads_is_reported() -> None:
     assert read(DIGITALKIN_MAX_QUEUED_TASKS="10").warnings == (
         "DIGITALKIN_MAX_QUEUED_TASKS is set but not used by this version.",

@@ -48,8 +48,12 @@ class Variable:
             ) from None
 
     def default_text(self) -> str:
-        """The default for people, in the unit of the value."""
+        """The default as one would write it into the variable, whose unit may not be that of the value."""
         value = self.default()
+        if isinstance(value, float):
+            if "milliseconds" in self.expects:
+                return f"{value * 1000:g}"
+            return f"{value:g}s" if "followed by an s" in self.expects else f"{value:g}"
         return "none" if value is None else str(value)
 
 
