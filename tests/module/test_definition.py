@@ -98,6 +98,10 @@ def test_registering_on_a_class_that_all_modules_share(shared: Any) -> None:
         shared.register(handler())
 
 
+async def short(self: Any, input_data: Any) -> None:
+    pass
+
+
 def plain(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
     pass
 
@@ -109,6 +113,10 @@ def plain(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
         (type("H", (TriggerHandler,), {"handle": send_one, "protocol": ""}), "H has no protocol"),
         (type("H", (TriggerHandler,), {"protocol": "message"}), "H has no handle method"),
         (type("H", (TriggerHandler,), {"protocol": "message", "handle": plain}), "H.handle is not async"),
+        (
+            type("H", (TriggerHandler,), {"protocol": "message", "handle": short}),
+            r"H.handle\(self, input_data\) cannot be",
+        ),
         (object, "not a TriggerHandler"),
     ],
 )

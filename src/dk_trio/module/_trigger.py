@@ -66,7 +66,7 @@ def check_handler(handler: Any, owner: str) -> None:
     """Refuse a handler that could only fail later.
 
     Raises:
-        ModuleDefinitionError: No protocol, no `handle`, or a `handle` that is not async.
+        ModuleDefinitionError: No protocol, no `handle`, or a `handle` that is not async or takes other arguments.
     """
     if not (isinstance(handler, type) and issubclass(handler, TriggerHandler)):
         raise ModuleDefinitionError(
@@ -88,3 +88,14 @@ def check_handler(handler: Any, owner: str) -> None:
     wrapped = hasattr(handle, "__wrapped__")  # a decorator may return what it likes; the call will show
     if not wrapped and not (inspect.iscoroutinefunction(handle) or inspect.isasyncgenfunction(handle)):
         raise ModuleDefinitionError(f"{name}.handle is not async.", hint="Write it as `async def handle(...)`.")
+    if wrapped:
+        return
+    signature = inspect.signature(handle)
+    unbound = not isinstance(inspect.getattr_static(handler, "handle"), (staticmethod, classmethod))
+    try:
+        signature.bind(*[None] * (3 + unbound))
+    except TypeError:
+        raise ModuleDefinitionError(
+            f"{name}.handle({', '.join(signature.parameters)}) cannot be called with an input, a setup and a context.",
+            hint="Write `async def handle(self, input_data, setup_data, context)`.",
+        ) from None
