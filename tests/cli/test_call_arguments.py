@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from dk_trio.cli.call import check_address, parse_pair, read_input, with_integers
+from dk_trio.cli.call import check_address, check_metadata, parse_pair, read_input, with_integers
 from dk_trio.client import wrap_input
 
 
@@ -28,6 +28,7 @@ def test_addresses(address: str) -> None:
         ("localhost:http", "is not a port"),
         ("::1:50055", "in brackets"),
         ("unix:", "needs a path"),
+        ("[zz]:50055", "not an IPv6 address"),
     ],
 )
 def test_bad_addresses(address: str, message: str) -> None:
@@ -52,6 +53,10 @@ def test_input_from_the_argument_a_file_and_stdin(tmp_path: Path, monkeypatch: p
         ("[1]", "holds a list; the input is a JSON object"),
         ("@nowhere.json", "nowhere.json cannot be read: No such file"),
         ("\udcff", "is not UTF-8 text"),
+        ('{"text": NaN}', "the argument is not JSON: NaN is no JSON value"),
+        ('{"text": -Infinity}', "-Infinity is no JSON value"),
+        ("[" * 100_000, "the argument is nested too deep"),
+        ("@", "needs the name of a file"),
     ],
 )
 def test_bad_input(text: str, message: str) -> None:
@@ -87,11 +92,21 @@ def test_metadata_pairs() -> None:
         parse_pair("key")
 
 
+@pytest.mark.parametrize("pair", ["grpc-x=1", "te=x", ":path=/x", "a/b=c", "k=\u00e9", "k-bin=x"])
+def test_metadata_that_grpc_cannot_carry(pair: str) -> None:
+    with pytest.raises(click.BadParameter, match="metadata"):
+        check_metadata([parse_pair(pair)])
+
+
+def test_numbers_that_json_does_not_have_are_printed_as_text() -> None:
+    numbers = with_integers({"v": [float("nan"), float("inf"), float("-inf"), 0.5]})
+    assert numbers == {"v": ["NaN", "Infinity", "-Infinity", 0.5]}
+
+
 def test_whole_numbers_are_printed_as_such() -> None:
-    assert with_integers({"i": 3.0, "x": [1.5, {"j": 0.0}], "s": "1.0", "b": True, "big": float("inf")}) == {
+    assert with_integers({"i": 3.0, "x": [1.5, {"j": 0.0}], "s": "1.0", "b": True}) == {
         "i": 3,
         "x": [1.5, {"j": 0}],
         "s": "1.0",
         "b": True,
-        "big": float("inf"),
     }

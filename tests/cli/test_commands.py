@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from dk_trio import rpc
+from dk_trio.cli import commands, main
 
 from .processes import DK_TRIO, ECHO, PATIENCE, dk_trio, environment, outputs_of, serving, started
 
@@ -82,6 +83,9 @@ async def test_the_forms_of_input(tmp_path: Path) -> None:
         (["--input", '{"sleep_s": 600}', "--protocol", "message", "--timeout", "0.5"], 14, "DEADLINE_EXCEEDED"),
         (["--input", "{", "--protocol", "message"], 2, "is not JSON: line 1, column 2"),
         (["--input", '{"protocol": "a"}', "--protocol", "message"], 2, "the input says protocol 'a'"),
+        (["--input", '{"text": "\\ud800"}'], 2, "the input cannot be sent: "),
+        (["--input", "{}", "--timeout", "nan"], 2, "nan is no time"),
+        (["--input", "{}", "--metadata", "te=x"], 2, "metadata key 'te' is reserved"),
     ],
 )
 async def test_what_a_call_can_end_with(arguments: list[str], code: int, message: str) -> None:
@@ -168,14 +172,59 @@ async def test_why_a_server_does_not_start(arguments: list[str], env: dict[str, 
 @pytest.fixture
 def chatty(tmp_path: Path) -> str:
     path = tmp_path / "chatty.py"
-    path.write_text("print('imported')\n" + Path(ECHO).read_text())
+    child = "import os, sys; os.write(1, b'raw\\n'); os.system('echo child'); print('imported')\n"
+    path.write_text(child + Path(ECHO).read_text())
     return str(path)
 
 
 async def test_what_a_module_prints_does_not_mix_with_the_ready_line(chatty: str) -> None:
     async with serving(chatty) as server:
-        await server.wait_for("imported")
+        for text in ("raw", "child", "imported"):
+            await server.wait_for(text)
         assert server.lines["stdout"] == [f"READY {server.address}"]
+
+
+async def test_an_ipv6_address_in_brackets() -> None:
+    async with serving(ECHO, "--host", "[::1]") as server:
+        assert server.address.startswith("[::1]:")
+        done = await dk_trio("call", server.address, "--input", "{}")
+        assert done.returncode == 0, done.stderr
+
+
+async def test_ctrl_c_in_the_midst_of_a_stream() -> None:
+    # The interrupt is raised in whatever task runs then, and reaches the command inside the groups of nurseries.
+    async with serving(ECHO) as server:
+        arguments = ["call", server.address, "--protocol", "message", "--input", '{"n": 100000, "size": 100}']
+        for _ in range(3):
+            async with started(*arguments) as call:
+                await call.wait_for('"i":100', "stdout")
+                call.process.send_signal(signal.SIGINT)
+                assert await call.wait() == 130
+                assert "".join(call.lines["stderr"]) == ""
+
+
+def test_ctrl_c_inside_of_nurseries(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise BaseExceptionGroup("nursery", [BaseExceptionGroup("inner", [KeyboardInterrupt()])])
+
+    monkeypatch.setattr(commands, "main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 130
+
+
+async def test_output_that_cannot_be_written() -> None:
+    async with serving(ECHO) as server:
+        with trio.fail_after(PATIENCE), open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 - opens at once
+            done = await trio.run_process(
+                [*DK_TRIO, "call", server.address, "--input", "{}"],
+                stdout=full,
+                capture_stderr=True,
+                check=False,
+                env=environment(),
+            )
+        assert done.returncode == 1
+        assert paragraph(done.stderr) == "dk-trio: the output cannot be written: No space left on device.\n"
 
 
 async def test_a_port_in_use() -> None:

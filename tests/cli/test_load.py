@@ -114,6 +114,7 @@ def test_an_incomplete_module_is_refused_at_its_line() -> None:
         ("none.py", "none.py does not exist"),
         ("./folder", "folder is not a file"),
         ("one", "'one' names no module class"),
+        (":One", "':One' names no module class"),
         ("nobody.home:One", "There is no Python module 'nobody'"),
         ("empty.py", "empty.py holds no module class. Derive a class from dk_trio.TrioModule"),
         ("imports.py", "holds no module class. It imports One; to serve that, write imports.py:One"),

@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script. Ends the process with one of `Exit`, or 10 + a gRPC status."""
     try:
         code = commands.main(arguments, prog_name="dk-trio", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None when the process was started without one
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -70,5 +71,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         click.echo(f"dk-trio: {error.text}", err=True)
         sys.exit(exit_of(error))
     except (click.Abort, KeyboardInterrupt):
+        sys.exit(Exit.INTERRUPTED)
+    except BaseExceptionGroup as group:
+        # Ctrl-C raises in whatever task runs at that moment, and comes out of its nurseries in their groups.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
         sys.exit(Exit.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else Exit.OK)

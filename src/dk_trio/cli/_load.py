@@ -35,7 +35,7 @@ def load_module(target: str) -> type[TrioModule[Any, Any, Any, Any]]:
     place, _, name = target.partition(":")
     if place.endswith(".py") or "/" in place:
         module = _import_file(Path(place))
-    elif name:
+    elif name and place:
         module = _import_name(place)
     else:
         raise ModuleLoadError(f"{target!r} names no module class.", hint=f"Write {_PATTERN}.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -52,19 +54,27 @@ def command(
 ) -> int:
     """Call a module and print its outputs, one JSON object a line."""
     check_address(address)
+    if timeout is not None and math.isnan(timeout):
+        raise click.BadParameter("nan is no time.", param_hint="--timeout")
     data = read_input(input_text)
     pairs: list[tuple[str, str | bytes]] = [parse_pair(pair) for pair in metadata]
+    check_metadata(pairs)
 
     import trio
     from grpclib.exceptions import GRPCError
 
     from dk_trio.client import ModuleClient, channel_options, wrap_input
+    from dk_trio.pb.google.protobuf import Struct
     from dk_trio.settings import Settings
 
     try:
         data = wrap_input(data, protocol)
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="--protocol") from None
+    try:
+        bytes(Struct.from_dict(data))
+    except (TypeError, ValueError) as error:  # a lone surrogate, a nesting that no server reads, a huge number
+        raise click.BadParameter(f"the input cannot be sent: {error}.", param_hint="--input") from None
     settings = Settings.from_environment()
     for warning in settings.warnings:
         click.echo(f"dk-trio: {warning}", err=True)
@@ -86,20 +96,29 @@ def command(
         # The reader of our stdout went away (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
+    except OSError as error:  # of stdout: those of the network have become statuses
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"dk-trio: the output cannot be written: {error.strerror}.", err=True)
+        return Exit.DEFECT
     return Exit.OK
 
 
 def write_line(output: dict[str, Any]) -> None:
     """One output as one line of UTF-8, at once. A reader that does not read holds the call, and so the module."""
     line = json.dumps(with_integers(output), ensure_ascii=False, separators=(",", ":"))
+    if sys.stdout is None:  # the process was started without one
+        return
     sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
     sys.stdout.buffer.flush()
 
 
 def with_integers(value: Any) -> Any:
     """Numbers as protobuf's JSON mapping prints them: the doubles of a Struct that are whole become whole numbers."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        if value.is_integer():
+            return int(value)
+        # "NaN", "Infinity", "-Infinity" there: JSON has no such numbers.
+        return value if math.isfinite(value) else json.dumps(value)
     if isinstance(value, dict):
         return {key: with_integers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -118,16 +137,37 @@ def check_address(address: str) -> None:
         raise click.BadParameter(f"{address!r} has no port; write HOST:PORT.", param_hint="HOST:PORT")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise click.BadParameter(f"{address!r}: put an IPv6 address in brackets, [::1]:50055.", param_hint="HOST:PORT")
+    if host.startswith("[") and not _is_ipv6(host[1:-1]):
+        raise click.BadParameter(f"{host!r} is not an IPv6 address.", param_hint="HOST:PORT")
     if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
         raise click.BadParameter(f"{port!r} is not a port from 1 to 65535.", param_hint="HOST:PORT")
+
+
+class _NotJSONError(Exception):
+    pass
+
+
+def _no_constant(text: str) -> NoReturn:
+    # Python's own reader takes NaN and Infinity.
+    raise _NotJSONError(f"{text} is no JSON value")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except OSError:
+        return False
+    return True
 
 
 def read_input(text: str) -> dict[str, Any]:
     """The JSON object that `--input` gives, names, or is piped in."""
     if text == "-":
-        source, raw = "stdin", sys.stdin.buffer.read()
+        source, raw = "stdin", sys.stdin.buffer.read() if sys.stdin is not None else b""
     elif text.startswith("@"):
         source = text[1:]
+        if not source:
+            raise click.BadParameter("@ needs the name of a file after it.", param_hint="--input")
         try:
             raw = Path(source).read_bytes()
         except OSError as error:
@@ -135,13 +175,17 @@ def read_input(text: str) -> dict[str, Any]:
     else:
         source, raw = "the argument", text.encode("utf-8", "surrogateescape")
     try:
-        data = json.loads(raw.decode("utf-8"))
+        data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise click.BadParameter(f"{source} is not UTF-8 text (byte {error.start}).", param_hint="--input") from None
     except json.JSONDecodeError as error:
         raise click.BadParameter(
             f"{source} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.", param_hint="--input"
         ) from None
+    except _NotJSONError as error:
+        raise click.BadParameter(f"{source} is not JSON: {error}.", param_hint="--input") from None
+    except RecursionError:
+        raise click.BadParameter(f"{source} is nested too deep.", param_hint="--input") from None
     if not isinstance(data, dict):
         raise click.BadParameter(
             f"{source} holds a {type(data).__name__}; the input is a JSON object.", param_hint="--input"
@@ -155,3 +199,13 @@ def parse_pair(pair: str) -> tuple[str, str]:
     if not equals or not key:
         raise click.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--metadata")
     return key.lower(), value
+
+
+def check_metadata(pairs: list[tuple[str, str | bytes]]) -> None:
+    """Refuse keys and values that gRPC cannot carry."""
+    from dk_trio.wire.metadata import encode_metadata
+
+    try:
+        encode_metadata(pairs)
+    except (TypeError, ValueError) as error:
+        raise click.BadParameter(f"{error}.", param_hint="--metadata") from None

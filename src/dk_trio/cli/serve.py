@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -78,16 +81,49 @@ def command(
     for warning in settings.warnings:
         log.warning(warning)
     log.debug("settings:\n%s", settings.report())
-    stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):  # the READY line stays alone on stdout, whatever a module prints
+    with stdout_apart() as stdout:
         server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
         report = trio.run(
             functools.partial(
                 server.serve,
-                host=host,
+                host=_host(host),
                 port=port,
                 grace=grace,
-                on_ready=lambda address: click.echo(f"READY {address}", file=stdout),
+                on_ready=lambda address: tell_ready(stdout, address),
             )
         )
     log.info("stopped: %d jobs finished while draining, %d were cut", report.finished, report.cut)
+
+
+@contextlib.contextmanager
+def stdout_apart() -> Iterator[TextIO | None]:
+    """The real stdout, for the block alone: what a module and its child processes print goes to stderr."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            number, error_number = stdout.fileno(), sys.stderr.fileno()
+        except (AttributeError, OSError):  # none at all, or a buffer in place of a file
+            yield stdout
+            return
+        stdout.flush()
+        with os.fdopen(os.dup(number), "w", encoding="utf-8") as apart:
+            os.dup2(error_number, number)
+            try:
+                yield apart
+            finally:
+                os.dup2(apart.fileno(), number)
+
+
+def tell_ready(stdout: TextIO | None, address: str) -> None:
+    """Print the READY line. A server serves on when nobody reads that."""
+    if stdout is None:
+        return
+    try:
+        print(f"READY {address}", file=stdout, flush=True)
+    except OSError as error:
+        logging.getLogger("dk_trio.serve").warning("READY %s could not be written: %s", address, error.strerror)
+
+
+def _host(text: str | None) -> str | None:
+    # As in SERVER_CHANNEL_HOST, an IPv6 address may stand in brackets.
+    return text[1:-1] if text is not None and text.startswith("[") and text.endswith("]") else text
