@@ -96,6 +96,7 @@ class ClientConnection(Connection):
             *fields,
         )
         self._next_stream = 1
+        self._late_resets = 0
         self._heads: dict[bytes, ResponseHead] = {}
         self._heads_generation = self._decoder.generation
         self._requests: dict[str, bytes] = {}
@@ -274,6 +275,13 @@ class ClientConnection(Connection):
         if stream.expected_bytes:
             return "DATA does not add up to content-length"
         return None
+
+    def _late_reset(self) -> None:
+        # A server that answers before it has read the end of the request resets the stream after its trailers (RFC 9113
+        # section 8.1). One that is overloaded does so with every call it refuses, so one for each call is honest.
+        self._late_resets += 1
+        if self._late_resets > self._next_stream >> 1:
+            super()._late_reset()
 
     def _end_of_stream(self, stream: Stream) -> None:
         super()._end_of_stream(stream)

@@ -372,7 +372,7 @@ class Connection(Endpoint):
             stream = self.streams.get(stream_id)
             if stream is None:
                 if self._ignored.pop(stream_id, None) is None:
-                    self.spend_idle("resets of closed streams")
+                    self._late_reset()
             else:
                 code = _unpack_uint32(payload)[0]
                 self._end_stream(stream, code, "reset by the peer", remote=True)

@@ -152,6 +152,10 @@ class Endpoint:
         if not self._idle_frames.spend(self.now):
             raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
 
+    def _late_reset(self) -> None:
+        """Count a reset of a stream that was over already."""
+        self.spend_idle("resets of closed streams")
+
     def count_reset(self, born: float) -> None:
         """Count a reset of a stream that began at `born`; only young ones cost."""
         if self.now - born < self.limits.young_reset_age and not self._young_resets.spend(self.now):
