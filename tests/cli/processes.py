@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import trio
 
@@ -88,7 +88,7 @@ class Running:
 
 
 @asynccontextmanager
-async def started(*arguments: str, **env: str) -> AsyncIterator[Running]:
+async def started(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **env: str) -> AsyncIterator[Running]:
     """A command that runs for the length of the block, and is killed at its end when it still does."""
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
@@ -96,7 +96,7 @@ async def started(*arguments: str, **env: str) -> AsyncIterator[Running]:
                 trio.run_process,
                 [*DK_TRIO, *arguments],
                 stdin=b"",
-                stdout=subprocess.PIPE,
+                stdout=stdout,
                 stderr=subprocess.PIPE,
                 check=False,
                 env=environment(**env),
@@ -104,7 +104,10 @@ async def started(*arguments: str, **env: str) -> AsyncIterator[Running]:
             )
         )
         running = Running(process)
-        nursery.start_soon(running.read, "stdout")
+        if process.stdout is not None:
+            nursery.start_soon(running.read, "stdout")
+        else:
+            running.ended["stdout"].set()
         nursery.start_soon(running.read, "stderr")
         yield running
         nursery.cancel_scope.cancel()

@@ -227,6 +227,17 @@ async def test_output_that_cannot_be_written() -> None:
         assert paragraph(done.stderr) == "dk-trio: the output cannot be written: No space left on device.\n"
 
 
+async def test_a_server_whose_stdout_is_full_serves_on() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 - opens at once
+        async with started("serve", ECHO, "--port", "0", stdout=full) as server:
+            line = await server.wait_for("could not be written")
+            address = line.partition("READY ")[2].partition(" ")[0]
+            done = await dk_trio("call", address, "--input", "{}")
+            assert done.returncode == 0, done.stderr
+            server.process.send_signal(signal.SIGTERM)
+            assert await server.wait() == 0
+
+
 async def test_a_port_in_use() -> None:
     async with serving(ECHO) as server:
         port = server.address.rpartition(":")[2]

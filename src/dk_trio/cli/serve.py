@@ -106,12 +106,14 @@ def stdout_apart() -> Iterator[TextIO | None]:
             yield stdout
             return
         stdout.flush()
-        with os.fdopen(os.dup(number), "w", encoding="utf-8") as apart:
-            os.dup2(error_number, number)
-            try:
-                yield apart
-            finally:
-                os.dup2(apart.fileno(), number)
+        apart = os.fdopen(os.dup(number), "w", encoding="utf-8")
+        os.dup2(error_number, number)
+        try:
+            yield apart
+        finally:
+            os.dup2(apart.fileno(), number)
+            with contextlib.suppress(OSError):  # tried again: what could not be written was told
+                apart.close()
 
 
 def tell_ready(stdout: TextIO | None, address: str) -> None:
