@@ -226,7 +226,10 @@ class ConnectionTasks:
                 await wait_task_rescheduled(abort)
 
     async def _run(self, call: ServerCall) -> None:
-        """Run the handler of one call and end the call, whatever happens. Raises nothing but `Cancelled`."""
+        """Run the handler of one call and end the call, whatever happens.
+
+        Raises only what is not the handler's to decide: `Cancelled`, KeyboardInterrupt, SystemExit and their like.
+        """
         try:
             interceptors = self._server.interceptors
             if interceptors:
