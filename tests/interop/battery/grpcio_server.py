@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,10 +91,12 @@ class TestService:
 
     def responses(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         self.fail_if_asked(request, context)
+        ended = threading.Event()
+        if not context.add_callback(ended.set):
+            return  # the call has ended already
         for parameters in request.response_parameters:
-            deadline = time.monotonic() + parameters.interval_us / 1e6
-            while time.monotonic() < deadline and context.is_active():
-                time.sleep(0.01)  # a blocking handler learns of its end by asking
+            if ended.wait(parameters.interval_us / 1e6):
+                return
             if parameters.HasField("compressed") and not parameters.compressed.value:
                 context.disable_next_message_compression()
             yield self.messages.StreamingOutputCallResponse(payload=self.body(parameters.size))
