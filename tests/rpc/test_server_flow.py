@@ -12,7 +12,7 @@ from grpclib.exceptions import ProtocolError
 from tests._pb.dk_trio.test.v1 import Message
 
 from dk_trio import rpc
-from dk_trio.rpc.server_call import YIELD_EVERY
+from dk_trio.rpc.transport import YIELD_EVERY
 from dk_trio.wire import HIGH_WATER
 from dk_trio.wire.compression import compress
 

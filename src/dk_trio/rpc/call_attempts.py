@@ -13,7 +13,7 @@ handler is cancelled too.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 from grpclib.const import Cardinality, Status
@@ -26,6 +26,7 @@ from dk_trio.wire.metadata import encode_metadata, encode_timeout
 from .attempt import Attempt
 from .call_status import CallFailure
 from .retry import PREVIOUS_ATTEMPTS_HEADER, Attempts
+from .transport import YIELD_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from .client_connection import ClientLink
     from .deadline_queue import Entry
     from .interceptors import CallInfo, InterceptorStack
-
-
-YIELD_EVERY: Final = 16
-"""Messages that may pass without a real checkpoint, as on the server."""
 
 
 class AttemptedCall:

@@ -22,8 +22,9 @@ from dk_trio.wire import MessageFault
 from dk_trio.wire.compression import compress as compress_body
 from dk_trio.wire.metadata import decode_metadata
 
-from .call_attempts import YIELD_EVERY, AttemptedCall
+from .call_attempts import AttemptedCall
 from .interceptors import CallInfo, InterceptorStack
+from .transport import YIELD_EVERY
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -18,13 +18,11 @@ from dk_trio.wire.compression import ENCODINGS
 from dk_trio.wire.frames import LARGEST_STREAM_ID, error_name
 
 from .peer import Peer
-from .transport import FLUSH_TIMEOUT, Transport
+from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
 
 if TYPE_CHECKING:
     from .channel_options import ChannelOptions
 
-CLOSE_TIMEOUT: Final = 2.0
-"""Seconds for the closing handshake of TLS, then the socket is closed without it."""
 LINGER: Final = 1.0
 """Seconds in which a connection that can no longer be written to may still deliver what the server had sent."""
 ACCEPT_ENCODING: Final = (b"grpc-accept-encoding", ",".join(ENCODINGS).encode())

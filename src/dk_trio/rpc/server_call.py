@@ -12,7 +12,7 @@ connection all cancel that scope, and the handler sees one thing only: `trio.Can
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 from grpclib.const import Handler, Status
@@ -38,6 +38,7 @@ from dk_trio.wire.metadata import decode_metadata, encode_metadata
 from .deadline import Deadline
 from .details import encode_status_details
 from .peer import Peer
+from .transport import YIELD_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,10 +47,6 @@ if TYPE_CHECKING:
     from .transport import Transport
 
     MetadataLike = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
-
-YIELD_EVERY: Final = 32
-"""Messages that may pass without a real checkpoint. A checkpoint costs as much as framing a message; sixteen make it
-small while no other task waits longer than about 100 µs."""
 
 
 class ServerCall(Stream):

@@ -29,13 +29,11 @@ from dk_trio.wire import ErrorCode, PeerError, Refusal, RequestHead, ServerConne
 
 from .interceptors import CallInfo, InterceptorStack
 from .server_call import ServerCall
-from .transport import FLUSH_TIMEOUT, Transport
+from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
 
 if TYPE_CHECKING:
     from .server import Server
 
-CLOSE_TIMEOUT: Final = 2.0
-"""Seconds for the closing handshake of TLS, then the socket is closed without it."""
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that a drained client has to answer the announcement before new streams are refused all the same."""
 LINGER: Final = 1.0

@@ -22,6 +22,11 @@ READ_SIZE: Final = 64 * 1024
 """Bytes asked for at once: four of the largest frames, and below what a hostile peer could make one parse cost."""
 FLUSH_TIMEOUT: Final = 1.0
 """Seconds that a connection which ends may still write (GOAWAY, last trailers) before it is cut."""
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the closing handshake of TLS, then the socket is closed without it."""
+YIELD_EVERY: Final = 32
+"""Messages that may pass without a real checkpoint. A checkpoint costs as much as framing a message; thirty-two make
+it small while no other task waits longer than about 100 µs."""
 
 
 class Transport:
