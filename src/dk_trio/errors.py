@@ -189,10 +189,74 @@ class SessionEndedError(ModuleFailedError):
     code = "SESSION_ENDED"
 
 
-class JobStoppedError(DkTrioError):
-    """The job was stopped on request before it ended by itself."""
+class TaskLeftBehindError(ModuleFailedError):
+    """The module returned with a nursery or a cancel scope still open; their tasks were cancelled."""
 
-    code = "JOB_STOPPED"
+    code = "TASK_LEFT_BEHIND"
+
+
+class ConfigSetupFailedError(ModuleFailedError):
+    """`run_config_setup` raised, or returned what is no setup. The cause is the author's exception."""
+
+    code = "CONFIG_SETUP_FAILED"
+    short_description = "Module config setup failed"
+
+
+class ConfigSetupTimeoutError(ModuleFailedError):
+    """`run_config_setup` did not end within CONFIG_SETUP_TIMEOUT."""
+
+    code = "CONFIG_SETUP_TIMEOUT"
+    status = Status.DEADLINE_EXCEEDED
+    short_description = "Module config setup timed out"
+
+
+class JobEndedError(DkTrioError):
+    """The job was ended from outside before it ended by itself. One kind for each reason, see `dk_trio.lifecycle`."""
+
+    code = "JOB_CANCELLED"
     status = Status.CANCELLED
     fault = Fault.CALLER
+    short_description = "Job cancelled"
+
+
+class JobCancelledError(JobEndedError):
+    """A `cancel` signal came for the job."""
+
+
+class JobStoppedError(JobEndedError):
+    """StopModule was called for the job, or a `stop` signal came for it."""
+
+    code = "JOB_STOPPED"
     short_description = "Job stopped"
+
+
+class CallerGoneError(JobEndedError):
+    """The caller has cancelled its call, or its connection was lost: there is nobody left to tell."""
+
+    code = "CALLER_GONE"
+
+
+class JobDeadlineError(JobEndedError):
+    """The caller's deadline has passed."""
+
+    code = "DEADLINE_EXCEEDED"
+    status = Status.DEADLINE_EXCEEDED
+    short_description = "Deadline exceeded"
+
+
+class JobTimeoutError(JobEndedError):
+    """One of the server's times has passed: for completion, for draining the stream, for the whole execution."""
+
+    code = "JOB_TIMEOUT"
+    status = Status.DEADLINE_EXCEEDED
+    fault = Fault.OPERATOR
+    short_description = "Job timed out"
+
+
+class ShutdownError(JobEndedError):
+    """The server stops, and the job had not ended within the grace. Safe to start again elsewhere."""
+
+    code = "SHUTDOWN"
+    status = Status.UNAVAILABLE
+    fault = Fault.PLATFORM
+    short_description = "Server is shutting down"
