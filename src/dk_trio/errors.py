@@ -140,12 +140,65 @@ class SetupNotFoundError(RequestError):
     short_description = "Setup not found"
 
 
+class SetupUnavailableError(DkTrioError):
+    """Whether there is a setup with this id cannot be told now: what stores it failed, or did not answer in time."""
+
+    code = "SETUP_UNAVAILABLE"
+    status = Status.UNAVAILABLE
+    fault = Fault.PLATFORM
+    short_description = "Setup unavailable"
+
+
 class JobNotFoundError(RequestError):
     """No running job has this id."""
 
     code = "JOB_NOT_FOUND"
     status = Status.NOT_FOUND
     short_description = "Job not found"
+
+
+# --- what a server has no room for -----------------------------------------------------------------------------------
+
+
+class AdmissionError(DkTrioError):
+    """A server at its limit refused a job before anything of it ran: the same request may be sent again, later.
+
+    Only the operator can mend it, with a larger limit or another server, so it is not the caller's fault.
+
+    Args:
+        limit: The variable that names the limit, such as `DIGITALKIN_MAX_QUEUED_TASKS`.
+        size: The value of `limit`.
+        waited: Seconds that the job waited before it was refused.
+        retry_after: Seconds after which there may be room, estimated from how fast jobs end.
+    """
+
+    code = "ADMISSION_REFUSED"
+    status = Status.RESOURCE_EXHAUSTED
+    fault = Fault.OPERATOR
+    short_description = "The server is full"
+
+    def __init__(
+        self, message: str, *, hint: str = "", limit: str, size: int, waited: float, retry_after: float
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+        self.size = size
+        self.waited = waited
+        self.retry_after = retry_after
+
+
+class QueueFullError(AdmissionError):
+    """All slots and all places in the queue are taken."""
+
+    code = "QUEUE_FULL"
+    short_description = "The queue is full"
+
+
+class NoFreeSlotError(AdmissionError):
+    """All slots are taken, and none became free within the wait that the settings allow."""
+
+    code = "NO_FREE_SLOT"
+    short_description = "No free slot"
 
 
 # --- what happened to a job ------------------------------------------------------------------------------------------
