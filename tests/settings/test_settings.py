@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dk_trio.errors import SettingError
-from dk_trio.settings import ChannelSettings, Settings, all_variables
+from dk_trio.settings import ChannelSettings, LifecycleSettings, Settings, TaskSettings, all_variables
 from dk_trio.settings._names import NOT_USED
 
 
@@ -17,6 +17,15 @@ def test_defaults_are_those_of_the_tuning_guide() -> None:
     settings = read()
     assert settings == Settings(sources=settings.sources)
     assert settings.server.max_concurrent_rpcs == (os.cpu_count() or 1) * 200
+    tasks = settings.tasks
+    assert (tasks.max_concurrent_tasks, tasks.max_queued_tasks, tasks.admission_timeout) == (100, 0, 5)
+    assert (tasks.task_wait_timeout, tasks.queue_slot_timeout) == (30, None)
+    assert (tasks.backpressure_strategy, tasks.backpressure_timeout) == ("block", 300)
+    lifecycle = settings.lifecycle
+    assert (lifecycle.completion_timeout, lifecycle.stream_drain_timeout) == (300, 300)
+    assert (lifecycle.setup_cache_max, lifecycle.setup_cache_ttl) == (100, 600)
+    assert (lifecycle.config_setup_timeout, lifecycle.execution_timeout) == (30, None)
+    assert settings.warnings == ()
     channel = settings.channel
     assert (channel.retry_max_attempts, channel.retry_initial_backoff, channel.retry_max_backoff) == (5, 0.1, 10)
     assert channel.retry_backoff_multiplier == 2
@@ -32,6 +41,19 @@ def test_every_variable_is_read_in_its_unit() -> None:
         SERVER_CHANNEL_PORT="0",
         DIGITALKIN_MAX_CONCURRENT_RPCS="7",
         DIGITALKIN_MODULE_ID="modules:mine",
+        DIGITALKIN_MAX_CONCURRENT_TASKS="5",
+        DIGITALKIN_MAX_QUEUED_TASKS="2",
+        DIGITALKIN_ADMISSION_TIMEOUT="3.5",
+        DIGITALKIN_TASK_WAIT_TIMEOUT="40",
+        DIGITALKIN_QUEUE_SLOT_TIMEOUT="600",
+        DIGITALKIN_BACKPRESSURE_STRATEGY="reject",
+        DIGITALKIN_BACKPRESSURE_TIMEOUT="1e2",
+        DIGITALKIN_COMPLETION_TIMEOUT="180.0",
+        DIGITALKIN_STREAM_DRAIN_TIMEOUT="120.0",
+        DIGITALKIN_SETUP_CACHE_MAX="200",
+        DIGITALKIN_SETUP_CACHE_TTL="0",
+        DIGITALKIN_CONFIG_SETUP_TIMEOUT="15.0",
+        DIGITALKIN_EXECUTION_TIMEOUT="3600",
         DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS="3",
         DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF="0.25s",
         DIGITALKIN_GRPC_RETRY_MAX_BACKOFF="3s",
@@ -46,6 +68,23 @@ def test_every_variable_is_read_in_its_unit() -> None:
     )
     assert (settings.server.host, settings.server.port, settings.server.max_concurrent_rpcs) == ("::", 0, 7)
     assert settings.module.module_id == "modules:mine"
+    assert settings.tasks == TaskSettings(
+        max_concurrent_tasks=5,
+        max_queued_tasks=2,
+        admission_timeout=3.5,
+        task_wait_timeout=40,
+        queue_slot_timeout=600,
+        backpressure_strategy="reject",
+        backpressure_timeout=100,
+    )
+    assert settings.lifecycle == LifecycleSettings(
+        completion_timeout=180,
+        stream_drain_timeout=120,
+        setup_cache_max=200,
+        setup_cache_ttl=0,
+        config_setup_timeout=15,
+        execution_timeout=3600,
+    )
     assert settings.channel == ChannelSettings(
         retry_max_attempts=3,
         retry_initial_backoff=0.25,
@@ -59,7 +98,7 @@ def test_every_variable_is_read_in_its_unit() -> None:
         keepalive_timeout=10,
         min_ping_interval=15,
     )
-    assert "default" not in settings.report()
+    assert "(default)" not in settings.report()
 
 
 def test_a_name_of_the_existing_sdk_is_a_fallback() -> None:
@@ -79,6 +118,21 @@ def test_an_empty_variable_is_unset() -> None:
         ("SERVER_CHANNEL_PORT", "http", "a port number"),
         ("SERVER_CHANNEL_HOST", "a b", "a host name"),
         ("DIGITALKIN_MAX_CONCURRENT_RPCS", "0", "a whole number of RPCs"),
+        ("DIGITALKIN_MAX_CONCURRENT_TASKS", "0", "a whole number of tasks from 1"),
+        ("DIGITALKIN_MAX_CONCURRENT_TASKS", "1e3", "a whole number of tasks from 1"),
+        ("DIGITALKIN_MAX_QUEUED_TASKS", "-1", "a whole number of tasks from 0 (no queue)"),
+        ("DIGITALKIN_ADMISSION_TIMEOUT", "nan", "a number of seconds from 0 to 604800"),
+        ("DIGITALKIN_ADMISSION_TIMEOUT", "5s", "a number of seconds from 0 to 604800"),
+        ("DIGITALKIN_TASK_WAIT_TIMEOUT", "inf", "a number of seconds from 0 to 604800"),
+        ("DIGITALKIN_QUEUE_SLOT_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
+        ("DIGITALKIN_BACKPRESSURE_STRATEGY", "drop_newest", "block or reject"),
+        ("DIGITALKIN_BACKPRESSURE_TIMEOUT", "-0.5", "a number of seconds from 0 to 604800"),
+        ("DIGITALKIN_COMPLETION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
+        ("DIGITALKIN_STREAM_DRAIN_TIMEOUT", "604801", "a number of seconds from 0.001 to 604800"),
+        ("DIGITALKIN_SETUP_CACHE_MAX", "0", "a whole number of setups from 1"),
+        ("DIGITALKIN_SETUP_CACHE_TTL", "ten", "a number of seconds from 0 to 604800"),
+        ("DIGITALKIN_CONFIG_SETUP_TIMEOUT", "-inf", "a number of seconds from 0.001 to 604800"),
+        ("DIGITALKIN_EXECUTION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
         ("DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS", "2.5", "a whole number of attempts"),
         ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "0.1", '"0.1s"'),
         ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "100ms", '"0.1s"'),
@@ -127,9 +181,7 @@ def test_a_default_is_shown_in_the_unit_of_its_variable() -> None:
 
 
 def test_a_variable_that_nobody_reads_is_reported() -> None:
-    assert read(DIGITALKIN_MAX_QUEUED_TASKS="10").warnings == (
-        "DIGITALKIN_MAX_QUEUED_TASKS is set but not used by this version.",
-    )
+    assert read(DIGITALKIN_PROFILER="yappi").warnings == ("DIGITALKIN_PROFILER is set but not used by this version.",)
 
 
 def test_a_mistyped_name_gets_a_suggestion() -> None:

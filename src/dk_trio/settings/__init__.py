@@ -2,7 +2,7 @@
 
 `Settings.from_environment()` reads once; everything below gets the values passed down. A value that cannot be used is a
 `SettingError` that names variable, value and remedy. `settings.report()` shows each value with its source and
-`settings.warnings` tells of variables that have no effect.
+`settings.warnings` tells of variables that have no effect, and of values that do not fit each other.
 
 Plain dataclasses, not pydantic-settings: the table has to know aliases, units, ranges and sources anyway, and a client
 process (`dk-trio call`) then starts without importing pydantic (0.07 s) and pydantic-settings (0.02 to 0.4 s).
@@ -10,24 +10,23 @@ process (`dk-trio call`) then starts without importing pydantic (0.07 s) and pyd
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+from ._layers import LAYERS
 from ._layers import ChannelSettings as ChannelSettings
+from ._layers import LifecycleSettings as LifecycleSettings
 from ._layers import ModuleSettings as ModuleSettings
 from ._layers import ServerSettings as ServerSettings
+from ._layers import TaskSettings as TaskSettings
 from ._names import warnings_for
 from ._variable import Variable as Variable
 from ._variable import variable_of
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    LayerT = TypeVar("LayerT", bound=DataclassInstance)
-
-LAYERS: Mapping[str, type[Any]] = {"server": ServerSettings, "module": ModuleSettings, "channel": ChannelSettings}
+_DEFAULT = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,8 @@ class Settings:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     module: ModuleSettings = field(default_factory=ModuleSettings)
+    tasks: TaskSettings = field(default_factory=TaskSettings)
+    lifecycle: LifecycleSettings = field(default_factory=LifecycleSettings)
     channel: ChannelSettings = field(default_factory=ChannelSettings)
     sources: tuple[Source, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -61,17 +62,26 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         sources: list[Source] = []
-        return cls(
-            server=_read(ServerSettings, environ, sources),
-            module=_read(ModuleSettings, environ, sources),
-            channel=_read(ChannelSettings, environ, sources),
-            sources=tuple(sources),
-            warnings=tuple(warnings_for(environ, read={name for row in all_variables() for name in row.names})),
+        layers = {name: _read(layer, environ, sources) for name, layer in LAYERS.items()}
+        read = {name for row in all_variables() for name in row.names}
+        warnings = (
+            *warnings_for(environ, read=read),
+            *_without_effect(layers["tasks"], sources),
+            *_too_few_rpcs(layers["server"], layers["tasks"]),
         )
+        return cls(**layers, sources=tuple(sources), warnings=warnings)
 
     def report(self) -> str:
-        """One line per variable: name, value, source."""
-        return "\n".join(f"{row.variable.name}={row.value} ({row.origin})" for row in self.sources)
+        """One line per variable: name, value, source; and whether it has an effect, where others decide that."""
+        notes = {name: f": no effect, {why}" for name, why in self.tasks.without_effect().items()}
+        seconds, variable = self.tasks.slot_wait
+        wait = (
+            "as long as it takes" if seconds == math.inf else f"for {seconds:g} s at most" if seconds else "not at all"
+        )
+        notes[variable] = f": binds, a task waits for a slot {wait}"
+        return "\n".join(
+            f"{row.variable.name}={row.value} ({row.origin}){notes.get(row.variable.name, '')}" for row in self.sources
+        )
 
 
 def all_variables() -> list[Variable]:
@@ -79,15 +89,35 @@ def all_variables() -> list[Variable]:
     return [variable_of(spec) for layer in LAYERS.values() for spec in fields(layer)]
 
 
-def _read(layer: type[LayerT], environ: Mapping[str, str], sources: list[Source]) -> LayerT:
+def _read(layer: type[Any], environ: Mapping[str, str], sources: list[Source]) -> Any:
     values: dict[str, object] = {}
     for spec in fields(layer):
         variable = variable_of(spec)
         # An empty variable counts as unset: compose files and charts pass empty values for "not configured".
         name = next((name for name in variable.names if environ.get(name)), None)
         if name is None:
-            sources.append(Source(variable=variable, value=variable.default_text(), origin="default"))
+            sources.append(Source(variable=variable, value=variable.default_text(), origin=_DEFAULT))
         else:
             values[spec.name] = variable.parse(name, environ[name])
             sources.append(Source(variable=variable, value=environ[name], origin=f"environment {name}"))
     return layer(**values)
+
+
+def _without_effect(tasks: TaskSettings, sources: list[Source]) -> Iterator[str]:
+    """An operator who sets a variable believes in it; the defaults of the other mode nobody has asked for."""
+    reasons = tasks.without_effect()
+    for source in sources:
+        name = source.variable.name
+        if name in reasons and source.origin != _DEFAULT:
+            yield f"{name} is set but has no effect: {reasons[name]}."
+
+
+def _too_few_rpcs(server: ServerSettings, tasks: TaskSettings) -> Iterator[str]:
+    """The first golden rule of the tuning guide. The defaults keep it on any machine, so this tells of a choice."""
+    rpcs, slots, queued = server.max_concurrent_rpcs, tasks.max_concurrent_tasks, tasks.max_queued_tasks
+    if rpcs < slots + queued:
+        yield (
+            f"DIGITALKIN_MAX_CONCURRENT_RPCS is {rpcs}, less than DIGITALKIN_MAX_CONCURRENT_TASKS + "
+            f"DIGITALKIN_MAX_QUEUED_TASKS with {slots} + {queued}: callers are refused while there is room for their "
+            f"tasks. Set it to {slots + queued} or more."
+        )

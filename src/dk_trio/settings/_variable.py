@@ -13,6 +13,10 @@ from dk_trio.errors import SettingError
 # How the gRPC service config writes a duration: JSON form of google.protobuf.Duration.
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
+# The longest wait that a setting may ask for, in seconds: a typing error shows, and no wait is for ever by accident.
+WEEK = 604_800.0
+SECONDS = "a number of seconds from {:g} to 604800"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
