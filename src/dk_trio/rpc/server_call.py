@@ -7,6 +7,10 @@ once. A message that fits windows and high-water mark is sent without parking th
 
 The handler runs in a cancel scope whose deadline is the client's. Deadline, reset by the client and loss of the
 connection all cancel that scope, and the handler sees one thing only: `trio.Cancelled` at its next checkpoint.
+
+A client that reads nothing blocks its sender, for `send_timeout`. Only a send that has to park pays for that with a
+cancel scope. The time runs from the last octet that got further, for which no sender is woken: the wire moves what a
+window lets out by itself. So `pump` notes when that was, and a wait that has expired looks there before it gives up.
 """
 
 from __future__ import annotations
@@ -49,6 +53,10 @@ if TYPE_CHECKING:
     MetadataLike = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 
 
+class ClientStalled(trio.TooSlowError):
+    """Nothing of the call got further for `send_timeout`; a handler that lets it pass ends with DEADLINE_EXCEEDED."""
+
+
 class ServerCall(Stream):
     """What a handler gets: the surface of `grpclib.server.Stream`.
 
@@ -66,16 +74,19 @@ class ServerCall(Stream):
         "_finished",
         "_headers_sent",
         "_message_sent",
+        "_moved_at",
         "_plain",
         "_reader",
         "_received",
         "_streaming",
+        "_torn",
         "_writers",
         "deadline_at",
         "handler",
         "head",
         "options",
         "scope",
+        "send_timeout",
         "shut_down",
         "transport",
     )
@@ -101,6 +112,14 @@ class ServerCall(Stream):
         """When the client's deadline passes, in seconds of `trio.current_time`."""
         self.shut_down = False
         """The server has cut the call because it stops."""
+        self.send_timeout = inf
+        """Seconds that a send may wait while nothing of the call gets further; set by the handler, for later sends.
+
+        Past it the send raises `trio.TooSlowError`; a message that still waits when the handler has returned ends the
+        call with DEADLINE_EXCEEDED, and so does the exception if the handler lets it out. Progress is what the client's
+        windows let out, or, when its transport is full, one write (up to 320 KiB) that was taken whole. So a client
+        that reads slowly is not cut off, however long a message takes.
+        """
         self._call_metadata: MultiDict[str | bytes] | None = None
         self._compression: str | None = None
         """What messages are compressed with. None: not decided, and once the headers are sent, not at all."""
@@ -115,6 +134,10 @@ class ServerCall(Stream):
         self._budget = YIELD_EVERY
         self._reader: Task | None = None
         self._writers: dict[Task, None] | None = None
+        self._moved_at = -inf
+        """When something of a message that waited got further, in seconds of `trio.current_time`."""
+        self._torn = False
+        """The call has ended inside a message."""
 
     def __repr__(self) -> str:
         state = "finished" if self._finished else "reset" if self.reset_code is not None else "open"
@@ -215,7 +238,8 @@ class ServerCall(Stream):
                     text = "the request ended without a message, this method takes one"
                     raise GRPCError(Status.UNIMPLEMENTED, text)  # gRPC's status codes: cardinality violation
                 if self.reset_code is not None:
-                    raise StreamTerminatedError("the client has gone")
+                    ours = self._finished or self._cancelled
+                    raise StreamTerminatedError("the call has ended" if ours else "the client has gone")
                 await self._wait_readable()
         except MessageFault as fault:
             raise GRPCError(fault.status, fault.message) from None
@@ -288,7 +312,8 @@ class ServerCall(Stream):
     async def send_message(self, message: Any, *, compress: bool = True) -> None:
         """Send one response message; waits while the client's window or the transport is full.
 
-        `compress=False` sends this message as it is in a call whose messages are compressed otherwise.
+        `compress=False` sends this message as it is in a call whose messages are compressed otherwise. Raises
+        `trio.TooSlowError` when it waits for `send_timeout`.
         """
         if not self._plain:
             self._prepare()
@@ -337,18 +362,44 @@ class ServerCall(Stream):
         await checkpoint()
 
     async def flush(self) -> None:
-        """Wait until the message under way is queued whole."""
+        """Wait until the message under way is queued whole. Raises `trio.TooSlowError`, see `send_timeout`."""
         self.transport.wake()
         await checkpoint()
         while not self.pump():
             self.transport.wake()
-            if self.connection.out_size >= HIGH_WATER:
-                await self.transport.drained()
-            else:
-                await self._wait_writable()
+            await self._wait_for_room()
         self.transport.wake()
-        if self.reset_code is not None:
+        if self._torn or self.reset_code is not None:
             await self._refuse_send()
+
+    def pump(self) -> bool:
+        """Queue what is possible of the message under way, and note whether that was anything."""
+        start = self._pending_start
+        whole = super().pump()
+        if self._pending_start != start:
+            # The time of what was received last: it is this moment when the wire calls, which alone matters. A sender
+            # that calls does not wait.
+            self._moved_at = self.transport.moved_at = self.connection.now
+        return whole
+
+    async def _wait_for_room(self) -> None:
+        """Park until more of the message under way may be possible, for `send_timeout` without progress at most."""
+        park = self.transport.drained if self.connection.out_size >= HIGH_WATER else self._wait_writable
+        timeout = self.send_timeout
+        if timeout == inf:
+            await park()
+            return
+        since = trio.current_time()
+        while True:
+            with trio.move_on_at(since + timeout) as scope:
+                await park()
+            if not scope.cancelled_caught:
+                return
+            # With its own window open the call waits for its turn at the connection's, so other calls count, too.
+            moved_at = self._moved_at if self.send_window <= 0 else self.transport.moved_at
+            if moved_at <= since:
+                raise ClientStalled(f"the client has read nothing for {timeout:g} s (send_timeout)")
+            since = moved_at
 
     async def _wait_writable(self) -> None:
         task = current_task()
@@ -397,7 +448,7 @@ class ServerCall(Stream):
         await checkpoint_if_cancelled()
         self._cancelled = True
         self.reset(ErrorCode.CANCEL)
-        self.transport.wake()
+        self._release()
 
     def succeed(self) -> None:
         """The handler has returned: end the call with OK. Never waits."""
@@ -425,8 +476,16 @@ class ServerCall(Stream):
                 fields.append(encode_status_details(status, message, details))
             block = connection.trailers_block(status, message, fields, only=not self._headers_sent)
             self.queue_headers(block, end=True)
+            self._torn = self.sending
         self._finished = True
         connection.finish(self)
+        self._release()
+
+    def _release(self) -> None:
+        """Nothing comes or goes any more: drop what waits, and wake whoever waits for it in another task."""
+        self._pending = None
+        self.on_readable()
+        self.on_writable()
         self.transport.wake()
 
     @property

@@ -28,7 +28,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from dk_trio.wire import ErrorCode, PeerError, Refusal, RequestHead, ServerConnection, Stream
 
 from .interceptors import CallInfo, InterceptorStack
-from .server_call import ServerCall
+from .server_call import ClientStalled, ServerCall
 from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
 
 if TYPE_CHECKING:
@@ -335,8 +335,12 @@ def _fail(call: ServerCall, error: Exception) -> None:
     cause = _cause(error)
     path = call.head.path
     if call.done:
-        if not isinstance(cause, GRPCError):
+        if not isinstance(cause, GRPCError | ClientStalled):
             _logger.warning("%s failed after its call had ended", path, exc_info=error)
+        return
+    if isinstance(cause, ClientStalled):  # the client's doing, so no failure of ours
+        _logger.info("%s ended: %s", path, cause)
+        call.finish(Status.DEADLINE_EXCEEDED, str(cause))
         return
     if isinstance(cause, GRPCError) and cause.status is not Status.OK:
         try:

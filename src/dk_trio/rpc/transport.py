@@ -11,6 +11,7 @@ over what it took. The reader never waits for the writer; what a peer can make u
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 import trio
@@ -32,7 +33,7 @@ it small while no other task waits longer than about 100 µs."""
 class Transport:
     """The I/O of one connection. Run `write` and `read` as two tasks; `wake` after anything was queued."""
 
-    __slots__ = ("_draining", "_finished", "_stream", "broken", "connection", "sleeper")
+    __slots__ = ("_draining", "_finished", "_stream", "broken", "connection", "moved_at", "sleeper")
 
     def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
         self.connection = connection
@@ -41,6 +42,8 @@ class Transport:
         """The writer while it sleeps; None says that `wake` has nothing to do."""
         self._draining: dict[Task, None] = {}
         self._finished = False
+        self.moved_at = -inf
+        """When something of a message that waited got further, in any call of a server; `trio.current_time`."""
         self.broken = False
         """A write has failed or was cut off half-way: nothing more can be written."""
 
