@@ -10,7 +10,7 @@ from dk_trio import ModuleClient, ModuleServer, rpc
 async def shout(text: str) -> list[str]:
     """What the module answers, without the first and the last message that every stream has."""
     server = ModuleServer(Shouter)
-    async with trio.open_nursery() as nursery:
+    async with server.opened(), trio.open_nursery() as nursery:
 
         async def connect() -> trio.abc.Stream:
             ours, theirs = trio.testing.memory_stream_pair()

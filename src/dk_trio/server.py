@@ -4,10 +4,16 @@
     async with server.running(port=0) as address:  # for the length of the block
         ...
     await server.serve(port=50055)  # until SIGTERM or SIGINT, then drain
+    async with server.opened():  # no socket: serve_stream() takes connections over any stream
+        ...
 
 Health has two names besides the empty one: `liveness` is SERVING from the beginning, `readiness` while new jobs are
 welcome; the service's own name follows `readiness`. A drain takes readiness away first and then, as in gRPC's own
 servers, every name: the process is about to end.
+
+A drain has three steps. Jobs that run, and those that wait for a slot, get the grace to end by themselves. What is left
+is cancelled with reason SHUTDOWN: cleanup runs, the caller gets UNAVAILABLE. Connections close when nothing is left on
+them. Code that goes on although it was cancelled cannot be ended from within; it is named, and `serve` says so.
 """
 
 from __future__ import annotations
@@ -25,13 +31,18 @@ from typing import Any
 import trio
 
 from dk_trio import rpc
+from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.errors import InvalidSetupError, ListenError
+from dk_trio.jobs import JobStatistics
+from dk_trio.lifecycle import Reason
 from dk_trio.module import ModuleDefinition, TrioModule
-from dk_trio.servicer import ModuleServicer, ServicerStatistics
+from dk_trio.servicer import LAST_WORDS, ModuleServicer
 from dk_trio.services.local.setup import LocalSetup, read_setups
 from dk_trio.services.setup import SetupSource
-from dk_trio.session import SessionOptions
+from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
+from dk_trio.session import Session, SessionOptions
 from dk_trio.settings import Settings
+from dk_trio.signals import LocalSignals, SignalExchange
 
 _log = logging.getLogger("dk_trio.server")
 
@@ -45,13 +56,34 @@ MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 # A third of the 30 s that Kubernetes gives a pod to end; the cleanup of what was cut takes another third.
 DEFAULT_GRACE = 10.0
 
+# The loop is looked at this often, and a delay above the limit is told: nobody else's job has run meanwhile.
+WATCH_EVERY = 0.25
+BLOCKED_ABOVE = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainReport:
-    """What became of the jobs that were running when a drain began: ended by themselves, or cancelled."""
+    """What became of the jobs that were here when a drain began.
+
+    Attributes:
+        finished: Ended by themselves, or by their callers, within the grace.
+        cut: Cancelled when the grace was over.
+        stuck: Of those that were cut, the ones whose code goes on all the same.
+    """
 
     finished: int
     cut: int
+    stuck: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics:
+    """A snapshot of a server, part by part."""
+
+    jobs: JobStatistics
+    admission: AdmissionStatistics
+    setups: SetupCacheStatistics
+    rpc: rpc.ServerStatistics
 
 
 class ModuleServer:
@@ -59,11 +91,12 @@ class ModuleServer:
 
     Args:
         module: The module class.
-        settings: Address, limits and module id; the defaults, not the environment, when None.
+        settings: Address, limits, times and module id; the defaults, not the environment, when None.
         setups: Where setups come from, in place of `setup_file` and the module's default.
         setup_file: A JSON file of setups by id, see `dk_trio.services.local.setup`.
         strict_setup: An unknown setup id is NOT_FOUND also when the module has a default setup.
-        session_options: Times of each session.
+        session_options: Times of each session, in place of those in `settings.lifecycle`.
+        signals: Where signals of jobs go and come from; within the process when None.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
 
     Raises:
@@ -80,13 +113,29 @@ class ModuleServer:
         setup_file: Path | None = None,
         strict_setup: bool = False,
         session_options: SessionOptions | None = None,
+        signals: SignalExchange | None = None,
         interceptors: Sequence[rpc.Interceptor] = (),
     ) -> None:
-        self._settings = settings or Settings()
-        self.definition = ModuleDefinition.of(module, module_id=self._settings.module.module_id)
+        settings = self._settings = settings or Settings()
+        lifecycle = settings.lifecycle
+        self.definition = ModuleDefinition.of(module, module_id=settings.module.module_id)
         if setups is None:
             setups = _local_setups(self.definition, setup_file=setup_file, strict=strict_setup)
-        self._servicer = ModuleServicer(self.definition, setups=setups, session_options=session_options)
+        self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
+        self._admission = Admission(settings.tasks)
+        self.signals = signals or LocalSignals()
+        self._servicer = ModuleServicer(
+            self.definition,
+            setups=self._setups,
+            admission=self._admission,
+            signals=self.signals,
+            session_options=session_options
+            or SessionOptions(
+                completion_timeout=lifecycle.completion_timeout, execution_timeout=lifecycle.execution_timeout
+            ),
+            settings=lifecycle,
+        )
+        self._open = False
         self.health = rpc.Health()
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
@@ -94,7 +143,7 @@ class ModuleServer:
         self._rpc = rpc.Server(
             [*services, *rpc.reflection(services)],
             options=rpc.ServerOptions(
-                max_concurrent_rpcs=self._settings.server.max_concurrent_rpcs,
+                max_concurrent_rpcs=settings.server.max_concurrent_rpcs,
                 max_receive_message_bytes=MAX_MESSAGE_BYTES,
                 max_send_message_bytes=MAX_MESSAGE_BYTES,
             ),
@@ -102,11 +151,16 @@ class ModuleServer:
         )
 
     def __repr__(self) -> str:
-        return f"<ModuleServer {self.definition.name}, {self.statistics().running} jobs>"
+        return f"<ModuleServer {self.definition.name}, {self._servicer.jobs!r}, {self._admission!r}>"
 
-    def statistics(self) -> ServicerStatistics:
-        """Counts of jobs."""
-        return self._servicer.statistics()
+    def statistics(self) -> ServerStatistics:
+        """What is going on now, and what has become of the jobs so far."""
+        return ServerStatistics(
+            jobs=self._servicer.jobs.statistics(),
+            admission=self._admission.statistics(),
+            setups=self._setups.statistics(),
+            rpc=self._rpc.statistics(),
+        )
 
     async def serve(
         self,
@@ -115,6 +169,7 @@ class ModuleServer:
         port: int | None = None,
         grace: float = DEFAULT_GRACE,
         on_ready: Callable[[str], object] | None = None,
+        on_stuck: Callable[[DrainReport], object] | None = None,
     ) -> DrainReport:
         """Serve until SIGTERM or SIGINT, then drain; a second signal cancels what is left at once.
 
@@ -125,6 +180,8 @@ class ModuleServer:
             port: Port to listen on, 0 for any free one; the settings' when None.
             grace: Seconds that running jobs get to end by themselves.
             on_ready: Called once with `HOST:PORT` when RPCs are accepted.
+            on_stuck: Called when everything has ended but code that goes on although it was cancelled. This waits for
+                that code, as it must; a program that wants to end all the same ends the process here.
 
         Raises:
             ListenError: The address cannot be listened on.
@@ -134,26 +191,53 @@ class ModuleServer:
                 if on_ready is not None:
                     on_ready(address)
                 number = await anext(signals)
-                running = self.statistics().running
-                _log.info("%s: draining, %d jobs get %g s", signal.Signals(number).name, running, grace)
+                before = self.statistics().jobs
+                _log.info(
+                    "%s: draining, %d running and %d waiting jobs get %g s",
+                    signal.Signals(number).name,
+                    before.running,
+                    before.queued,
+                    grace,
+                )
+                drain_scope = trio.CancelScope()
 
                 async def hurry() -> None:
                     number = await anext(signals)
                     _log.warning("%s again: cancelling", signal.Signals(number).name)
                     drain_scope.cancel()
 
-                before = self.statistics()
                 nursery.start_soon(hurry)
-                with trio.CancelScope() as drain_scope:
-                    await self.drain(grace)
+                stuck: list[Session] = []
+                with drain_scope:
+                    stuck = await self.drain(grace)
                 if drain_scope.cancelled_caught:
-                    await self.drain(0)
+                    stuck = await self.drain(0)
+                report = self._report(before, stuck=len(stuck))
+                if stuck and on_stuck is not None:
+                    on_stuck(report)
                 nursery.cancel_scope.cancel()
-        after = self.statistics()
-        return DrainReport(
-            finished=after.succeeded + after.failed - before.succeeded - before.failed,
-            cut=after.cancelled - before.cancelled,
-        )
+        return self._report(before, stuck=len(stuck))
+
+    def _report(self, before: JobStatistics, *, stuck: int) -> DrainReport:
+        after = self._servicer.jobs.statistics()
+        cut = after.ended.get(Reason.SHUTDOWN, 0) - before.ended.get(Reason.SHUTDOWN, 0)
+        ended = sum(after.ended.values()) - sum(before.ended.values())
+        return DrainReport(finished=ended - cut, cut=cut, stuck=stuck)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Be ready for `serve_stream` for the length of the block.
+
+        The connections live where `serve_stream` is called, inside this block. At its end fetches of setups stop.
+        """
+        async with _unwrapped(), self._setups.opened():
+            self._open = True
+            self._set_ready(ready=True)
+            try:
+                yield
+            finally:
+                self._open = False
+                self._set_ready(ready=False)
 
     @asynccontextmanager
     async def running(self, *, host: str | None = None, port: int | None = None) -> AsyncIterator[str]:
@@ -169,34 +253,78 @@ class ModuleServer:
         host = self._settings.server.host if host is None else host
         port = self._settings.server.port if port is None else port
         listeners = await _open_listeners(host, port)
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._rpc.serve, listeners)
-                self._set_ready(ready=True)
-                try:
-                    yield _address(host, listeners)
-                finally:
-                    self._set_ready(ready=False)
-                    nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # The nursery is ours, not the caller's: an exception of the block goes on as it was.
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from group.exceptions[0].__cause__
+        async with self.opened(), _unwrapped(), trio.open_nursery() as nursery:
+            await nursery.start(self._rpc.serve, listeners)
+            nursery.start_soon(self._watch_loop)
+            try:
+                yield _address(host, listeners)
+            finally:
+                self._set_ready(ready=False)
+                nursery.cancel_scope.cancel()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection over any stream, until it ends; for tests and for transports of one's own."""
-        self._set_ready(ready=True)
+        """Serve one connection over any stream, until it ends; for tests and for transports of one's own.
+
+        Raises:
+            RuntimeError: Outside of `opened` and `running`.
+        """
+        if not self._open:
+            await trio.aclose_forcefully(stream)
+            raise RuntimeError("the server is not open: write `async with server.opened():` around serve_stream()")
         await self._rpc.serve_stream(stream)
 
-    async def drain(self, grace: float = DEFAULT_GRACE) -> None:
-        """Take readiness away, accept nothing new, let running jobs end for `grace` seconds, cancel the rest."""
+    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Session]:
+        """Take readiness away, accept nothing new, let jobs end for `grace` seconds, cancel the rest.
+
+        Cancelling this leaves the server draining, with no end to the grace; it may be called again.
+
+        Returns:
+            The sessions whose code goes on although it was cancelled; empty unless a module misbehaves.
+        """
         self._set_ready(ready=False)
-        await self._rpc.drain(grace)
+        with trio.move_on_after(grace):
+            await self._rpc.drain()
+            return []
+        stuck = await self._servicer.jobs.shut_down()
+        if not stuck:
+            await self._rpc.drain(LAST_WORDS)
+        else:
+            _log.critical("%d jobs go on although they were cancelled: %r", len(stuck), stuck)
+        return stuck
+
+    async def _watch_loop(self) -> None:
+        """Tell when the loop was blocked: no job has run meanwhile, and only its author can change that."""
+        while True:
+            due = trio.current_time() + WATCH_EVERY
+            await trio.sleep_until(due)
+            late = trio.current_time() - due
+            if late > BLOCKED_ABOVE:
+                jobs = [session for session in self._servicer.jobs if session.running]
+                _log.warning(
+                    "the event loop was blocked for %.1f s: code of a module did not reach an await. Blocking calls "
+                    "belong into trio.to_thread.run_sync, long loops need a checkpoint. %d jobs were running: %r",
+                    late,
+                    len(jobs),
+                    jobs[:3],
+                )
 
     def _set_ready(self, *, ready: bool) -> None:
         self.health.set(READINESS, ready)
         self.health.set(MODULE_SERVICE, ready)
+
+
+@asynccontextmanager
+async def _unwrapped() -> AsyncIterator[None]:
+    """The nurseries inside are ours, not the caller's: an exception of the caller's block goes on as it was."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from error.__cause__
 
 
 def _local_setups(definition: ModuleDefinition, *, setup_file: Path | None, strict: bool) -> LocalSetup:

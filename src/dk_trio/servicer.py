@@ -4,58 +4,70 @@ StartModule is served by a handler on the stream itself and not by a generator o
 awaits the HTTP/2 stream directly, and cleanup ends inside the RPC. A failed job sends one response with `success=false`
 and `output={code, message, short_description}`, then a status that is not OK: callers that look only at outputs and
 callers that look only at the status both see it.
-
-The table of jobs is the set of sessions that are running now: an entry lives inside an RPC's task and leaves with it.
 """
 
 from __future__ import annotations
 
-import logging
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
 
+import trio
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
-from dk_trio.errors import DkTrioError, InvalidInputError, InvalidOutputError, JobNotFoundError, SessionEndedError
+from dk_trio import rpc
+from dk_trio.admission import Admission
+from dk_trio.config_setup import configure
+from dk_trio.errors import (
+    AdmissionError,
+    DkTrioError,
+    InvalidInputError,
+    InvalidOutputError,
+    InvalidSetupError,
+    SessionEndedError,
+)
+from dk_trio.jobs import Jobs
+from dk_trio.lifecycle import Reason
 from dk_trio.module import ModuleDefinition, RequestMetadata, SessionIds
 from dk_trio.module._schema import llm_format
 from dk_trio.pb import DecodeError
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
+    ConfigSetupModuleRequest,
+    ConfigSetupModuleResponse,
     GetModuleInputRequest,
     GetModuleInputResponse,
+    GetModuleJobsRequest,
+    GetModuleJobsResponse,
     GetModuleOutputRequest,
     GetModuleOutputResponse,
+    GetModuleStatusRequest,
+    GetModuleStatusResponse,
+    JobInfo,
     ModuleServiceBase,
     StartModuleRequest,
     StartModuleResponse,
     StopModuleRequest,
     StopModuleResponse,
 )
+from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
-from dk_trio.pb.google.rpc import ErrorInfo
-from dk_trio.services.setup import SetupSource
+from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
+from dk_trio.services.setup import SetupVersion
+from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import Session, SessionOptions
+from dk_trio.settings import LifecycleSettings
+from dk_trio.signals import SignalExchange
 
-_log = logging.getLogger("dk_trio.servicer")
+_SERVICE = "/agentic_mesh_protocol.module.v1.ModuleService/"
+START_MODULE = f"{_SERVICE}StartModule"
+CONFIG_SETUP_MODULE = f"{_SERVICE}ConfigSetupModule"
 
-START_MODULE = "/agentic_mesh_protocol.module.v1.ModuleService/StartModule"
-_JOB_PREFIX = "jobs:"
-
-# `ErrorInfo.domain` of our errors: who defines the reasons.
 ERROR_DOMAIN = "dk-trio"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServicerStatistics:
-    """What a servicer has seen since it was made. Every job that has ended is in exactly one of the last three."""
-
-    running: int
-    started: int
-    succeeded: int
-    failed: int
-    cancelled: int
+"""`ErrorInfo.domain` of our errors: who defines the reasons."""
+LAST_WORDS: Final = 1.0
+"""Seconds for the message that says why a job has failed. Its status follows in any case, and needs no room."""
 
 
 class ModuleServicer(ModuleServiceBase):
@@ -63,64 +75,69 @@ class ModuleServicer(ModuleServiceBase):
 
     Args:
         definition: The module.
-        setups: Where setups come from.
+        setups: Where setups come from; it must be open while jobs start.
+        admission: What StartModule and ConfigSetupModule have to pass.
+        signals: Where signals of jobs go and come from.
         session_options: Times of each session.
+        settings: Times of streams and of config setup.
     """
 
     def __init__(
-        self, definition: ModuleDefinition, *, setups: SetupSource, session_options: SessionOptions | None = None
+        self,
+        definition: ModuleDefinition,
+        *,
+        setups: SetupCache,
+        admission: Admission,
+        signals: SignalExchange,
+        session_options: SessionOptions,
+        settings: LifecycleSettings,
     ) -> None:
+        self.jobs = Jobs()
         self._definition = definition
         self._setups = setups
-        self._session_options = session_options or SessionOptions()
-        self._sessions: dict[str, Session] = {}
-        self._started = self._succeeded = self._failed = 0
+        self._admission = admission
+        self._signals = signals
+        self._session_options = session_options
+        self._settings = settings
 
     def __repr__(self) -> str:
-        return f"<ModuleServicer {self._definition.name}, {len(self._sessions)} jobs>"
-
-    def statistics(self) -> ServicerStatistics:
-        """Counts of jobs; requests that were refused before a job began are not counted."""
-        running = len(self._sessions)
-        return ServicerStatistics(
-            running=running,
-            started=self._started,
-            succeeded=self._succeeded,
-            failed=self._failed,
-            cancelled=self._started - running - self._succeeded - self._failed,
-        )
+        return f"<ModuleServicer {self._definition.name}, {self.jobs!r}, {self._admission!r}>"
 
     def __mapping__(self) -> dict[str, Handler]:
-        """The generated table, with StartModule on the stream itself."""
+        """The generated table, with two methods on the stream itself."""
         mapping: dict[str, Handler] = super().__mapping__()
         mapping[START_MODULE] = Handler(
             self._start_module, Cardinality.UNARY_STREAM, StartModuleRequest, StartModuleResponse
+        )
+        mapping[CONFIG_SETUP_MODULE] = Handler(
+            self._config_setup_module, Cardinality.UNARY_UNARY, ConfigSetupModuleRequest, ConfigSetupModuleResponse
         )
         return mapping
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    async def _start_module(self, stream: Any) -> None:
+    async def _start_module(self, stream: rpc.ServerCall) -> None:
         request: StartModuleRequest | None = await stream.recv_message()
+        stream.send_timeout = self._settings.stream_drain_timeout
         job_id = ""  # a refused request has no job
         try:
             if request is None:
                 raise InvalidInputError("The request stream ended without a StartModuleRequest.")
             session = await self._session(request, stream)
-            job_id = session.ids.job_id
-            await self._run(session)
+            outcome = await self.jobs.run(session)
         except DkTrioError as error:
             await _fail(stream, error, job_id)
+        else:
+            if outcome.error is not None:
+                if outcome.reason is not Reason.REFUSED:
+                    job_id = session.ids.job_id
+                await _fail(stream, outcome.error, job_id)
 
-    async def _session(self, request: StartModuleRequest, stream: Any) -> Session:
+    async def _session(self, request: StartModuleRequest, stream: rpc.ServerCall) -> Session:
         """Everything that can be refused before a job exists."""
         definition = self._definition
         job_id = str(uuid.uuid4())
-        try:
-            document = request.input.to_dict() if request.input is not None else {}
-        except DecodeError as error:  # a Struct is only parsed when somebody looks into it
-            raise InvalidInputError(f"The input is not a valid google.protobuf.Struct: {error}.") from error
-        input_data = definition.parse_input(document)
+        input_data = definition.parse_input(_dict(request.input, "input"))
         setup = await self._setups.get_setup(request.setup_id, request.mission_id)
         setup_data = definition.parse_setup(setup.content, setup_id=setup.setup_id)
 
@@ -145,38 +162,93 @@ class ModuleServicer(ModuleServiceBase):
             input_data=input_data,
             setup_data=setup_data,
             deliver=deliver,
+            interruption=_interruption(stream),
+            abandon=lambda error: _finish(stream, error),
+            admission=self._admission,
+            signals=self._signals,
             request_metadata=RequestMetadata(stream.metadata.items()),
             options=self._session_options,
         )
 
-    async def _run(self, session: Session) -> None:
-        job_id = session.ids.job_id
-        self._sessions[job_id] = session
-        self._started += 1
-        try:
-            await session.run()
-        except DkTrioError as error:
-            if error.status is not Status.CANCELLED:
-                self._failed += 1
-            raise
-        else:
-            self._succeeded += 1
-        finally:
-            del self._sessions[job_id]
-
     async def stop_module(self, message: StopModuleRequest) -> StopModuleResponse:
-        """Cancel a job by its id, with or without the prefix `jobs:`.
+        """Cancel a job by its id, with or without the prefix `jobs:`; also one that waits for its slot.
 
         Answers at once: the job's cleanup may still run, and its StartModule stream ends with CANCELLED.
 
         Raises:
             GRPCError: NOT_FOUND, when no such job is running.
         """
-        session = self._sessions.get(message.job_id.removeprefix(_JOB_PREFIX))
-        if session is None:
-            raise status_of(JobNotFoundError(f"Job {message.job_id} not found"))
-        session.stop("StopModule was called")
+        try:
+            self.jobs.stop(message.job_id, Reason.STOP_MODULE, "StopModule was called")
+        except DkTrioError as error:
+            raise status_of(error) from error
         return StopModuleResponse(success=True, job_id=message.job_id)
+
+    async def get_module_status(self, message: GetModuleStatusRequest) -> GetModuleStatusResponse:
+        """How a job is, or what has become of it: of the last jobs that have ended this is remembered.
+
+        Raises:
+            GRPCError: NOT_FOUND, when no such job is known.
+        """
+        try:
+            status = self.jobs.status(message.job_id)
+        except DkTrioError as error:
+            raise status_of(error) from error
+        return GetModuleStatusResponse(success=True, status=status, job_id=message.job_id)
+
+    async def get_module_jobs(self, message: GetModuleJobsRequest) -> GetModuleJobsResponse:
+        """Every job that is waiting or running, oldest first, then the last that have ended."""
+        jobs = [JobInfo(job_id=job_id, job_status=status) for job_id, status in self.jobs.statuses()]
+        return GetModuleJobsResponse(success=True, jobs=jobs)
+
+    # --- configuration -----------------------------------------------------------------------------------------------
+
+    async def _config_setup_module(self, stream: rpc.ServerCall) -> None:
+        request: ConfigSetupModuleRequest | None = await stream.recv_message()
+        try:
+            if request is None:
+                raise InvalidSetupError("The request stream ended without a ConfigSetupModuleRequest.")
+            response = await self._configure(request, RequestMetadata(stream.metadata.items()))
+        except DkTrioError as error:
+            raise status_of(error) from error
+        await stream.send_message(response)
+
+    async def _configure(
+        self, request: ConfigSetupModuleRequest, request_metadata: RequestMetadata
+    ) -> ConfigSetupModuleResponse:
+        version = request.setup_version
+        if version is None or not version.setup_id:
+            raise InvalidSetupError("The request names no setup.", hint="Fill setup_version.id and .setup_id.")
+        form = self._definition.parse_setup(_dict(request.content, "content"), setup_id=version.setup_id)
+        async with self._admission.admit():
+            content = await configure(
+                self._definition,
+                form,
+                ids=SessionIds(
+                    job_id=str(uuid.uuid4()),
+                    mission_id=request.mission_id,
+                    setup_id=version.setup_id,
+                    setup_version_id=version.id,
+                ),
+                request_metadata=request_metadata,
+                timeout=self._settings.config_setup_timeout,
+            )
+        try:
+            struct = Struct.from_dict(content)
+            bytes(struct)
+        except (TypeError, ValueError) as error:
+            raise InvalidOutputError(f"The configured setup is not JSON: {error}.") from error
+        self._setups.put(SetupVersion(id=version.id, setup_id=version.setup_id, content=content))
+        return ConfigSetupModuleResponse(
+            success=True,
+            setup_version=SetupVersionMessage(
+                id=version.id,
+                setup_id=version.setup_id,
+                version=version.version,
+                content=struct,
+                creation_date=version.creation_date,
+            ),
+        )
 
     # --- schemas -----------------------------------------------------------------------------------------------------
 
@@ -198,30 +270,71 @@ class ModuleServicer(ModuleServiceBase):
         return GetModuleOutputResponse(success=True, output_schema=_schema(schema, llm=message.llm_format))
 
 
-def _schema(schema: dict[str, Any], *, llm: bool) -> Struct:
-    return Struct.from_dict(llm_format(schema) if llm else schema)
-
-
 def status_of(error: Exception) -> GRPCError:
     """The status of an error: the only place where errors become statuses.
 
-    A `DkTrioError` carries its own, and its `code` as the reason of a google.rpc.ErrorInfo; a `GRPCError` stays what it
-    is; anything else is a defect of ours and INTERNAL.
+    A `DkTrioError` carries its own, and its `code` as the reason of a google.rpc.ErrorInfo; a refusal by admission also
+    a google.rpc.RetryInfo. A `GRPCError` stays what it is; anything else is a defect of ours and INTERNAL.
     """
     if isinstance(error, GRPCError):
         return error
+    if isinstance(error, AdmissionError):
+        facts = {"limit": error.limit, "size": str(error.size), "waited": f"{error.waited:g}"}
+        return GRPCError(
+            error.status,
+            error.text,
+            [
+                ErrorInfo(reason=error.code, domain=ERROR_DOMAIN, metadata=facts),
+                RetryInfo(retry_delay=timedelta(seconds=error.retry_after)),
+            ],
+        )
     if isinstance(error, DkTrioError):
         return GRPCError(error.status, error.text, [ErrorInfo(reason=error.code, domain=ERROR_DOMAIN)])
     return GRPCError(Status.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-async def _fail(stream: Any, error: DkTrioError, job_id: str) -> None:
+async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None:
     """One response that says `success=false`, then the status, raised so that interceptors see it too."""
+    if stream.done:  # told by `abandon`, or there is nobody left
+        return
     status = status_of(error)
     code = {
         "code": error.output_code or error.code,
         "message": error.text,
         "short_description": error.short_description,
     }
-    await stream.send_message(StartModuleResponse(success=False, output=Struct.from_dict(code), job_id=job_id))
+    if not stream.sending:  # a reader that holds up an output would hold up this one too
+        with trio.move_on_after(LAST_WORDS):
+            await stream.send_message(StartModuleResponse(success=False, output=Struct.from_dict(code), job_id=job_id))
     raise status from error
+
+
+def _finish(stream: rpc.ServerCall, error: DkTrioError) -> None:
+    """End the call while its handler goes on."""
+    status = status_of(error)
+    stream.finish(status.status, status.message, status.details)
+
+
+def _interruption(stream: rpc.ServerCall) -> Callable[[], Reason]:
+    """Why the call's scope was cancelled, in the words of a session."""
+
+    def reason() -> Reason:
+        if stream.shut_down:
+            return Reason.SHUTDOWN
+        if trio.current_time() >= stream.deadline_at:
+            return Reason.DEADLINE
+        # Neither of them, and no reset: the server itself was cancelled.
+        return Reason.CLIENT_GONE if stream.reset_code is not None else Reason.SHUTDOWN
+
+    return reason
+
+
+def _dict(struct: Struct | None, what: str) -> dict[str, Any]:
+    try:
+        return struct.to_dict() if struct is not None else {}
+    except DecodeError as error:  # a Struct is only parsed when somebody looks into it
+        raise InvalidInputError(f"The {what} is not a valid google.protobuf.Struct: {error}.") from error
+
+
+def _schema(schema: dict[str, Any], *, llm: bool) -> Struct:
+    return Struct.from_dict(llm_format(schema) if llm else schema)

@@ -1,40 +1,57 @@
-"""One StartModule: the module's body in a cancel scope, its cleanup, and the first and last message of its stream.
+"""One StartModule, from its admission to the last message of its stream.
+
+Theory of operation
+-------------------
+Two tasks. The RPC's own task is the supervisor: it waits for admission, starts the author's code, waits for its end,
+and sends `end_of_stream`. The author's code (`initialize`, `run`, `cleanup`) runs in a task of its own in the session's
+nursery, so that whatever it breaks ends with that task. The signal listener is no third task but a function: the task
+that brings a `cancel` cancels the session's scope in the same step, so nothing can delay or drop it.
+
+    scope (stop, signals, execution and completion time)
+      admission (gate and slot, held until the author's code is over)
+        nursery: the author's task  |  the supervisor, which waits and sees every cancellation at once
+      end_of_stream
 
 What a session guarantees:
 
+- It ends for exactly one reason, the first that came (`lifecycle.Reason`), and its `outcome` says which. One START and
+  one STOP signal go out for each session that was admitted.
 - The first output is `module_start_info`; `end_of_stream` is the last, and is sent only when everything went well.
 - `cleanup` runs exactly once when `initialize` began, after success, failure and cancellation. It is shielded from the
-  cancellation that may have caused it, and bounded by `SessionOptions.cleanup_grace`: nobody waits for ever.
-- `run()` returns on success, raises one `DkTrioError` that says why the job failed, or lets `trio.Cancelled` of an
-  outer scope pass: the caller is gone, and there is nobody to tell.
+  cancellation that may have caused it, and bounded: by `completion_timeout` after the module's own end, by
+  `cleanup_grace` once the job is cancelled.
 - A `send` that returned has handed its output to the stream. There is no queue here to lose it from; a slow reader
   holds the author's `send`, and several senders take turns there.
+- Code that goes on although it was cancelled keeps its slot, because it still runs, but not its caller: after
+  `cleanup_grace` and `ABANDON_AFTER` the caller gets the status (`abandon`), and the log says where the code is.
 
-What it does not do: know gRPC (the servicer gives it a function that delivers one output), or keep a table of sessions
-(the servicer's table is the set of sessions that are inside `run`).
+What it does not do: know gRPC (the servicer gives it functions), or keep a table of sessions (see `dk_trio.jobs`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 import trio
-from grpclib.exceptions import GRPCError
 from pydantic import BaseModel
 
+from dk_trio.admission import Admission
+from dk_trio.boundary import authors_code, from_nursery
 from dk_trio.errors import (
+    AdmissionError,
     CleanupFailedError,
     DkTrioError,
     InitializeFailedError,
     InvalidOutputError,
-    JobStoppedError,
+    JobTimeoutError,
     ModuleFailedError,
     SessionEndedError,
 )
+from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, State
 from dk_trio.module import (
     DataModel,
     EndOfStreamOutput,
@@ -47,22 +64,41 @@ from dk_trio.module import (
     TrioModule,
     system_output,
 )
+from dk_trio.signals import LocalSignals, Signal, SignalAction, SignalExchange
 
 _log = logging.getLogger("dk_trio.session")
 
+ABANDON_AFTER: Final = 5.0
+"""Seconds beyond `cleanup_grace` after which cancelled code that goes on is reported, and its caller is told."""
+
+PROMPT: Final = 1.0
+"""Seconds within which a cancelled handler may still return normally without being told about it."""
+
+_SWALLOWS = "it catches trio.Cancelled, or BaseException, and does not raise it again, or it shields itself"
+
 Deliver = Callable[[dict[str, Any]], Awaitable[None]]
+
+# What a signal from outside does.
+_STOPPED_BY = {
+    SignalAction.CANCEL: (Reason.SIGNAL_CANCEL, SignalAction.ACK_CANCEL),
+    SignalAction.STOP: (Reason.SIGNAL_STOP, SignalAction.ACK_STOP),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """Times of a session.
+    """Times of a session, in seconds.
 
     Attributes:
-        cleanup_grace: Seconds that `cleanup` may take. Ten: a third of the 30 s that Kubernetes gives a pod to end, so
-            that a drain and a cleanup fit together.
+        completion_timeout: What follows the handler's end, `cleanup` and `end_of_stream`, may take this long.
+        cleanup_grace: `cleanup` of a cancelled job may take this long. Ten: a third of the 30 s that Kubernetes gives
+            a pod to end, so that a drain and a cleanup fit together.
+        execution_timeout: A job may run this long once it has its slot; None: as long as it likes.
     """
 
+    completion_timeout: float = 300.0
     cleanup_grace: float = 10.0
+    execution_timeout: float | None = None
 
 
 class Session:
@@ -73,9 +109,18 @@ class Session:
         ids: The ids of the job.
         input_data: The parsed input.
         setup_data: The parsed setup.
-        deliver: Puts one output, a dict of JSON values, on the stream; returns when the stream has taken it.
+        deliver: Puts one output, a dict of JSON values, on the stream; returns when the stream has taken it. Raises
+            `trio.TooSlowError` when the caller reads nothing for too long.
+        interruption: Why the surrounding scope was cancelled; asked only when it was.
+        abandon: Tells the caller of an error without waiting; called at most once, while the module's code still runs.
+        admission: What the job has to pass; None: nothing.
+        signals: Where the job's signals go and come from.
         request_metadata: The caller's metadata.
         options: Times.
+
+    Attributes:
+        state: Where the job is in its life.
+        outcome: How it has ended; None before.
     """
 
     def __init__(
@@ -86,73 +131,198 @@ class Session:
         input_data: Any,
         setup_data: Any,
         deliver: Deliver,
+        interruption: Callable[[], Reason] = lambda: Reason.CLIENT_GONE,
+        abandon: Callable[[DkTrioError], None] = lambda _: None,
+        admission: Admission | None = None,
+        signals: SignalExchange | None = None,
         request_metadata: RequestMetadata | None = None,
         options: SessionOptions | None = None,
     ) -> None:
         self.ids = ids
+        self.state = State.CREATED
+        self.outcome: Outcome | None = None
         self._definition = definition
         self._input = input_data
         self._setup = setup_data
-        self._deliver = deliver
+        self._to_stream = deliver
+        self._interruption = interruption
+        self._abandon = abandon
+        self._admission = admission or Admission()
+        self._signals = signals or LocalSignals()
         self._options = options or SessionOptions()
         self._context = ModuleContext(session=ids, send=self._send, request_metadata=request_metadata)
+        self._created_at = trio.current_time()
+        self._admitted_at = inf
         self._scope = trio.CancelScope()
-        self._ended = False
-        self._completed = False
-        self._stop_reason: str | None = None
+        self._limit = ""  # what the scope's deadline stands for
+        self._cleanup_scope: trio.CancelScope | None = None
+        self._author_ended = trio.Event()
+        self._cancelled_at = inf
+        self._closed = False
+        self._reason: Reason | None = None
+        self._error: DkTrioError | None = None
 
     def __repr__(self) -> str:
-        state = "ended" if self._ended else f"stopping: {self._stop_reason}" if self._stop_reason else "open"
+        state = self.state.value if self._reason is None else f"{self.state.value}: {self._reason.value}"
         return f"<Session {self.ids.job_id} of {self._definition.name}, {state}>"
 
-    def stop(self, reason: str) -> None:
+    @property
+    def running(self) -> bool:
+        """Whether code of the module may be running now."""
+        return self.state in {State.STARTING, State.RUNNING, State.STOPPING}
+
+    @property
+    def grace(self) -> float:
+        """Seconds that `cleanup` may take once the job is cancelled."""
+        return self._options.cleanup_grace
+
+    def stop(self, reason: Reason, why: str) -> bool:
         """Cancel the job at its next checkpoint; returns at once. Cleanup still runs.
 
         Args:
-            reason: Told to the caller of StartModule.
-        """
-        if self._stop_reason is None:
-            self._stop_reason = reason
-        self._scope.cancel(reason)
+            reason: One of those whose row in `OUTCOMES` has a `JobEndedError`.
+            why: Told to the caller of StartModule.
 
-    async def run(self) -> None:
-        """Run the job from its first message to its last.
+        Returns:
+            False when the job has ended or is ending for another reason.
+        """
+        kind = OUTCOMES[reason].error
+        assert kind is not None
+        if not self._end(reason, kind(f"Job {self.ids.job_id} was stopped: {why}.")):
+            return False
+        self._scope.cancel(why)
+        return True
+
+    async def run(self) -> Outcome:
+        """Run the job from its admission to its last message. Whatever happens to it is in the outcome.
 
         Raises:
-            InitializeFailedError: `initialize` raised.
-            ModuleFailedError: The handler, or an overridden `run`, raised. The cause is the author's exception.
-            CleanupFailedError: The job was done, but `cleanup` raised or took too long.
-            JobStoppedError: `stop` was called before the job ended.
-            DkTrioError: As raised by the author's code on purpose.
+            trio.Cancelled: A surrounding scope was cancelled: the caller is gone, or the server has cut the call.
+                The outcome is set then too. Nothing else of the job passes, except KeyboardInterrupt.
         """
         try:
-            with self._authors_code(ModuleFailedError), self._scope:
-                await self._body()
-        except DkTrioError:
-            if self._stop_reason is None:
-                raise
-            # The stop came first: whatever the author's code raised on its way out is in the log.
+            with self._scope, self._signals.listen(self.ids.job_id, self._on_signal):
+                async with self._admission.admit():
+                    await self._admitted()
+                if self._reason is None:
+                    await self._output(system_output(EndOfStreamOutput()))
+                    self._end(Reason.COMPLETED)
+        except AdmissionError as error:
+            self._end(Reason.REFUSED, error)
+        except DkTrioError as error:
+            self._end(Reason.FAILED, error)
+        except trio.Cancelled:
+            self._interrupted()
+            raise
         finally:
-            self._ended = True
-        if self._stop_reason is not None and not self._completed:
-            raise JobStoppedError(f"Job {self.ids.job_id} was stopped: {self._stop_reason}.")
+            self._settle()
+        assert self.outcome is not None
+        return self.outcome
 
-    async def _body(self) -> None:
-        await self._deliver(self._start_info())
-        with self._authors_code(InitializeFailedError):
+    # -- the supervisor -----------------------------------------------------------------------------------------------
+
+    async def _admitted(self) -> None:
+        """Run the author's code to its end. Raises nothing but cancellation."""
+        now = self._admitted_at = trio.current_time()
+        self._enter(State.STARTING)
+        self._publish(SignalAction.START)
+        if self._options.execution_timeout is not None:
+            self._scope.deadline = now + self._options.execution_timeout
+            self._limit = f"ran for {self._options.execution_timeout:g} s (DIGITALKIN_EXECUTION_TIMEOUT)"
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._authors_task, name=f"job {self.ids.job_id}")
+                try:
+                    await self._author_ended.wait()
+                except trio.Cancelled:
+                    self._cancelled_at = trio.current_time()
+                    self._hurry()
+                    await self._watch(nursery)
+                    raise
+        except BaseExceptionGroup as group:
+            error = from_nursery(group)
+            if not isinstance(error, DkTrioError):
+                raise error from None
+            _log.error("job %s: %s", self.ids.job_id, error.text)
+            self._end(Reason.FAILED, error)
+
+    async def _watch(self, nursery: trio.Nursery) -> None:
+        """Wait for cancelled code to end; when it does not, say where it is, and tell the caller all the same."""
+        patience = self._options.cleanup_grace + ABANDON_AFTER
+        with trio.move_on_after(patience, shield=True):
+            await self._author_ended.wait()
+            return
+        self._interrupted()
+        assert self._error is not None
+        self._closed = True
+        where = "; ".join(f"{frame.f_code.co_filename}:{line}" for frame, line in _frames(nursery)[-3:])
+        _log.error(
+            "job %s: its code goes on %g s after it was cancelled (%s): %s. It keeps its slot until it ends",
+            self.ids.job_id,
+            patience,
+            where or "not at an await",
+            _SWALLOWS,
+        )
+        self._abandon(self._error)
+
+    def _on_signal(self, signal: Signal) -> None:
+        known = _STOPPED_BY.get(signal.action)
+        if known is None:
+            return
+        reason, acknowledgement = known
+        if self.stop(reason, f"a {signal.action} signal came"):
+            self._publish(acknowledgement, OUTCOMES[reason].signal)
+
+    def _interrupted(self) -> None:
+        """The session was cancelled: find the reason, unless there is one already."""
+        if self._reason is not None:
+            return
+        if self._scope.deadline <= trio.current_time():
+            text = f"Job {self.ids.job_id} was cancelled: it {self._limit}."
+            self._end(Reason.TIMEOUT, JobTimeoutError(text, hint="Do less in one job, or raise the limit."))
+        else:
+            reason = self._interruption()
+            kind = OUTCOMES[reason].error
+            assert kind is not None
+            self._end(reason, kind(f"Job {self.ids.job_id} was interrupted: {reason.value.replace('_', ' ')}."))
+
+    def _hurry(self) -> None:
+        """The job is cancelled: a cleanup that is under way gets the shorter time from now on."""
+        if self._cleanup_scope is not None:
+            deadline = trio.current_time() + self._options.cleanup_grace
+            self._cleanup_scope.deadline = min(self._cleanup_scope.deadline, deadline)
+
+    # -- the author's task --------------------------------------------------------------------------------------------
+
+    async def _authors_task(self) -> None:
+        try:
+            await self._life()
+        except DkTrioError as error:
+            # When something else came first, whatever the author's code raised on its way out is in the log.
+            self._end(Reason.FAILED, error)
+        finally:
+            self._author_ended.set()
+
+    async def _life(self) -> None:
+        job_id = self.ids.job_id
+        await self._output(self._start_info())
+        with authors_code(InitializeFailedError, job_id):
             module = self._definition.cls()
         module.enter(self._context, self._definition.triggers)
         done = False
         try:
-            with self._authors_code(InitializeFailedError):
+            with authors_code(InitializeFailedError, job_id):
                 await module.initialize(self._context, self._setup)
-            with self._authors_code(ModuleFailedError):
+            self._enter(State.RUNNING)
+            with authors_code(ModuleFailedError, job_id):
                 await self._run_module(module)
             done = True
+            late = trio.current_time() - self._cancelled_at
+            if late > PROMPT:
+                _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
         finally:
+            self._enter(State.STOPPING)
             await self._cleanup(module, must_succeed=done)
-        await self._deliver(system_output(EndOfStreamOutput()))
-        self._completed = True
 
     def _run_module(self, module: TrioModule[Any, Any, Any, Any]) -> Awaitable[None]:
         if self._definition.run_takes_context:
@@ -163,48 +333,99 @@ class Session:
 
     async def _cleanup(self, module: TrioModule[Any, Any, Any, Any], *, must_succeed: bool) -> None:
         """Run `cleanup` once. Its failure is the job's failure only when the job had none of its own."""
-        grace = self._options.cleanup_grace
+        options = self._options
+        started = trio.current_time()
+        if self._cancelled():
+            deadline = started + options.cleanup_grace
+        else:
+            deadline = self._scope.deadline = started + options.completion_timeout
+            self._limit = f"took {options.completion_timeout:g} s for its end (DIGITALKIN_COMPLETION_TIMEOUT)"
         cleanup: Any = module.cleanup
+        self._cleanup_scope = trio.CancelScope(deadline=deadline, shield=True)
         try:
-            with self._authors_code(CleanupFailedError), trio.move_on_after(grace, shield=True) as scope:
+            with authors_code(CleanupFailedError, self.ids.job_id), self._cleanup_scope:
                 await (cleanup(self._context) if self._definition.cleanup_takes_context else cleanup())
         except DkTrioError:
             if must_succeed:
                 raise
             return
-        if scope.cancelled_caught:
-            message = f"cleanup took longer than {grace:g} s and was cancelled"
-            _log.warning("job %s: %s", self.ids.job_id, message)
+        if self._cleanup_scope.cancelled_caught:
+            text = f"cleanup took longer than {trio.current_time() - started:g} s and was cancelled"
+            _log.warning("job %s: %s", self.ids.job_id, text)
             if must_succeed:
-                raise CleanupFailedError(message)
+                hint = "Make it faster, or raise DIGITALKIN_COMPLETION_TIMEOUT."
+                self._end(Reason.TIMEOUT, JobTimeoutError(f"Job {self.ids.job_id}: {text}.", hint=hint))
 
     async def _send(self, output: Output) -> None:
-        if self._ended:
+        if self._closed:
             raise SessionEndedError(f"Job {self.ids.job_id} has ended; this output has nowhere to go.")
-        await self._deliver(output_dict(output))
+        await self._output(output_dict(output))
 
-    @contextmanager
-    def _authors_code(self, kind: type[ModuleFailedError]) -> Iterator[None]:
-        """The boundary around an author's code: whatever it raises is this job's failure, and only this job's.
+    # -- both ---------------------------------------------------------------------------------------------------------
 
-        Logs the author's traceback and raises `kind`. A `DkTrioError` that the author raised stays what it is.
-        SystemExit, a panic of a Rust extension, asyncio's CancelledError count, alone or out of a nursery: a module
-        must not end the server.
-        """
+    async def _output(self, output: dict[str, Any]) -> None:
         try:
-            yield
-        except BaseException as error:
-            passing, own = _split(error)
-            if passing is not None:
-                if own is not None:
-                    _log.error("job %s: failed while it was cancelled", self.ids.job_id, exc_info=own)
-                    raise passing from None
-                raise
-            cause = _cause(error)
-            if isinstance(cause, DkTrioError):
-                raise cause from cause.__cause__
-            _log.error("job %s: %s", self.ids.job_id, kind.short_description, exc_info=error)
-            raise kind(explain_failure(error)) from cause
+            await self._to_stream(output)
+        except trio.TooSlowError as error:
+            text = f"Job {self.ids.job_id} was cancelled: {error}."
+            hint = "Read faster, or raise DIGITALKIN_STREAM_DRAIN_TIMEOUT on the server."
+            self._end(Reason.TIMEOUT, JobTimeoutError(text, hint=hint))
+            self._scope.cancel("the caller reads nothing")
+            await trio.lowlevel.checkpoint_if_cancelled()
+            # Under a shield, which only a cleanup has.
+            raise SessionEndedError(f"Job {self.ids.job_id} has no reader any more: {error}.") from error
+
+    def _cancelled(self) -> bool:
+        return self._scope.cancel_called or self._cancelled_at != inf
+
+    def _end(self, reason: Reason, error: DkTrioError | None = None) -> bool:
+        """Note why the job ends; the first reason stays."""
+        if self._reason is not None:
+            return False
+        self._reason = reason
+        self._error = error
+        return True
+
+    def _enter(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"{self!r} cannot become {state.value}")
+        self.state = state
+
+    def _settle(self) -> None:
+        """The job is over: its state, its outcome and its STOP signal."""
+        self._closed = True
+        if self._reason is None:  # its own scope was cancelled by its deadline, or a defect of ours passes through
+            self._interrupted()
+        assert self._reason is not None
+        now = trio.current_time()
+        admitted = self._admitted_at != inf
+        self.outcome = Outcome(
+            reason=self._reason,
+            error=self._error,
+            waited=(self._admitted_at if admitted else now) - self._created_at,
+            ran=now - self._admitted_at if admitted else 0.0,
+        )
+        row = OUTCOMES[self._reason]
+        self._enter(row.state)
+        if admitted:
+            payload = {"reason": self._reason.value}
+            if self._error is not None:
+                payload["error_message"] = self._error.text
+            self._publish(SignalAction.STOP, row.signal, payload)
+
+    def _publish(self, action: SignalAction, why: str = "none", payload: dict[str, Any] | None = None) -> None:
+        ids = self.ids
+        self._signals.publish(
+            Signal(
+                task_id=ids.job_id,
+                mission_id=ids.mission_id,
+                setup_id=ids.setup_id,
+                setup_version_id=ids.setup_version_id,
+                action=action,
+                cancellation_reason=why,
+                payload=payload or {},
+            )
+        )
 
     def _start_info(self) -> dict[str, Any]:
         ids = self.ids
@@ -238,31 +459,6 @@ def output_dict(output: Output) -> dict[str, Any]:
     )
 
 
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))
-
-
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """What is not an author's failure and goes on (cancellation, Ctrl-C), apart from what is."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(_passes)
-    return (error, None) if _passes(error) else (None, error)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The one exception inside a group of one; other errors as they are."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def explain_failure(error: BaseException) -> str:
-    """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds."""
-    error = _cause(error)
-    if isinstance(error, BaseExceptionGroup):
-        parts = "; ".join(explain_failure(part) for part in error.exceptions)
-        return f"{len(error.exceptions)} errors: {parts}"
-    if isinstance(error, GRPCError):  # of a call that the module made; its own text is a tuple
-        return f"{error.status.name}: {error.message}"
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _frames(nursery: trio.Nursery) -> list[Any]:
+    """Where the tasks of a nursery are, outermost frame first."""
+    return [frame for task in nursery.child_tasks for frame in task.iter_await_frames()]

@@ -129,7 +129,7 @@ async def test_sigterm_drains() -> None:
         assert await call.wait() == 0
         assert "end_of_stream" in call.lines["stdout"][-1]
         assert await server.wait() == 0
-        assert "SIGTERM: draining, 1 jobs" in server.lines["stderr"][-2]
+        assert "SIGTERM: draining, 1 running and 0 waiting jobs get 10 s" in server.lines["stderr"][-2]
         assert server.lines["stderr"][-1].endswith("stopped: 1 jobs finished while draining, 0 were cut")
 
 
@@ -247,10 +247,10 @@ async def test_a_port_in_use() -> None:
 
 
 async def test_the_address_of_the_environment(tmp_path: Path) -> None:
-    env = {"SERVER_CHANNEL_HOST": "localhost", "SERVER_CHANNEL_PORT": "0", "DIGITALKIN_MAX_QUEUED_TASKS": "5"}
+    env = {"SERVER_CHANNEL_HOST": "localhost", "SERVER_CHANNEL_PORT": "0", "DIGITALKIN_PROFILER": "yappi"}
     async with started("serve", ECHO, **env) as server:
         assert (await server.wait_for("READY", "stdout")).startswith("READY localhost:")
-        await server.wait_for("DIGITALKIN_MAX_QUEUED_TASKS is set but not used by this version")
+        await server.wait_for("DIGITALKIN_PROFILER is set but not used by this version")
 
 
 async def test_nobody_reads_the_output() -> None:

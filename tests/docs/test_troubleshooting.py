@@ -121,7 +121,7 @@ def no_port() -> str:
 async def refused_input(data: dict) -> str:
     server = ModuleServer(Shouter)
     with trio.fail_after(86_400):
-        async with trio.open_nursery() as nursery:
+        async with server.opened(), trio.open_nursery() as nursery:
 
             async def connect() -> trio.abc.Stream:
                 ours, theirs = trio.testing.memory_stream_pair()

@@ -49,8 +49,9 @@ def session_of(
     outputs: list[dict[str, Any]],
     *,
     setup: dict[str, Any] | None = None,
-    cleanup_grace: float = 10,
     deliver: Any = None,
+    options: SessionOptions | None = None,
+    **arguments: Any,
 ) -> Session:
     """A session whose outputs go to a list."""
     definition = ModuleDefinition.of(module)
@@ -65,7 +66,8 @@ def session_of(
         setup_data=definition.parse_setup(setup or {}, setup_id="setups:s"),
         deliver=deliver or append,
         request_metadata=RequestMetadata(),
-        options=SessionOptions(cleanup_grace=cleanup_grace),
+        options=options,
+        **arguments,
     )
 
 

@@ -18,7 +18,7 @@ async def served(module: Any, **arguments: Any) -> AsyncIterator[tuple[ModuleSer
     """Serve `module` for the length of the block; each connection is a pair of memory streams."""
     server = ModuleServer(module, **arguments)
     with trio.fail_after(DAY):
-        async with trio.open_nursery() as nursery:
+        async with server.opened(), trio.open_nursery() as nursery:
 
             async def connect() -> trio.abc.Stream:
                 ours, theirs = trio.testing.memory_stream_pair()

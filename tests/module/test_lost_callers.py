@@ -30,7 +30,7 @@ async def test_a_lost_connection_cancels_its_jobs_only(autojump_clock: object) -
     server = ModuleServer(module_with(sleeps, cleanup=cleanup))
     streams: list[trio.abc.Stream] = []
     with trio.fail_after(DAY):
-        async with trio.open_nursery() as nursery:
+        async with server.opened(), trio.open_nursery() as nursery:
 
             async def connect() -> trio.abc.Stream:
                 ours, theirs = trio.testing.memory_stream_pair()
@@ -55,12 +55,12 @@ async def test_a_lost_connection_cancels_its_jobs_only(autojump_clock: object) -
                 for number in range(3):
                     await nursery.start(wait_on, lost, f"lost {number}")
                 await outputs_of(ModuleClient(bystander), {"protocol": "message", "text": "go"}, mission_id="before")
-                assert server.statistics().running == 3
+                assert server.statistics().jobs.running == 3
                 await trio.aclose_forcefully(streams[0])
                 await outputs_of(ModuleClient(bystander), {"protocol": "message", "text": "go"}, mission_id="after")
                 await trio.sleep(5)
-                assert server.statistics().running == 0
-                assert server.statistics().cancelled == 3
+                assert server.statistics().jobs.running == 0
+                assert server.statistics().jobs.cancelled == 3
                 assert sorted(cleaned) == ["after", "before", "lost 0", "lost 1", "lost 2"]
             nursery.cancel_scope.cancel()
 
@@ -80,7 +80,7 @@ async def test_a_cleanup_cannot_send_to_a_caller_that_has_gone(
         async with client.start({"protocol": "message", "text": "wait"}) as outputs:
             await anext(outputs)
         await trio.sleep(5)
-        assert server.statistics().cancelled == 1
+        assert server.statistics().jobs.cancelled == 1
     assert raised == ["SESSION_ENDED"]
     assert caplog.text == ""  # nothing here is anybody's fault
 
@@ -105,5 +105,5 @@ async def test_many_callers_that_leave_at_once(autojump_clock: object) -> None:
                 nursery.start_soon(visit)
         await trio.sleep(5)
         assert cleaned == 100
-        assert server.statistics().cancelled == 100
-        assert server.statistics().running == 0
+        assert server.statistics().jobs.cancelled == 100
+        assert server.statistics().jobs.running == 0

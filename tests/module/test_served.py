@@ -10,7 +10,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import ModuleClient, Settings
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
-    GetModuleJobsRequest,
+    GetModuleSetupRequest,
     ModuleServiceStub,
     StartModuleResponse,
 )
@@ -52,8 +52,8 @@ async def test_outputs_come_in_order(autojump_clock: object) -> None:
         assert start["setup_version_id"] == "setup_versions:default"
         assert [output["root"]["count"] for output in received[1:-1]] == list(range(200))
         assert received[-1]["root"]["protocol"] == "end_of_stream"
-        statistics = server.statistics()
-        assert (statistics.started, statistics.succeeded, statistics.running) == (1, 1, 0)
+        statistics = server.statistics().jobs
+        assert (statistics.succeeded, statistics.running, statistics.queued) == (1, 0, 0)
 
 
 async def test_typed_outputs_leave_out_the_system_messages(autojump_clock: object) -> None:
@@ -79,7 +79,7 @@ async def test_an_authors_exception_is_internal(autojump_clock: object, caplog: 
             "message": "ValueError: no such file",
             "short_description": "Module execution failed",
         }
-        assert server.statistics().failed == 1
+        assert server.statistics().jobs.failed == 1
     assert "no such file" in caplog.text
 
 
@@ -97,7 +97,7 @@ async def test_an_invalid_input(autojump_clock: object, data: dict[str, Any], me
         assert error.status is Status.INVALID_ARGUMENT
         assert message in str(error.message)
         assert failure["message"] == error.message
-        assert server.statistics().started == 0
+        assert not server.statistics().jobs.ended
 
 
 async def test_an_output_that_is_not_json(autojump_clock: object) -> None:
@@ -130,8 +130,8 @@ async def test_leaving_the_block_cancels_the_job(autojump_clock: object) -> None
             assert protocols_of([await anext(outputs), await anext(outputs)]) == ["module_start_info", "message"]
         await ended.wait()
         await trio.testing.wait_all_tasks_blocked()
-        assert server.statistics().cancelled == 1
-        assert server.statistics().running == 0
+        assert server.statistics().jobs.cancelled == 1
+        assert server.statistics().jobs.running == 0
 
 
 async def test_a_deadline_ends_the_job(autojump_clock: object) -> None:
@@ -147,7 +147,7 @@ async def test_a_deadline_ends_the_job(autojump_clock: object) -> None:
         assert trio.current_time() - started == pytest.approx(60, abs=1)
         await trio.testing.wait_all_tasks_blocked()
         assert cleaned == [pytest.approx(started + 60, abs=1)]
-        assert server.statistics().cancelled == 1
+        assert server.statistics().jobs.cancelled == 1
 
 
 @pytest.mark.parametrize("prefix", ["", "jobs:"])
@@ -162,7 +162,7 @@ async def test_stop_module(autojump_clock: object, prefix: str) -> None:
         assert "was stopped: StopModule was called" in str(caught.value.message)
         assert outputs.failure is not None
         assert outputs.failure["short_description"] == "Job stopped"
-        assert server.statistics().cancelled == 1
+        assert server.statistics().jobs.cancelled == 1
 
 
 async def test_stop_module_of_an_unknown_job(autojump_clock: object) -> None:
@@ -201,7 +201,7 @@ async def test_every_message_of_a_stream_fits_the_published_schema(autojump_cloc
 async def test_what_is_not_served_yet(autojump_clock: object) -> None:
     async with served(module_with(send_one)) as (_, client):
         with pytest.raises(GRPCError) as caught:
-            await ModuleServiceStub(client.channel).get_module_jobs(GetModuleJobsRequest())
+            await ModuleServiceStub(client.channel).get_module_setup(GetModuleSetupRequest())
     assert caught.value.status is Status.UNIMPLEMENTED
 
 
@@ -238,7 +238,7 @@ async def test_many_jobs_on_one_connection(autojump_clock: object) -> None:
             number: str(number) for number in range(50)
         }
         assert len({outputs[0]["root"]["job_id"] for outputs in results.values()}) == 50
-        assert server.statistics().succeeded == 50
+        assert server.statistics().jobs.succeeded == 50
 
 
 async def test_a_slow_reader_holds_the_authors_send(autojump_clock: object) -> None:
@@ -275,4 +275,4 @@ async def test_input_that_is_no_struct_is_the_callers_fault(autojump_clock: obje
                 pass
         assert caught.value.status is Status.INVALID_ARGUMENT
         assert "not a valid google.protobuf.Struct" in str(caught.value.message)
-        assert server.statistics().started == 0
+        assert not server.statistics().jobs.ended

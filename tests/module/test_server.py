@@ -35,7 +35,7 @@ async def test_it_serves_for_the_length_of_a_block() -> None:
             async with ModuleClient.connect(address) as client:
                 assert len(await outputs_of(client, {"protocol": "message"})) == 3
         assert readiness(server)["readiness"] is False
-        assert "0 jobs" in repr(server)
+        assert "0 running, 0 queued, 1 ended" in repr(server)
 
 
 async def test_an_exception_of_the_block_comes_out_as_it_was() -> None:
@@ -128,5 +128,5 @@ async def test_a_drain_waits_and_then_cuts(autojump_clock: object, grace: float,
         # The drain is over only when the cleanup is.
         assert cleaned == [pytest.approx(started + min(20, grace) + 2, abs=1)]
         assert trio.current_time() < started + DAY
-        statistics = server.statistics()
+        statistics = server.statistics().jobs
         assert (statistics.succeeded, statistics.cancelled) == ((1, 0) if ends else (0, 1))

@@ -13,12 +13,14 @@ from dk_trio.errors import (
     InitializeFailedError,
     InvalidOutputError,
     JobStoppedError,
+    JobTimeoutError,
     ModuleFailedError,
     SessionEndedError,
     SetupNotFoundError,
 )
+from dk_trio.lifecycle import Outcome, Reason, State
 from dk_trio.module import DataModel, ModuleContext, TrioModule
-from dk_trio.session import output_dict
+from dk_trio.session import Session, SessionOptions, output_dict
 
 from .sample import Message, Output, module_with, protocols_of, send_one, session_of
 
@@ -41,11 +43,22 @@ class Hooks:
         self.hooks = {"initialize": initialize, "cleanup": cleanup}
 
 
+async def outcome_of(session: Session) -> Outcome:
+    with trio.fail_after(DAY):
+        return await session.run()
+
+
+async def error_of(session: Session) -> DkTrioError:
+    outcome = await outcome_of(session)
+    assert outcome.error is not None
+    return outcome.error
+
+
 async def test_the_stream_of_a_job_that_succeeds(autojump_clock: object) -> None:
     hooks, outputs = Hooks(), []
     session = session_of(module_with(send_one, **hooks.hooks), ROOT, outputs, setup={"prefix": "> "})
-    with trio.fail_after(DAY):
-        await session.run()
+    outcome = await outcome_of(session)
+    assert (outcome.reason, outcome.error, session.state) == (Reason.COMPLETED, None, State.STOPPED)
     assert protocols_of(outputs) == ["module_start_info", "message", "end_of_stream"]
     assert outputs[1]["root"]["text"] == "> hello"
     start = outputs[0]
@@ -58,7 +71,7 @@ async def test_the_stream_of_a_job_that_succeeds(autojump_clock: object) -> None
     }
     assert (start["root"]["module_name"], start["root"]["module_id"]) == ("Sample", "unknown")
     assert hooks.calls == ["initialize", "cleanup"]
-    assert "ended" in repr(session)
+    assert repr(session) == "<Session j1 of Sample, stopped: completed>"
 
 
 async def test_what_a_generator_yields_is_sent(autojump_clock: object) -> None:
@@ -67,8 +80,7 @@ async def test_what_a_generator_yields_is_sent(autojump_clock: object) -> None:
             yield {"protocol": "message", "i": index}
 
     outputs: list[Any] = []
-    with trio.fail_after(DAY):
-        await session_of(module_with(handle), ROOT, outputs).run()
+    await outcome_of(session_of(module_with(handle), ROOT, outputs))
     assert outputs[1:-1] == [{"root": {"protocol": "message", "i": i}, "annotations": {}} for i in range(3)]
 
 
@@ -84,8 +96,7 @@ async def test_hooks_may_take_the_context(autojump_clock: object) -> None:
             seen.append(context)
 
     outputs: list[Any] = []
-    with trio.fail_after(DAY):
-        await session_of(Direct, ROOT, outputs).run()
+    await outcome_of(session_of(Direct, ROOT, outputs))
     assert protocols_of(outputs) == ["module_start_info", "message", "end_of_stream"]
     assert isinstance(seen[0], ModuleContext)
     assert seen[0] is seen[1]
@@ -97,8 +108,7 @@ async def test_run_may_be_overridden_without_context(autojump_clock: object) -> 
             await self.context.callbacks.send_message({"root": {"protocol": "message"}})
 
     outputs: list[Any] = []
-    with trio.fail_after(DAY):
-        await session_of(Direct, ROOT, outputs).run()
+    await outcome_of(session_of(Direct, ROOT, outputs))
     assert outputs[1] == {"root": {"protocol": "message"}}
 
 
@@ -107,9 +117,7 @@ async def fails(error: BaseException, outputs: list[Any], **hooks: Any) -> DkTri
         await context.send(Message(text="before"))
         raise error
 
-    with trio.fail_after(DAY), pytest.raises(DkTrioError) as caught:
-        await session_of(module_with(handle, **hooks), ROOT, outputs).run()
-    return caught.value
+    return await error_of(session_of(module_with(handle, **hooks), ROOT, outputs))
 
 
 async def test_an_authors_exception(autojump_clock: object) -> None:
@@ -185,8 +193,11 @@ async def test_a_constructor_that_fails(autojump_clock: object) -> None:
     def init(self: Any) -> None:
         raise OSError("no")
 
-    with trio.fail_after(DAY), pytest.raises(InitializeFailedError, match="OSError: no"):
-        await session_of(module_with(send_one, __init__=init, **hooks.hooks), ROOT, outputs).run()
+    session = session_of(module_with(send_one, __init__=init, **hooks.hooks), ROOT, outputs)
+    error = await error_of(session)
+    assert isinstance(error, InitializeFailedError)
+    assert error.message == "OSError: no"
+    assert session.state is State.FAILED
     assert hooks.calls == []  # nothing began, nothing to clean up
 
 
@@ -199,9 +210,10 @@ async def test_a_returned_value_is_not_lost_silently(autojump_clock: object) -> 
     async def handle(self: Any, input_data: Any, setup_data: Any, context: Any) -> Any:
         return Message(text="nobody would get this")
 
-    with trio.fail_after(DAY), pytest.raises(InvalidOutputError, match=r"handle returned a Message") as caught:
-        await session_of(module_with(handle), ROOT, []).run()
-    assert "yield" in caught.value.hint
+    error = await error_of(session_of(module_with(handle), ROOT, []))
+    assert isinstance(error, InvalidOutputError)
+    assert "handle returned a Message" in error.message
+    assert "yield" in error.hint
 
 
 async def test_initialize_fails(autojump_clock: object) -> None:
@@ -211,8 +223,9 @@ async def test_initialize_fails(autojump_clock: object) -> None:
         raise OSError("disk full")
 
     module = module_with(send_one, **hooks.hooks | {"initialize": initialize})
-    with trio.fail_after(DAY), pytest.raises(InitializeFailedError, match="disk full"):
-        await session_of(module, ROOT, outputs).run()
+    error = await error_of(session_of(module, ROOT, outputs))
+    assert isinstance(error, InitializeFailedError)
+    assert "disk full" in error.message
     assert protocols_of(outputs) == ["module_start_info"]
     assert hooks.calls == ["cleanup"]  # initialize began
 
@@ -222,8 +235,9 @@ async def test_cleanup_fails_after_success(autojump_clock: object) -> None:
         raise OSError("cannot flush")
 
     outputs: list[Any] = []
-    with trio.fail_after(DAY), pytest.raises(CleanupFailedError, match="cannot flush"):
-        await session_of(module_with(send_one, cleanup=cleanup), ROOT, outputs).run()
+    error = await error_of(session_of(module_with(send_one, cleanup=cleanup), ROOT, outputs))
+    assert isinstance(error, CleanupFailedError)
+    assert "cannot flush" in error.message
     assert protocols_of(outputs) == ["module_start_info", "message"]
 
 
@@ -234,14 +248,20 @@ async def test_cleanup_fails_after_a_failure(autojump_clock: object) -> None:
     assert (await fails(ValueError("first"), [], cleanup=cleanup)).message == "ValueError: first"
 
 
-async def test_cleanup_is_bounded(autojump_clock: object) -> None:
+async def test_cleanup_after_the_handlers_end_is_bounded(autojump_clock: object) -> None:
     async def cleanup(self: Any) -> None:
         await trio.sleep_forever()
 
+    outputs: list[Any] = []
     started = trio.current_time()
-    with trio.fail_after(DAY), pytest.raises(CleanupFailedError, match="longer than 7 s"):
-        await session_of(module_with(send_one, cleanup=cleanup), ROOT, [], cleanup_grace=7).run()
-    assert trio.current_time() - started == pytest.approx(7)
+    options = SessionOptions(completion_timeout=70, cleanup_grace=7)
+    outcome = await outcome_of(session_of(module_with(send_one, cleanup=cleanup), ROOT, outputs, options=options))
+    assert outcome.reason is Reason.TIMEOUT
+    assert isinstance(outcome.error, JobTimeoutError)
+    assert "cleanup took longer than 70 s and was cancelled" in outcome.error.message
+    assert "DIGITALKIN_COMPLETION_TIMEOUT" in outcome.error.hint
+    assert trio.current_time() - started == pytest.approx(70)
+    assert protocols_of(outputs) == ["module_start_info", "message"]
 
 
 async def sleeps(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
@@ -270,15 +290,18 @@ async def test_a_stop_cancels_the_handler(autojump_clock: object) -> None:
 
     async def stop() -> None:
         await trio.sleep(2)
-        session.stop("somebody asked")
-        assert "stopping: somebody asked" in repr(session)
-        session.stop("again")
+        assert session.state is State.RUNNING
+        assert session.stop(Reason.STOP_MODULE, "somebody asked")
+        assert repr(session) == "<Session j1 of Sample, running: stop_module>"
+        assert not session.stop(Reason.SHUTDOWN, "again")
 
-    with trio.fail_after(DAY):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop)
-            with pytest.raises(JobStoppedError, match="Job j1 was stopped: somebody asked"):
-                await session.run()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop)
+        outcome = await outcome_of(session)
+    assert outcome.reason is Reason.STOP_MODULE
+    assert isinstance(outcome.error, JobStoppedError)
+    assert outcome.error.message == "Job j1 was stopped: somebody asked."
+    assert (outcome.waited, outcome.ran) == (0, pytest.approx(2))
     assert hooks.calls == ["initialize", "cleanup"]
     assert protocols_of(outputs) == ["module_start_info"]
 
@@ -291,9 +314,23 @@ async def test_what_a_stopped_module_raises_does_not_hide_the_stop(autojump_cloc
             raise ValueError("on the way out")
 
     session = session_of(module_with(handle), ROOT, [])
-    session.stop("early")
-    with trio.fail_after(DAY), pytest.raises(JobStoppedError, match="early"):
-        await session.run()
+
+    async def stop() -> None:
+        await trio.sleep(1)
+        session.stop(Reason.STOP_MODULE, "somebody asked")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop)
+        assert isinstance(await error_of(session), JobStoppedError)
+
+
+async def test_a_job_that_is_stopped_before_it_begins(autojump_clock: object) -> None:
+    hooks, outputs = Hooks(), []
+    session = session_of(module_with(sleeps, **hooks.hooks), ROOT, outputs)
+    session.stop(Reason.STOP_MODULE, "early")
+    assert (await outcome_of(session)).reason is Reason.STOP_MODULE
+    assert session.state is State.CANCELLED
+    assert hooks.calls == outputs == []
 
 
 async def test_several_tasks_may_send(autojump_clock: object) -> None:
@@ -303,8 +340,7 @@ async def test_several_tasks_may_send(autojump_clock: object) -> None:
                 nursery.start_soon(context.send, {"protocol": "message", "i": index})
 
     outputs: list[Any] = []
-    with trio.fail_after(DAY):
-        await session_of(module_with(handle), ROOT, outputs).run()
+    await outcome_of(session_of(module_with(handle), ROOT, outputs))
     assert sorted(output["root"]["i"] for output in outputs[1:-1]) == list(range(10))
 
 
@@ -315,10 +351,9 @@ async def test_sending_after_the_end(autojump_clock: object) -> None:
         kept.append(context)
 
     outputs: list[Any] = []
-    with trio.fail_after(DAY):
-        await session_of(module_with(handle), ROOT, outputs).run()
-        with pytest.raises(SessionEndedError, match="Job j1 has ended"):
-            await kept[0].send(Message())
+    await outcome_of(session_of(module_with(handle), ROOT, outputs))
+    with pytest.raises(SessionEndedError, match="Job j1 has ended"):
+        await kept[0].send(Message())
     assert protocols_of(outputs)[-1] == "end_of_stream"
 
 
@@ -332,8 +367,8 @@ async def test_a_failed_delivery_is_raised_in_the_authors_code(autojump_clock: o
             seen.append(error)
             raise
 
-    with trio.fail_after(DAY), pytest.raises(InvalidOutputError, match="An output is a object"):
-        await session_of(module_with(handle), ROOT, []).run()
+    error = await error_of(session_of(module_with(handle), ROOT, []))
+    assert "An output is a object" in error.message
     assert len(seen) == 1
 
 

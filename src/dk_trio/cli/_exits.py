@@ -20,6 +20,7 @@ class Exit(enum.IntEnum):
     MODULE = 3
     CONFIGURATION = 4
     LISTEN = 5
+    STUCK = 6
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -47,6 +48,7 @@ _OWN = {
     Exit.MODULE: "the module cannot be loaded or is not complete",
     Exit.CONFIGURATION: "a setting or a setup file cannot be used",
     Exit.LISTEN: "the address cannot be listened on",
+    Exit.STUCK: "code of a module went on although it was cancelled, and the process was ended around it",
 }
 
 TABLE = "\n".join(

@@ -9,11 +9,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ._exits import TABLE
+from ._exits import TABLE, Exit
+
+if TYPE_CHECKING:
+    from dk_trio.server import DrainReport
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -27,7 +30,8 @@ Examples:
 
 The address may also come from SERVER_CHANNEL_HOST and SERVER_CHANNEL_PORT. When RPCs are accepted, one line
 "READY HOST:PORT" goes to stdout; everything else, what the module prints too, goes to stderr. SIGTERM or Ctrl-C
-drains: no new calls, running jobs get the grace to end, then they are cancelled; a second signal cancels them at once.
+drains: no new calls, running jobs get the grace to end, then they are cancelled and their callers get UNAVAILABLE; a
+second signal cancels them at once.
 
 \b
 {TABLE}"""
@@ -81,6 +85,13 @@ def command(
     for warning in settings.warnings:
         log.warning(warning)
     log.debug("settings:\n%s", settings.report())
+
+    def leave(report: DrainReport) -> None:
+        # Trio waits for every task, as it must; these do not end, and whoever sent the signal wants the process gone.
+        log.error("stopped around %d jobs that do not end: %s", report.stuck, _told(report))
+        logging.shutdown()
+        os._exit(Exit.STUCK)
+
     with stdout_apart() as stdout:
         server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
         report = trio.run(
@@ -90,9 +101,14 @@ def command(
                 port=port,
                 grace=grace,
                 on_ready=lambda address: tell_ready(stdout, address),
+                on_stuck=leave,
             )
         )
-    log.info("stopped: %d jobs finished while draining, %d were cut", report.finished, report.cut)
+    log.info("stopped: %s", _told(report))
+
+
+def _told(report: DrainReport) -> str:
+    return f"{report.finished} jobs finished while draining, {report.cut} were cut"
 
 
 @contextlib.contextmanager

@@ -133,8 +133,21 @@ class TrioModule(Generic[InputT, OutputT, SetupT, SecretT]):
         """Give back what `initialize` took. Does nothing unless overridden; may take `context` as an argument.
 
         Called once when `initialize` began, after success, failure and cancellation. It is shielded from cancellation,
-        but only for `SessionOptions.cleanup_grace` seconds.
+        but only for a time: `DIGITALKIN_COMPLETION_TIMEOUT` after the handler's own end, ten seconds
+        (`SessionOptions.cleanup_grace`) once the job is cancelled.
         """
+
+    async def run_config_setup(self, context: ModuleContext, config_setup_data: SetupT) -> SetupT:
+        """Turn what a user has entered into what jobs run with, for ConfigSetupModule. Returns it unless overridden.
+
+        Runs on an instance of its own, without `initialize` and `cleanup`, for at most
+        `DIGITALKIN_CONFIG_SETUP_TIMEOUT` seconds. What it raises reaches the caller with its text.
+
+        Args:
+            context: Ids and the caller's metadata; there is no stream to send to.
+            config_setup_data: The form as the module's setup format.
+        """
+        return config_setup_data
 
 
 BaseModule = TrioModule

@@ -64,7 +64,7 @@ class ModuleDefinition:
                 f"{module.__name__} has no triggers and no run method of its own, so it can do nothing.",
                 hint=f"Register a handler with @{module.__name__}.register, or override run().",
             )
-        for hook in ("initialize", "run", "cleanup"):
+        for hook in ("initialize", "run", "cleanup", "run_config_setup"):
             if not inspect.iscoroutinefunction(inspect.unwrap(getattr(module, hook))):
                 raise ModuleDefinitionError(
                     f"{module.__name__}.{hook} is not async.", hint=f"Write it as `async def {hook}(...)`."

@@ -1,0 +1,102 @@
+"""The boundary around an author's code: what it raises is that job's failure, explained, and nothing else's.
+
+Three things a module can do must not reach beyond its job: raise (anything, SystemExit and a Rust panic too), raise
+while it is being cancelled, and return with a nursery or a cancel scope left open. The first two are caught by
+`authors_code`; against the third `apart` gives the code a task of its own, since Trio can only restore what is broken
+there when the task ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+from grpclib.exceptions import GRPCError
+
+from dk_trio.errors import DkTrioError, ModuleFailedError, TaskLeftBehindError
+
+_log = logging.getLogger("dk_trio.session")
+
+
+@contextmanager
+def authors_code(kind: type[ModuleFailedError], job_id: str) -> Iterator[None]:
+    """Turn whatever the author's code in the block raises into one `DkTrioError`.
+
+    Logs the author's traceback and raises `kind` with the author's exception as its cause. A `DkTrioError` that the
+    author raised stays what it is. SystemExit, a panic of a Rust extension, asyncio's CancelledError count, alone or
+    out of a nursery: a module must not end the server. `trio.Cancelled` and KeyboardInterrupt pass.
+    """
+    try:
+        yield
+    except BaseException as error:
+        passing, own = split(error)
+        if passing is not None:
+            if own is not None:
+                _log.error("job %s: failed while it was cancelled", job_id, exc_info=own)
+                raise passing from None
+            raise
+        cause = only_cause(error)
+        if isinstance(cause, DkTrioError):
+            raise cause from cause.__cause__
+        _log.error("job %s: %s", job_id, kind.short_description, exc_info=error)
+        raise kind(explain_failure(error)) from cause
+
+
+async def apart(body: Callable[[], Awaitable[None]], *, name: str) -> None:
+    """Run `body` in a task of its own and wait for it. What it raises comes out as it is, not in a group.
+
+    Raises:
+        TaskLeftBehindError: The task ended with a nursery or a cancel scope still open.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body, name=name)
+    except BaseExceptionGroup as group:
+        raise from_nursery(group) from None
+
+
+def from_nursery(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nursery with one author's task has raised: Trio's complaint about that task explained, others as is."""
+    passing, own = group.split(_passes)
+    if own is None:
+        assert passing is not None
+        return only_cause(passing)
+    cause = only_cause(own)
+    if isinstance(cause, RuntimeError) and "stack corrupted" in str(cause):
+        return TaskLeftBehindError(
+            "The module returned with a nursery or a cancel scope still open, so tasks were left behind.",
+            hint="Open nurseries and cancel scopes with `async with` and `with`, never by __aenter__ alone.",
+        )
+    return cause
+
+
+def explain_failure(error: BaseException) -> str:
+    """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds."""
+    error = only_cause(error)
+    if isinstance(error, BaseExceptionGroup):
+        parts = "; ".join(explain_failure(part) for part in error.exceptions)
+        return f"{len(error.exceptions)} errors: {parts}"
+    if isinstance(error, GRPCError):  # of a call that the module made; its own text is a tuple
+        return f"{error.status.name}: {error.message}"
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """What is not an author's failure and goes on (cancellation, Ctrl-C), apart from what is."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_passes)
+    return (error, None) if _passes(error) else (None, error)
+
+
+def only_cause(error: BaseException) -> BaseException:
+    """The one exception inside a group of one; other errors as they are."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))

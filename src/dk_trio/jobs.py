@@ -1,0 +1,177 @@
+"""The jobs of one server: those that are here now, and what has become of the last ones.
+
+The table is the set of sessions that are inside `run`: an entry is made and removed by the task that runs the session,
+so it cannot disagree with reality. What has ended is kept as one outcome each, and only the last `KEPT` of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from dk_trio.errors import JobNotFoundError
+from dk_trio.lifecycle import PROGRESS, Outcome, Reason, State
+from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
+from dk_trio.session import ABANDON_AFTER, Session
+
+_log = logging.getLogger("dk_trio.jobs")
+
+KEPT: Final = 1000
+"""Outcomes that GetModuleStatus can still tell: about 0.3 MiB, and minutes of a busy server."""
+SLICE: Final = 100
+"""Jobs cancelled in one go: a job's cancellation costs about 0.05 ms of the loop, and other tasks want their turn."""
+
+_PREFIX = "jobs:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatistics:
+    """What the jobs of a server have come to since it was made.
+
+    Attributes:
+        queued: Waiting for admission now.
+        running: Admitted and not ended now.
+        ended: How many have ended for each reason; a reason that never came is missing.
+    """
+
+    queued: int
+    running: int
+    ended: Mapping[Reason, int]
+
+    @property
+    def succeeded(self) -> int:
+        """Jobs that have completed."""
+        return self.ended.get(Reason.COMPLETED, 0)
+
+    @property
+    def failed(self) -> int:
+        """Jobs whose code has failed."""
+        return self.ended.get(Reason.FAILED, 0)
+
+    @property
+    def refused(self) -> int:
+        """Jobs that admission has refused."""
+        return self.ended.get(Reason.REFUSED, 0)
+
+    @property
+    def cancelled(self) -> int:
+        """Jobs that were ended from outside, for whatever reason."""
+        return sum(self.ended.values()) - self.succeeded - self.failed - self.refused
+
+
+class Jobs:
+    """Runs sessions and knows which are running."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
+        self._ended: Counter[Reason] = Counter()
+        self._emptied = trio.Event()
+
+    def __repr__(self) -> str:
+        statistics = self.statistics()
+        return f"<Jobs {statistics.running} running, {statistics.queued} queued, {sum(self._ended.values())} ended>"
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
+    def statistics(self) -> JobStatistics:
+        """A snapshot. Costs a pass over the jobs that are here."""
+        queued = sum(session.state is State.CREATED for session in self._sessions.values())
+        return JobStatistics(queued=queued, running=len(self._sessions) - queued, ended=dict(self._ended))
+
+    async def run(self, session: Session) -> Outcome:
+        """Run a session; it is in the table exactly as long. Raises what `Session.run` raises."""
+        job_id = session.ids.job_id
+        self._sessions[job_id] = session
+        try:
+            return await session.run()
+        finally:
+            del self._sessions[job_id]
+            if not self._sessions:
+                self._emptied.set()
+                self._emptied = trio.Event()
+            outcome = session.outcome
+            if outcome is not None:
+                self._ended[outcome.reason] += 1
+                if outcome.reason is not Reason.REFUSED:  # nobody was told its id
+                    self._outcomes[job_id] = outcome
+                    if len(self._outcomes) > KEPT:
+                        self._outcomes.popitem(last=False)
+
+    def stop(self, job_id: str, reason: Reason, why: str) -> None:
+        """Cancel a job by its id, with or without the prefix `jobs:`. Returns at once.
+
+        Raises:
+            JobNotFoundError: It is not here, or has ended.
+        """
+        session = self._sessions.get(_bare(job_id))
+        if session is None:
+            outcome = self._outcomes.get(_bare(job_id))
+            gone = "not found" if outcome is None else f"has ended: {outcome.reason.value.replace('_', ' ')}"
+            raise JobNotFoundError(f"Job {job_id} {gone}")
+        session.stop(reason, why)
+
+    def status(self, job_id: str) -> ModuleStatus:
+        """How a job is, or what has become of it.
+
+        Raises:
+            JobNotFoundError: It never was here, or ended before the last `KEPT` jobs.
+        """
+        bare = _bare(job_id)
+        session = self._sessions.get(bare)
+        if session is not None:
+            return _status(session)
+        outcome = self._outcomes.get(bare)
+        if outcome is None:
+            raise JobNotFoundError(
+                f"Job {job_id} not found", hint=f"Only the last {KEPT} jobs that have ended are remembered."
+            )
+        return outcome.row.module_status
+
+    def statuses(self) -> Iterator[tuple[str, ModuleStatus]]:
+        """Id and status of every job that is here, oldest first, then of the last that have ended."""
+        for job_id, session in list(self._sessions.items()):
+            yield job_id, _status(session)
+        for job_id, outcome in list(self._outcomes.items()):
+            yield job_id, outcome.row.module_status
+
+    async def shut_down(self) -> list[Session]:
+        """Cancel every job, because the server stops, and wait for their ends.
+
+        Returns:
+            The sessions whose code goes on although it was cancelled; they were waited for as long as their cleanup
+            may take and a little more.
+        """
+        patience = 0.0
+        for number, session in enumerate(self):
+            session.stop(Reason.SHUTDOWN, "the server is shutting down")
+            patience = max(patience, session.grace)
+            if number % SLICE == SLICE - 1:
+                await trio.lowlevel.checkpoint()
+        with trio.move_on_after(patience + ABANDON_AFTER + 1):
+            await self.emptied()
+        return list(self)
+
+    async def emptied(self) -> None:
+        """Wait until no job is here."""
+        while self._sessions:
+            await self._emptied.wait()
+
+
+def _bare(job_id: str) -> str:
+    return job_id.removeprefix(_PREFIX)
+
+
+def _status(session: Session) -> ModuleStatus:
+    if session.outcome is not None:  # it has ended, and its entry leaves with its last words
+        return session.outcome.row.module_status
+    return PROGRESS[session.state]
