@@ -59,6 +59,9 @@ class AttemptedCall:
     _initial_metadata: MultiDict[str | bytes] | None = None
     _initial_read = False
     _interceptors: InterceptorStack | None = None
+    _limit = inf
+    """What servers are told: the deadline, or an earlier one of the cancel scopes around the start of the call. It is
+    taken down there, as the next attempt may begin in another task."""
     _received = 0
     _recovering: trio.Event | None = None
     _scope: trio.CancelScope | None = None
@@ -124,13 +127,15 @@ class AttemptedCall:
         self._started = True
         channel.started += 1
         channel.calls[self] = None
+        self._limit = trio.current_effective_deadline()
         if self._deadline != inf:
+            self._limit = min(self._limit, self._deadline)
             self._timer = channel.deadlines.add(self._deadline, self)
         return channel.try_pick()
 
     def _open(self, link: ClientLink) -> Attempt:
         """Begin an attempt on a connection that has room."""
-        deadline = min(self._deadline, trio.current_effective_deadline())
+        deadline = self._limit
         timeout = None
         if deadline != inf:
             remaining = deadline - trio.current_time()
@@ -226,10 +231,7 @@ class AttemptedCall:
             attempts = self._attempts = Attempts(channel.retry_policy, channel.retry_budget, channel.random)
         if not (failure.refused and attempts.after_refusal(left_the_client=failure.left_the_client)):
             delay = attempts.after_failure(
-                failure.status,
-                failure.pushback,
-                now=trio.current_time(),
-                deadline=min(self._deadline, trio.current_effective_deadline()),
+                failure.status, failure.pushback, now=trio.current_time(), deadline=self._limit
             )
             if delay is None:
                 return False

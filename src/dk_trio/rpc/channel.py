@@ -203,8 +203,8 @@ class Channel:
             request_type: its instances have `SerializeToString()`.
             reply_type: has `FromString(data)`.
             timeout: seconds from now. The smallest of timeout, deadline and the deadline of the cancel scopes around
-                the first send is told to the server. Past timeout or deadline the call fails with DEADLINE_EXCEEDED;
-                a cancel scope does what it always does.
+                the first send is told to the server, in every attempt. Past timeout or deadline the call fails with
+                DEADLINE_EXCEEDED; a cancel scope does what it always does.
             deadline: the same as a point in time, `rpc.Deadline` or grpclib's.
             metadata: mapping or pairs; `bytes` for names that end in `-bin`, else printable ASCII.
             wait_for_ready: overrides the option of the same name.
