@@ -9,8 +9,8 @@ there when the task ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 import trio
 from grpclib.exceptions import GRPCError
@@ -20,28 +20,47 @@ from dk_trio.errors import DkTrioError, ModuleFailedError, TaskLeftBehindError
 _log = logging.getLogger("dk_trio.session")
 
 
-@contextmanager
-def authors_code(kind: type[ModuleFailedError], job_id: str) -> Iterator[None]:
+class authors_code:  # noqa: N801  a context manager, used as a function
     """Turn whatever the author's code in the block raises into one `DkTrioError`.
 
     Logs the author's traceback and raises `kind` with the author's exception as its cause. A `DkTrioError` that the
     author raised stays what it is. SystemExit, a panic of a Rust extension, asyncio's CancelledError count, alone or
     out of a nursery: a module must not end the server. `trio.Cancelled` and KeyboardInterrupt pass.
+
+    A class and not a generator: every job enters four.
+
+    Args:
+        kind: The error of this part of the author's code.
+        job_id: For the log.
     """
-    try:
-        yield
-    except BaseException as error:
+
+    __slots__ = ("_job_id", "_kind")
+
+    def __init__(self, kind: type[ModuleFailedError], job_id: str) -> None:
+        self._kind = kind
+        self._job_id = job_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
         passing, own = split(error)
         if passing is not None:
             if own is not None:
-                _log.error("job %s: failed while it was cancelled", job_id, exc_info=own)
+                _log.error("job %s: failed while it was cancelled", self._job_id, exc_info=own)
                 raise passing from None
-            raise
+            return
         cause = only_cause(error)
         if isinstance(cause, DkTrioError):
-            raise cause from cause.__cause__
-        _log.error("job %s: %s", job_id, kind.short_description, exc_info=error)
-        raise kind(explain_failure(error)) from cause
+            if cause is not error:
+                raise cause from cause.__cause__
+            return
+        _log.error("job %s: %s", self._job_id, self._kind.short_description, exc_info=error)
+        raise self._kind(explain_failure(error)) from cause
 
 
 async def apart(body: Callable[[], Awaitable[None]], *, name: str) -> None:

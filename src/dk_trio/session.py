@@ -7,9 +7,9 @@ and sends `end_of_stream`. The author's code (`initialize`, `run`, `cleanup`) ru
 nursery, so that whatever it breaks ends with that task. The signal listener is no third task but a function: the task
 that brings a `cancel` cancels the session's scope in the same step, so nothing can delay or drop it.
 
-    scope (stop, signals, execution and completion time)
+    nursery (its scope: stop, signals, execution and completion time)
       admission (gate and slot, held until the author's code is over)
-        nursery: the author's task  |  the supervisor, which waits and sees every cancellation at once
+        the author's task  |  the supervisor, which waits and sees every cancellation at once
       end_of_stream
 
 What a session guarantees:
@@ -50,19 +50,19 @@ from dk_trio.errors import (
     JobTimeoutError,
     ModuleFailedError,
     SessionEndedError,
+    TaskLeftBehindError,
 )
 from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, State
 from dk_trio.module import (
     DataModel,
-    EndOfStreamOutput,
     ModuleContext,
     ModuleDefinition,
-    ModuleStartInfoOutput,
     Output,
     RequestMetadata,
     SessionIds,
     TrioModule,
-    system_output,
+    end_of_stream,
+    module_start_info,
 )
 from dk_trio.signals import LocalSignals, Signal, SignalAction, SignalExchange
 
@@ -153,7 +153,7 @@ class Session:
         self._context = ModuleContext(session=ids, send=self._send, request_metadata=request_metadata)
         self._created_at = trio.current_time()
         self._admitted_at = inf
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
         self._limit = ""  # what the scope's deadline stands for
         self._cleanup_scope: trio.CancelScope | None = None
         self._author_ended = trio.Event()
@@ -190,7 +190,8 @@ class Session:
         assert kind is not None
         if not self._end(reason, kind(f"Job {self.ids.job_id} was stopped: {why}.")):
             return False
-        self._scope.cancel(why)
+        if self._scope is not None:
+            self._scope.cancel(why)
         return True
 
     async def run(self) -> Outcome:
@@ -201,19 +202,18 @@ class Session:
                 The outcome is set then too. Nothing else of the job passes, except KeyboardInterrupt.
         """
         try:
-            with self._scope, self._signals.listen(self.ids.job_id, self._on_signal):
-                async with self._admission.admit():
-                    await self._admitted()
-                if self._reason is None:
-                    await self._output(system_output(EndOfStreamOutput()))
-                    self._end(Reason.COMPLETED)
-        except AdmissionError as error:
-            self._end(Reason.REFUSED, error)
-        except DkTrioError as error:
+            async with trio.open_nursery() as nursery:
+                scope = self._scope = nursery.cancel_scope
+                if self._reason is not None:  # stopped before it began
+                    scope.cancel()
+                with self._signals.listen(self.ids.job_id, self._on_signal):
+                    await self._supervise(nursery)
+        except BaseExceptionGroup as group:
+            error = from_nursery(group)
+            if not isinstance(error, TaskLeftBehindError):
+                raise error from None
+            _log.error("job %s: %s", self.ids.job_id, error.text)
             self._end(Reason.FAILED, error)
-        except trio.Cancelled:
-            self._interrupted()
-            raise
         finally:
             self._settle()
         assert self.outcome is not None
@@ -221,30 +221,40 @@ class Session:
 
     # -- the supervisor -----------------------------------------------------------------------------------------------
 
-    async def _admitted(self) -> None:
+    async def _supervise(self, nursery: trio.Nursery) -> None:
+        try:
+            async with self._admission.admit():
+                await self._execute(nursery)
+            # A nursery that was left open has cancelled the scope, and its error comes out of the session's nursery.
+            if self._reason is None and not nursery.cancel_scope.cancel_called:
+                await self._output(end_of_stream())
+                self._end(Reason.COMPLETED)
+        except AdmissionError as error:
+            self._end(Reason.REFUSED, error)
+        except DkTrioError as error:
+            self._end(Reason.FAILED, error)
+        except trio.Cancelled:
+            self._interrupted()
+            raise
+
+    async def _execute(self, nursery: trio.Nursery) -> None:
         """Run the author's code to its end. Raises nothing but cancellation."""
         now = self._admitted_at = trio.current_time()
         self._enter(State.STARTING)
         self._publish(SignalAction.START)
-        if self._options.execution_timeout is not None:
-            self._scope.deadline = now + self._options.execution_timeout
-            self._limit = f"ran for {self._options.execution_timeout:g} s (DIGITALKIN_EXECUTION_TIMEOUT)"
+        limit = self._options.execution_timeout
+        if limit is not None:
+            nursery.cancel_scope.deadline = now + limit
+            self._limit = f"ran for {limit:g} s (DIGITALKIN_EXECUTION_TIMEOUT)"
+        nursery.start_soon(self._authors_task, name=f"job {self.ids.job_id}")
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._authors_task, name=f"job {self.ids.job_id}")
-                try:
-                    await self._author_ended.wait()
-                except trio.Cancelled:
-                    self._cancelled_at = trio.current_time()
-                    self._hurry()
-                    await self._watch(nursery)
-                    raise
-        except BaseExceptionGroup as group:
-            error = from_nursery(group)
-            if not isinstance(error, DkTrioError):
-                raise error from None
-            _log.error("job %s: %s", self.ids.job_id, error.text)
-            self._end(Reason.FAILED, error)
+            await self._author_ended.wait()
+        except trio.Cancelled:
+            self._cancelled_at = trio.current_time()
+            self._interrupted()  # now, since cleanup takes its time
+            self._hurry()
+            await self._watch(nursery)
+            raise
 
     async def _watch(self, nursery: trio.Nursery) -> None:
         """Wait for cancelled code to end; when it does not, say where it is, and tell the caller all the same."""
@@ -252,8 +262,6 @@ class Session:
         with trio.move_on_after(patience, shield=True):
             await self._author_ended.wait()
             return
-        self._interrupted()
-        assert self._error is not None
         self._closed = True
         where = "; ".join(f"{frame.f_code.co_filename}:{line}" for frame, line in _frames(nursery)[-3:])
         _log.error(
@@ -263,6 +271,7 @@ class Session:
             where or "not at an await",
             _SWALLOWS,
         )
+        assert self._error is not None
         self._abandon(self._error)
 
     def _on_signal(self, signal: Signal) -> None:
@@ -277,7 +286,7 @@ class Session:
         """The session was cancelled: find the reason, unless there is one already."""
         if self._reason is not None:
             return
-        if self._scope.deadline <= trio.current_time():
+        if self._scope is not None and self._scope.deadline <= trio.current_time():
             text = f"Job {self.ids.job_id} was cancelled: it {self._limit}."
             self._end(Reason.TIMEOUT, JobTimeoutError(text, hint="Do less in one job, or raise the limit."))
         else:
@@ -305,7 +314,9 @@ class Session:
 
     async def _life(self) -> None:
         job_id = self.ids.job_id
-        await self._output(self._start_info())
+        await self._output(
+            module_start_info(self.ids, module_id=self._definition.id, module_name=self._definition.name)
+        )
         with authors_code(InitializeFailedError, job_id):
             module = self._definition.cls()
         module.enter(self._context, self._definition.triggers)
@@ -318,7 +329,7 @@ class Session:
                 await self._run_module(module)
             done = True
             late = trio.current_time() - self._cancelled_at
-            if late > PROMPT:
+            if late > PROMPT:  # -inf unless it was cancelled
                 _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
         finally:
             self._enter(State.STOPPING)
@@ -333,8 +344,11 @@ class Session:
 
     async def _cleanup(self, module: TrioModule[Any, Any, Any, Any], *, must_succeed: bool) -> None:
         """Run `cleanup` once. Its failure is the job's failure only when the job had none of its own."""
+        if self._definition.cls.cleanup is TrioModule.cleanup:
+            return
         options = self._options
         started = trio.current_time()
+        assert self._scope is not None
         if self._cancelled():
             deadline = started + options.cleanup_grace
         else:
@@ -370,13 +384,14 @@ class Session:
             text = f"Job {self.ids.job_id} was cancelled: {error}."
             hint = "Read faster, or raise DIGITALKIN_STREAM_DRAIN_TIMEOUT on the server."
             self._end(Reason.TIMEOUT, JobTimeoutError(text, hint=hint))
+            assert self._scope is not None
             self._scope.cancel("the caller reads nothing")
             await trio.lowlevel.checkpoint_if_cancelled()
             # Under a shield, which only a cleanup has.
             raise SessionEndedError(f"Job {self.ids.job_id} has no reader any more: {error}.") from error
 
     def _cancelled(self) -> bool:
-        return self._scope.cancel_called or self._cancelled_at != inf
+        return self._cancelled_at != inf or (self._scope is not None and self._scope.cancel_called)
 
     def _end(self, reason: Reason, error: DkTrioError | None = None) -> bool:
         """Note why the job ends; the first reason stays."""
@@ -426,18 +441,6 @@ class Session:
                 payload=payload or {},
             )
         )
-
-    def _start_info(self) -> dict[str, Any]:
-        ids = self.ids
-        info = ModuleStartInfoOutput(
-            job_id=ids.job_id,
-            mission_id=ids.mission_id,
-            setup_id=ids.setup_id,
-            setup_version_id=ids.setup_version_id,
-            module_id=self._definition.id,
-            module_name=self._definition.name,
-        )
-        return system_output(info)
 
 
 def output_dict(output: Output) -> dict[str, Any]:

@@ -19,10 +19,18 @@ from dk_trio.errors import (
     SetupNotFoundError,
 )
 from dk_trio.lifecycle import Outcome, Reason, State
-from dk_trio.module import DataModel, ModuleContext, TrioModule
+from dk_trio.module import (
+    DataModel,
+    EndOfStreamOutput,
+    ModuleContext,
+    ModuleStartInfoOutput,
+    TrioModule,
+    end_of_stream,
+    module_start_info,
+)
 from dk_trio.session import Session, SessionOptions, output_dict
 
-from .sample import Message, Output, module_with, protocols_of, send_one, session_of
+from .sample import IDS, Message, Output, module_with, protocols_of, send_one, session_of
 
 ROOT = {"protocol": "message", "text": "hello"}
 DAY = 86400
@@ -379,3 +387,12 @@ def test_outputs_take_their_shape_on_the_wire() -> None:
     assert output_dict(root)["root"] is root
     assert output_dict(Message(text="a"))["root"]["text"] == "a"
     assert output_dict(Output(root=Message(text="a"), annotations={"k": "v"}))["annotations"] == {"k": "v"}
+
+
+def test_the_messages_of_every_stream_are_those_of_their_models() -> None:
+    info = module_start_info(IDS, module_id="modules:a", module_name="a")
+    assert ModuleStartInfoOutput(**info["root"]).model_dump() == info["root"]
+    assert list(info["root"]) == list(ModuleStartInfoOutput.model_fields)
+    end = end_of_stream()
+    assert EndOfStreamOutput(**end["root"]).model_dump() == end["root"]
+    assert info["annotations"] == end["annotations"] == {"role": "system"}

@@ -16,6 +16,7 @@ from ._models import DataTrigger as DataTrigger
 from ._models import EndOfStreamOutput as EndOfStreamOutput
 from ._models import ModuleStartInfoOutput as ModuleStartInfoOutput
 from ._models import SetupModel as SetupModel
-from ._models import system_output as system_output
 from ._request_metadata import RequestMetadata as RequestMetadata
+from ._system_messages import end_of_stream as end_of_stream
+from ._system_messages import module_start_info as module_start_info
 from ._trigger import TriggerHandler as TriggerHandler

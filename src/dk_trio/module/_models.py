@@ -7,7 +7,7 @@ protocol, a one-value `Literal`, tells the members of a union apart.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal
+from typing import Generic, Literal
 
 from pydantic import BaseModel, Field
 from typing_extensions import TypeVar
@@ -66,8 +66,3 @@ class EndOfStreamOutput(DataTrigger):
     """Last message of a stream that succeeded. A stream without it has failed, and its status says why."""
 
     protocol: Literal["end_of_stream"] = "end_of_stream"
-
-
-def system_output(root: DataTrigger) -> dict[str, Any]:
-    """A message that is not the author's, as it goes on the wire."""
-    return {"root": root.model_dump(mode="json"), "annotations": {"role": "system"}}
