@@ -158,6 +158,7 @@ class Session:
         self._cleanup_scope: trio.CancelScope | None = None
         self._author_ended = trio.Event()
         self._cancelled_at = inf
+        self._complete_by = inf
         self._closed = False
         self._reason: Reason | None = None
         self._error: DkTrioError | None = None
@@ -227,6 +228,8 @@ class Session:
                 await self._execute(nursery)
             # A nursery that was left open has cancelled the scope, and its error comes out of the session's nursery.
             if self._reason is None and not nursery.cancel_scope.cancel_called:
+                nursery.cancel_scope.deadline = self._complete_by
+                self._limit = f"took {self._options.completion_timeout:g} s to complete (DIGITALKIN_COMPLETION_TIMEOUT)"
                 await self._output(end_of_stream())
                 self._end(Reason.COMPLETED)
         except AdmissionError as error:
@@ -333,7 +336,11 @@ class Session:
                 _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
         finally:
             self._enter(State.STOPPING)
-            await self._cleanup(module, must_succeed=done)
+            self._complete_by = trio.current_time() + self._options.completion_timeout
+            if self._options.execution_timeout is not None and self._scope is not None:
+                self._scope.deadline = inf
+            if self._definition.cls.cleanup is not TrioModule.cleanup:
+                await self._cleanup(module, must_succeed=done)
 
     def _run_module(self, module: TrioModule[Any, Any, Any, Any]) -> Awaitable[None]:
         if self._definition.run_takes_context:
@@ -344,16 +351,8 @@ class Session:
 
     async def _cleanup(self, module: TrioModule[Any, Any, Any, Any], *, must_succeed: bool) -> None:
         """Run `cleanup` once. Its failure is the job's failure only when the job had none of its own."""
-        if self._definition.cls.cleanup is TrioModule.cleanup:
-            return
-        options = self._options
         started = trio.current_time()
-        assert self._scope is not None
-        if self._cancelled():
-            deadline = started + options.cleanup_grace
-        else:
-            deadline = self._scope.deadline = started + options.completion_timeout
-            self._limit = f"took {options.completion_timeout:g} s for its end (DIGITALKIN_COMPLETION_TIMEOUT)"
+        deadline = started + self._options.cleanup_grace if self._cancelled() else self._complete_by
         cleanup: Any = module.cleanup
         self._cleanup_scope = trio.CancelScope(deadline=deadline, shield=True)
         try:
