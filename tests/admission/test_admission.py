@@ -194,6 +194,8 @@ async def test_statistics_and_repr(autojump_clock: trio.testing.MockClock) -> No
         assert repr(admission) == "<Admission 2/2 running, 2/2 queued, 3 at the gate>"
         await trio.sleep(2)
         tasks.leave("d", "g")  # one from the queue, whose place "e" takes, and one from the gate
+        await trio.sleep(30)
+        await tasks.arrive("h")  # need not wait
     assert admission.statistics() == AdmissionStatistics(
         slots=2,
         running=0,
@@ -201,7 +203,7 @@ async def test_statistics_and_repr(autojump_clock: trio.testing.MockClock) -> No
         queued=0,
         at_gate=0,
         admitted=0,
-        started=4,
+        started=5,
         rejected_by_gate=1,
         rejected_by_slot=0,
         abandoned=2,
