@@ -1,7 +1,8 @@
 """The jobs of one server: those that are here now, and what has become of the last ones.
 
 The table is the set of sessions that are inside `run`: an entry is made and removed by the task that runs the session,
-so it cannot disagree with reality. What has ended is kept as one outcome each, and only the last `KEPT` of them.
+so it cannot disagree with reality. What has ended is kept as one reason each, and only the last `KEPT` of them: an
+outcome would keep the author's exception, and with its traceback all that the job had in its hands.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from typing import Final
 import trio
 
 from dk_trio.errors import JobNotFoundError
-from dk_trio.lifecycle import PROGRESS, Outcome, Reason, State
+from dk_trio.lifecycle import OUTCOMES, PROGRESS, Outcome, Reason, State
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.session import ABANDON_AFTER, Session
 
 _log = logging.getLogger("dk_trio.jobs")
 
 KEPT: Final = 1000
-"""Outcomes that GetModuleStatus can still tell: about 0.3 MiB, and minutes of a busy server."""
+"""Ended jobs that GetModuleStatus can still tell of: about 0.2 MiB, and minutes of a busy server."""
 SLICE: Final = 100
 """Jobs cancelled in one go: a job's cancellation costs about 0.05 ms of the loop, and other tasks want their turn."""
 
 _PREFIX = "jobs:"
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,10 @@ class Jobs:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
-        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
+        self._reasons: OrderedDict[str, Reason] = OrderedDict()
         self._ended: Counter[Reason] = Counter()
         self._emptied = trio.Event()
+        self._shutting_down = False
 
     def __repr__(self) -> str:
         statistics = self.statistics()
@@ -92,6 +95,8 @@ class Jobs:
         """Run a session; it is in the table exactly as long. Raises what `Session.run` raises."""
         job_id = session.ids.job_id
         self._sessions[job_id] = session
+        if self._shutting_down:  # its request came before; its setup did not
+            session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
         try:
             return await session.run()
         finally:
@@ -103,9 +108,9 @@ class Jobs:
             if outcome is not None:
                 self._ended[outcome.reason] += 1
                 if outcome.reason is not Reason.REFUSED:  # nobody was told its id
-                    self._outcomes[job_id] = outcome
-                    if len(self._outcomes) > KEPT:
-                        self._outcomes.popitem(last=False)
+                    self._reasons[job_id] = outcome.reason
+                    if len(self._reasons) > KEPT:
+                        self._reasons.popitem(last=False)
 
     def stop(self, job_id: str, reason: Reason, why: str) -> None:
         """Cancel a job by its id, with or without the prefix `jobs:`. Returns at once.
@@ -115,8 +120,8 @@ class Jobs:
         """
         session = self._sessions.get(_bare(job_id))
         if session is None:
-            outcome = self._outcomes.get(_bare(job_id))
-            gone = "not found" if outcome is None else f"has ended: {outcome.reason.value.replace('_', ' ')}"
+            known = self._reasons.get(_bare(job_id))
+            gone = "not found" if known is None else f"has ended: {known.value.replace('_', ' ')}"
             raise JobNotFoundError(f"Job {job_id} {gone}")
         session.stop(reason, why)
 
@@ -130,30 +135,31 @@ class Jobs:
         session = self._sessions.get(bare)
         if session is not None:
             return _status(session)
-        outcome = self._outcomes.get(bare)
-        if outcome is None:
+        reason = self._reasons.get(bare)
+        if reason is None:
             raise JobNotFoundError(
                 f"Job {job_id} not found", hint=f"Only the last {KEPT} jobs that have ended are remembered."
             )
-        return outcome.row.module_status
+        return OUTCOMES[reason].module_status
 
     def statuses(self) -> Iterator[tuple[str, ModuleStatus]]:
         """Id and status of every job that is here, oldest first, then of the last that have ended."""
         for job_id, session in list(self._sessions.items()):
             yield job_id, _status(session)
-        for job_id, outcome in list(self._outcomes.items()):
-            yield job_id, outcome.row.module_status
+        for job_id, reason in list(self._reasons.items()):
+            yield job_id, OUTCOMES[reason].module_status
 
     async def shut_down(self) -> list[Session]:
-        """Cancel every job, because the server stops, and wait for their ends.
+        """Cancel every job, because the server stops, and wait for their ends. One that comes later is cancelled, too.
 
         Returns:
             The sessions whose code goes on although it was cancelled; they were waited for as long as their cleanup
             may take and a little more.
         """
+        self._shutting_down = True
         patience = 0.0
         for number, session in enumerate(self):
-            session.stop(Reason.SHUTDOWN, "the server is shutting down")
+            session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
             patience = max(patience, session.grace)
             if number % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
