@@ -24,8 +24,8 @@ class authors_code:  # noqa: N801  a context manager, used as a function
     """Turn whatever the author's code in the block raises into one `DkTrioError`.
 
     Logs the author's traceback and raises `kind` with the author's exception as its cause. A `DkTrioError` that the
-    author raised stays what it is. SystemExit, a panic of a Rust extension, asyncio's CancelledError count, alone or
-    out of a nursery: a module must not end the server. `trio.Cancelled` and KeyboardInterrupt pass.
+    author raised stays what it is. SystemExit, GeneratorExit, a panic of a Rust extension, asyncio's CancelledError
+    count, alone or out of a nursery: a module must not end the server. `trio.Cancelled` and KeyboardInterrupt pass.
 
     A class and not a generator: every job enters four.
 
@@ -92,7 +92,18 @@ def from_nursery(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def explain_failure(error: BaseException) -> str:
-    """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds."""
+    """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds.
+
+    The text can be sent as it is: lone surrogates, which names of files may have, are written as escapes.
+    """
+    try:
+        text = _explain(error)
+    except Exception:  # noqa: BLE001  what an exception says of itself is the author's code, too
+        text = f"{type(error).__name__}, which raises when it is asked for its text"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _explain(error: BaseException) -> str:
     error = only_cause(error)
     if isinstance(error, BaseExceptionGroup):
         parts = "; ".join(explain_failure(part) for part in error.exceptions)
@@ -118,4 +129,4 @@ def only_cause(error: BaseException) -> BaseException:
 
 
 def _passes(error: BaseException) -> bool:
-    return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))
+    return isinstance(error, (trio.Cancelled, KeyboardInterrupt))
