@@ -129,7 +129,7 @@ def test_an_empty_variable_is_unset() -> None:
         ("DIGITALKIN_BACKPRESSURE_TIMEOUT", "-0.5", "a number of seconds from 0 to 604800"),
         ("DIGITALKIN_COMPLETION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
         ("DIGITALKIN_STREAM_DRAIN_TIMEOUT", "604801", "a number of seconds from 0.001 to 604800"),
-        ("DIGITALKIN_SETUP_CACHE_MAX", "0", "a whole number of setups from 1"),
+        ("DIGITALKIN_SETUP_CACHE_MAX", "-1", "a whole number of setups from 0 (keep none)"),
         ("DIGITALKIN_SETUP_CACHE_TTL", "ten", "a number of seconds from 0 to 604800"),
         ("DIGITALKIN_CONFIG_SETUP_TIMEOUT", "-inf", "a number of seconds from 0.001 to 604800"),
         ("DIGITALKIN_EXECUTION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),

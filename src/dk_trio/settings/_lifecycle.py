@@ -30,9 +30,9 @@ class LifecycleSettings:
     )
     setup_cache_max: int = setting(
         "DIGITALKIN_SETUP_CACHE_MAX",
-        whole(1, 1_000_000),
+        whole(0, 1_000_000),
         default=100,
-        expects="a whole number of setups from 1 to 1000000",
+        expects="a whole number of setups from 0 (keep none) to 1000000",
         about="Setups that are kept between jobs; one more drops the one that was not used for longest.",
     )
     setup_cache_ttl: float = setting(
