@@ -142,3 +142,9 @@ def test_the_recommended_sizes_of_the_guide(rpcs: int, slots: int, queued: int) 
     """Three of the guide's four recommendations break its first rule; whoever copies one is told."""
     warnings = read({RPCS: str(rpcs), SLOTS: str(slots), QUEUED: str(queued)}).warnings
     assert bool(warnings) == (rpcs < slots + queued)
+
+
+def test_a_client_does_not_hear_of_a_server_s_limits() -> None:
+    environ = {"DIGITALKIN_MAX_CONCURRENT_RPCS": "1", "DIGITALKIN_ADMISSION_TIMEOUT": "1"}
+    assert len(Settings.from_environment(environ).warnings) == 2
+    assert Settings.from_environment(environ, serving=False).warnings == ()

@@ -75,7 +75,7 @@ def command(
         bytes(Struct.from_dict(data))
     except (TypeError, ValueError) as error:  # a lone surrogate, a nesting that no server reads, a huge number
         raise click.BadParameter(f"the input cannot be sent: {error}.", param_hint="--input") from None
-    settings = Settings.from_environment()
+    settings = Settings.from_environment(serving=False)
     for warning in settings.warnings:
         click.echo(f"dk-trio: {warning}", err=True)
 

@@ -51,11 +51,12 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+    def from_environment(cls, environ: Mapping[str, str] | None = None, *, serving: bool = True) -> Settings:
         """Read every variable once.
 
         Args:
             environ: Read from this mapping in place of the process's environment.
+            serving: Whether the process serves; a client that shares a server's environment need not hear of its limits.
 
         Raises:
             SettingError: A value does not parse, is out of range, or contradicts another.
@@ -64,12 +65,10 @@ class Settings:
         sources: list[Source] = []
         layers = {name: _read(layer, environ, sources) for name, layer in LAYERS.items()}
         read = {name for row in all_variables() for name in row.names}
-        warnings = (
-            *warnings_for(environ, read=read),
-            *_without_effect(layers["tasks"], sources),
-            *_too_few_rpcs(layers["server"], layers["tasks"]),
-        )
-        return cls(**layers, sources=tuple(sources), warnings=warnings)
+        warnings = [*warnings_for(environ, read=read)]
+        if serving:
+            warnings += [*_without_effect(layers["tasks"], sources), *_too_few_rpcs(layers["server"], layers["tasks"])]
+        return cls(**layers, sources=tuple(sources), warnings=tuple(warnings))
 
     def report(self) -> str:
         """One line per variable: name, value, source; and whether it has an effect, where others decide that."""
