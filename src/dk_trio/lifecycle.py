@@ -39,6 +39,8 @@ class State(enum.Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__  # members are single objects; enum's own hash is Python code, and every job uses it
+
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     # Refused by admission, or cancelled while it waited.
@@ -77,6 +79,8 @@ class Reason(enum.Enum):
     FAILED = "failed"
     REFUSED = "refused"
     """By admission: the job never ran."""
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)
