@@ -56,7 +56,7 @@ class Settings:
 
         Args:
             environ: Read from this mapping in place of the process's environment.
-            serving: Whether the process serves; a client that shares a server's environment need not hear of its limits.
+            serving: Whether the process serves; a client in a server's environment need not hear of its limits.
 
         Raises:
             SettingError: A value does not parse, is out of range, or contradicts another.
