@@ -74,7 +74,11 @@ ABANDON_AFTER: Final = 5.0
 PROMPT: Final = 1.0
 """Seconds within which a cancelled handler may still return normally without being told about it."""
 
-_SWALLOWS = "it catches trio.Cancelled, or BaseException, and does not raise it again, or it shields itself"
+_SWALLOWS = (
+    "it catches trio.Cancelled, or BaseException, and does not raise it again, or it shields itself, or it waits for a "
+    "thread"
+)
+_FOREIGN_CANCELLED = "A cancel scope was left open, or a Cancelled was kept and raised again outside of its scope."
 
 Deliver = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -158,7 +162,6 @@ class Session:
         self._cleanup_scope: trio.CancelScope | None = None
         self._author_ended = trio.Event()
         self._cancelled_at = inf
-        self._complete_by = inf
         self._closed = False
         self._reason: Reason | None = None
         self._error: DkTrioError | None = None
@@ -185,15 +188,14 @@ class Session:
             why: Told to the caller of StartModule.
 
         Returns:
-            False when the job has ended or is ending for another reason.
+            False when the job has ended or is ending for another reason; cleanup gets the shorter time all the same.
         """
         kind = OUTCOMES[reason].error
         assert kind is not None
-        if not self._end(reason, kind(f"Job {self.ids.job_id} was stopped: {why}.")):
-            return False
+        first = self._end(reason, kind(f"Job {self.ids.job_id} was stopped: {why}."))
         if self._scope is not None:
             self._scope.cancel(why)
-        return True
+        return first
 
     async def run(self) -> Outcome:
         """Run the job from its admission to its last message. Whatever happens to it is in the outcome.
@@ -209,12 +211,16 @@ class Session:
                     scope.cancel()
                 with self._signals.listen(self.ids.job_id, self._on_signal):
                     await self._supervise(nursery)
+            if self._reason is None:  # a cancellation that was the author's own has ended the author's task
+                error = ModuleFailedError("The module let trio.Cancelled out.", hint=_FOREIGN_CANCELLED)
+                _log.error("job %s: %s", self.ids.job_id, error.text)
+                self._end(Reason.FAILED, error)
         except BaseExceptionGroup as group:
-            error = from_nursery(group)
-            if not isinstance(error, TaskLeftBehindError):
-                raise error from None
-            _log.error("job %s: %s", self.ids.job_id, error.text)
-            self._end(Reason.FAILED, error)
+            cause = from_nursery(group)
+            if not isinstance(cause, TaskLeftBehindError):
+                raise cause from None
+            _log.error("job %s: %s", self.ids.job_id, cause.text)
+            self._end(Reason.FAILED, cause)
         finally:
             self._settle()
         assert self.outcome is not None
@@ -228,8 +234,6 @@ class Session:
                 await self._execute(nursery)
             # A nursery that was left open has cancelled the scope, and its error comes out of the session's nursery.
             if self._reason is None and not nursery.cancel_scope.cancel_called:
-                nursery.cancel_scope.deadline = self._complete_by
-                self._limit = f"took {self._options.completion_timeout:g} s to complete (DIGITALKIN_COMPLETION_TIMEOUT)"
                 await self._output(end_of_stream())
                 self._end(Reason.COMPLETED)
         except AdmissionError as error:
@@ -260,7 +264,7 @@ class Session:
             raise
 
     async def _watch(self, nursery: trio.Nursery) -> None:
-        """Wait for cancelled code to end; when it does not, say where it is, and tell the caller all the same."""
+        """Wait for cancelled code to end; when it does not, say where it is, and tell the caller meanwhile."""
         patience = self._options.cleanup_grace + ABANDON_AFTER
         with trio.move_on_after(patience, shield=True):
             await self._author_ended.wait()
@@ -276,6 +280,8 @@ class Session:
         )
         assert self._error is not None
         self._abandon(self._error)
+        with trio.CancelScope(shield=True):  # no deadline changes that the code runs, and so it has the slot
+            await self._author_ended.wait()
 
     def _on_signal(self, signal: Signal) -> None:
         known = _STOPPED_BY.get(signal.action)
@@ -310,8 +316,7 @@ class Session:
         try:
             await self._life()
         except DkTrioError as error:
-            # When something else came first, whatever the author's code raised on its way out is in the log.
-            self._end(Reason.FAILED, error)
+            await self._failed(error)
         finally:
             self._author_ended.set()
 
@@ -322,7 +327,7 @@ class Session:
         )
         with authors_code(InitializeFailedError, job_id):
             module = self._definition.cls()
-        module.enter(self._context, self._definition.triggers)
+            module.enter(self._context, self._definition.triggers)
         done = False
         try:
             with authors_code(InitializeFailedError, job_id):
@@ -334,13 +339,31 @@ class Session:
             late = trio.current_time() - self._cancelled_at
             if late > PROMPT:  # -inf unless it was cancelled
                 _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
+        except DkTrioError as error:
+            await self._failed(error)  # before cleanup, in which other reasons may come
+            raise
         finally:
             self._enter(State.STOPPING)
-            self._complete_by = trio.current_time() + self._options.completion_timeout
-            if self._options.execution_timeout is not None and self._scope is not None:
-                self._scope.deadline = inf
+            self._complete()
             if self._definition.cls.cleanup is not TrioModule.cleanup:
                 await self._cleanup(module, must_succeed=done)
+
+    async def _failed(self, error: DkTrioError) -> None:
+        """The author's code has failed; unless that is its answer to a cancellation, then it is in the log only.
+
+        A cancellation reaches the supervisor in the same scheduler pass as this task, but perhaps after it.
+        """
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._end(Reason.FAILED, error)
+
+    def _complete(self) -> None:
+        """From now on COMPLETION_TIMEOUT bounds the job, unless it was cancelled and has less."""
+        if self._cancelled():
+            return
+        assert self._scope is not None
+        timeout = self._options.completion_timeout
+        self._scope.deadline = trio.current_time() + timeout
+        self._limit = f"took {timeout:g} s for cleanup and end_of_stream (DIGITALKIN_COMPLETION_TIMEOUT)"
 
     def _run_module(self, module: TrioModule[Any, Any, Any, Any]) -> Awaitable[None]:
         if self._definition.run_takes_context:
@@ -352,7 +375,8 @@ class Session:
     async def _cleanup(self, module: TrioModule[Any, Any, Any, Any], *, must_succeed: bool) -> None:
         """Run `cleanup` once. Its failure is the job's failure only when the job had none of its own."""
         started = trio.current_time()
-        deadline = started + self._options.cleanup_grace if self._cancelled() else self._complete_by
+        assert self._scope is not None
+        deadline = started + self._options.cleanup_grace if self._cancelled() else self._scope.deadline
         cleanup: Any = module.cleanup
         self._cleanup_scope = trio.CancelScope(deadline=deadline, shield=True)
         try:
@@ -363,11 +387,8 @@ class Session:
                 raise
             return
         if self._cleanup_scope.cancelled_caught:
-            text = f"cleanup took longer than {trio.current_time() - started:g} s and was cancelled"
-            _log.warning("job %s: %s", self.ids.job_id, text)
-            if must_succeed:
-                hint = "Make it faster, or raise DIGITALKIN_COMPLETION_TIMEOUT."
-                self._end(Reason.TIMEOUT, JobTimeoutError(f"Job {self.ids.job_id}: {text}.", hint=hint))
+            took = trio.current_time() - started
+            _log.warning("job %s: cleanup took longer than %g s and was cancelled", self.ids.job_id, took)
 
     async def _send(self, output: Output) -> None:
         if self._closed:

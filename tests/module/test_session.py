@@ -266,8 +266,7 @@ async def test_cleanup_after_the_handlers_end_is_bounded(autojump_clock: object)
     outcome = await outcome_of(session_of(module_with(send_one, cleanup=cleanup), ROOT, outputs, options=options))
     assert outcome.reason is Reason.TIMEOUT
     assert isinstance(outcome.error, JobTimeoutError)
-    assert "cleanup took longer than 70 s and was cancelled" in outcome.error.message
-    assert "DIGITALKIN_COMPLETION_TIMEOUT" in outcome.error.hint
+    assert "it took 70 s for cleanup and end_of_stream (DIGITALKIN_COMPLETION_TIMEOUT)" in outcome.error.message
     assert trio.current_time() - started == pytest.approx(70)
     assert protocols_of(outputs) == ["module_start_info", "message"]
 
