@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import trio
 from grpclib.exceptions import GRPCError
@@ -112,6 +112,25 @@ def _explain(error: BaseException) -> str:
         return f"{error.status.name}: {error.message}"
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def places(nursery: trio.Nursery) -> list[str]:
+    """Where the author's code in a nursery waits: `FILE:LINE in FUNCTION` of each task that waits for no other.
+
+    Told is the innermost frame that is neither Trio's nor ours, since those say the same of every module.
+    """
+    found = []
+    for task in nursery.child_tasks:
+        inner = [place for child in task.child_nurseries for place in places(child)]
+        if not inner:
+            frames = [(frame, line) for frame, line in task.iter_await_frames() if not _library(frame)]
+            inner = [f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}" for frame, line in frames[-1:]]
+        found += inner
+    return found
+
+
+def _library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in {"trio", "dk_trio"}
 
 
 def split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

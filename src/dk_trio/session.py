@@ -40,7 +40,7 @@ import trio
 from pydantic import BaseModel
 
 from dk_trio.admission import Admission
-from dk_trio.boundary import authors_code, from_nursery
+from dk_trio.boundary import authors_code, from_nursery, places
 from dk_trio.errors import (
     AdmissionError,
     CleanupFailedError,
@@ -78,6 +78,7 @@ _SWALLOWS = (
     "it catches trio.Cancelled, or BaseException, and does not raise it again, or it shields itself, or it waits for a "
     "thread"
 )
+_PLACES_TOLD = 3
 _FOREIGN_CANCELLED = "A cancel scope was left open, or a Cancelled was kept and raised again outside of its scope."
 
 Deliver = Callable[[dict[str, Any]], Awaitable[None]]
@@ -270,12 +271,11 @@ class Session:
             await self._author_ended.wait()
             return
         self._closed = True
-        where = "; ".join(f"{frame.f_code.co_filename}:{line}" for frame, line in _frames(nursery)[-3:])
         _log.error(
             "job %s: its code goes on %g s after it was cancelled (%s): %s. It keeps its slot until it ends",
             self.ids.job_id,
             patience,
-            where or "not at an await",
+            "; ".join(places(nursery)[:_PLACES_TOLD]) or "not at an await",
             _SWALLOWS,
         )
         assert self._error is not None
@@ -480,8 +480,3 @@ def output_dict(output: Output) -> dict[str, Any]:
         f"An output is a {type(output).__name__}: {output!r:.80}.",
         hint="Send an output model, a trigger, or a dict of JSON values.",
     )
-
-
-def _frames(nursery: trio.Nursery) -> list[Any]:
-    """Where the tasks of a nursery are, outermost frame first."""
-    return [frame for task in nursery.child_tasks for frame in task.iter_await_frames()]
