@@ -1,4 +1,4 @@
-"""Setups from a file, and the default for ids that nobody stored."""
+"""Setups from a file, setups that were configured, and the default for ids that nobody stored."""
 
 import json
 import logging
@@ -10,7 +10,10 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from dk_trio import ModuleServer, SetupModel
-from dk_trio.errors import SetupFileError
+from dk_trio.errors import SetupFileError, SetupNotFoundError
+from dk_trio.services.local import setup as local_setup
+from dk_trio.services.local.setup import LocalSetup
+from dk_trio.services.setup import SetupVersion
 
 from .sample import module_with, send_one
 from .served import outputs_of, served
@@ -109,3 +112,44 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SetupFileError, match="cannot be read: No such file"):
         ModuleServer(module_with(send_one), setup_file=tmp_path / "none.json")
+
+
+# --- configured ------------------------------------------------------------------------------------------------------
+
+
+def version(setup_id: str, name: str = "configured") -> SetupVersion:
+    return SetupVersion(id=name, setup_id=setup_id, content={})
+
+
+async def names(setups: LocalSetup, *ids: str) -> list[str]:
+    return [(await setups.get_setup(setup_id, "m")).id for setup_id in ids]
+
+
+async def test_a_configured_setup_goes_before_the_file_and_the_default(autojump_clock: object) -> None:
+    setups = LocalSetup({"setups:stored": version("setups:stored", "file")}, default={})
+    assert await names(setups, "stored", "other") == ["file", "setup_versions:default"]
+    setups.put(version("stored"))
+    setups.put(version("setups:other"))
+    setups.put(version("other", "again"))
+    assert await names(setups, "setups:stored", "stored", "other") == ["configured", "configured", "again"]
+    assert repr(setups) == "<LocalSetup 1 setups, 2 configured, default yes>"
+
+
+async def test_configured_setups_have_a_bound(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local_setup, "CONFIGURED_MAX", 2)
+    setups = LocalSetup({"a": version("a", "file")})
+    for setup_id in ("a", "b"):
+        setups.put(version(setup_id))
+    await names(setups, "a")
+    setups.put(version("c"))
+    assert await names(setups, "a", "c") == ["configured", "configured"]
+    with pytest.raises(SetupNotFoundError):
+        await setups.get_setup("b", "m")
+    setups.put(version("d"))
+    assert await names(setups, "a", "c", "d") == ["file", "configured", "configured"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"setup '{setup_id}', configured here, is forgotten: more than 2 were configured")
+        for setup_id in ("b", "a")
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 PREFIX = "setups:"
 
@@ -36,7 +36,22 @@ class SetupSource(Protocol):
 
         Raises:
             SetupNotFoundError: There is none with this id.
+            SetupUnavailableError: It cannot be told now whether there is one.
         """
+        ...
+
+
+@runtime_checkable
+class SetupStore(SetupSource, Protocol):
+    """A source that also keeps what ConfigSetupModule makes, as a cache and the local setups do.
+
+    A configured setup is not written anywhere: ConfigSetupModule returns it, and its caller persists it (reference,
+    3.3). Until the caller has done so, `put` lets this process serve it. A source that asks a remote service has no
+    `put`, since there the caller's write is the truth.
+    """
+
+    def put(self, version: SetupVersion) -> None:
+        """From now on `version` is the current version of its setup."""
         ...
 
 

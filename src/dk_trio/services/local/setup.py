@@ -1,4 +1,4 @@
-"""Setups from a file, and the default setup for ids that nobody stored: what a module needs to run on one machine.
+"""Setups from a file, setups that were configured, and the default for the rest: what a module needs on one machine.
 
 The file is a JSON object by setup id. An entry is the content itself, or a record around it, recognised by its key
 `content` and by having no keys but these three:
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dk_trio.errors import DkTrioError, SetupFileError, SetupNotFoundError
 from dk_trio.services.setup import SetupVersion, bare
@@ -27,9 +28,12 @@ _RECORD_KEYS = frozenset({"content", "version", "id"})
 # Setup ids whose default was logged. Callers choose the ids, so the set needs a bound; beyond it nothing is logged.
 _LOGGED_MAX = 100
 
+# Configured setups that are kept: callers choose their ids too. Nobody configures so many by hand.
+CONFIGURED_MAX: Final = 10_000
+
 
 class LocalSetup:
-    """Setups in memory.
+    """Setups in memory: a `SetupStore`, so that a setup that was configured lasts as long as the process.
 
     Args:
         setups: By setup id, with or without prefix.
@@ -45,16 +49,23 @@ class LocalSetup:
         missing_hint: str = "",
     ) -> None:
         self._setups = {bare(setup_id): setup for setup_id, setup in (setups or {}).items()}
+        self._configured: OrderedDict[str, SetupVersion] = OrderedDict()  # least recently used first
         self._default = default
         self._missing_hint = missing_hint
         self._logged: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<LocalSetup {len(self._setups)} setups, default {'none' if self._default is None else 'yes'}>"
+        default = "none" if self._default is None else "yes"
+        return f"<LocalSetup {len(self._setups)} setups, {len(self._configured)} configured, default {default}>"
 
     async def get_setup(self, setup_id: str, mission_id: str) -> SetupVersion:
         """See `SetupSource.get_setup`. Answers from memory, without a checkpoint."""
-        setup = self._setups.get(bare(setup_id))
+        key = bare(setup_id)
+        setup = self._configured.get(key)
+        if setup is not None:
+            self._configured.move_to_end(key)
+            return setup
+        setup = self._setups.get(key)
         if setup is not None:
             return setup
         if self._default is None:
@@ -64,6 +75,18 @@ class LocalSetup:
             self._logged.add(setup_id)
             _log.info("setup %r is not stored here: the module's default setup is used", setup_id)
         return SetupVersion(id="setup_versions:default", setup_id=setup_id, content=self._default)
+
+    def put(self, version: SetupVersion) -> None:
+        """See `SetupStore.put`. It goes before what the file says, which is not written.
+
+        The last `CONFIGURED_MAX` are kept; beyond that the one that was not used for longest is lost, with a warning.
+        """
+        key = bare(version.setup_id)
+        self._configured[key] = version
+        self._configured.move_to_end(key)
+        if len(self._configured) > CONFIGURED_MAX:
+            lost, _ = self._configured.popitem(last=False)
+            _log.warning("setup %r, configured here, is forgotten: more than %d were configured", lost, CONFIGURED_MAX)
 
 
 def read_setups(path: Path, *, check: Callable[[Mapping[str, Any], str], object]) -> dict[str, SetupVersion]:
