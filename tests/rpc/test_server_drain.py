@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
 import trio.testing
@@ -9,6 +12,7 @@ from grpclib.const import Status
 from tests._pb.dk_trio.test.v1 import Message
 
 from dk_trio import rpc
+from dk_trio.rpc.server import DRAIN_SLICE
 from dk_trio.rpc.server_connection import DRAIN_ROUND_TRIP, LINGER
 from dk_trio.rpc.transport import FLUSH_TIMEOUT
 
@@ -225,6 +229,116 @@ async def test_drain_twice_and_cancelled(autojump_clock):
             nursery.start_soon(server.drain, 1)
         assert trio.current_time() - begin <= 1 + QUICK
         assert (await call.status())[0] is Status.UNAVAILABLE
+
+
+class Turns:
+    """A handler that waits until it is cancelled; notes in which pass of the scheduler it was."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.cancelled: list[int] = []
+
+    async def count(self, calls: int) -> None:
+        while len(self.cancelled) < calls:
+            self.passes += 1
+            await trio.lowlevel.checkpoint()
+
+    async def __call__(self, stream):
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.cancelled.append(self.passes)
+
+
+@pytest.mark.parametrize(("connections", "each"), [(1, 1000), (50, 20), (200, 1)])
+async def test_thousands_of_calls_are_cut_while_others_run(autojump_clock, connections, each):
+    turns = Turns()
+    server = rpc.Server([TestService(unary=turns)])
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(server)) for _ in range(connections)]
+        calls = [await client.call("unary", Message()) for client in clients for _ in range(each)]
+        await trio.testing.wait_all_tasks_blocked()
+        begin = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turns.count, len(calls))
+            nursery.start_soon(server.drain, 0)
+        assert trio.current_time() - begin <= QUICK
+        # Two slices fall between two counts when a pass counts first and the next one last.
+        assert max(Counter(turns.cancelled).values()) <= 2 * DRAIN_SLICE
+        for call in calls:
+            assert await call.status() == (Status.UNAVAILABLE, "the server is shutting down")
+        assert all(len(client.goaways) == 2 for client in clients)
+
+
+async def test_a_drain_that_is_cancelled_while_it_cuts_leaves_the_rest_to_the_next(autojump_clock):
+    turns = Turns()
+    async with serving(unary=turns) as (client, server):
+        calls = [await client.call("unary", Message()) for _ in range(20 * DRAIN_SLICE)]
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.drain, 0)
+            while not turns.cancelled:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await trio.sleep(1000)
+        assert 0 < len(turns.cancelled) < 10 * DRAIN_SLICE
+        assert server.statistics().rpcs == len(calls) - len(turns.cancelled)
+        begin = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for grace in (0, 0, 10, 5):
+                nursery.start_soon(server.drain, grace)
+        assert trio.current_time() - begin <= QUICK
+        assert len(turns.cancelled) == len(calls)
+        for call in calls:
+            assert (await call.status())[0] is Status.UNAVAILABLE
+        await server.drain(0)
+
+
+async def test_grace_by_a_scope_then_no_grace(autojump_clock):
+    """As a server does that has something to say to its jobs in between: those that are done by then end well."""
+    gate, patient = Gate(), Turns()
+    async with serving(unary=gate, unary_patient=patient) as (client, server):
+        well = await client.call("unary", Message(text="well"))
+        badly = [await client.call("unary_patient", Message()) for _ in range(3 * DRAIN_SLICE)]
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(30):
+            await server.drain()
+        assert server.draining
+        assert not patient.cancelled
+        gate.open.set()
+        begin = trio.current_time()
+        await server.drain(0)
+        assert trio.current_time() - begin <= QUICK
+        assert (await well.answer()).text == "well"
+        for call in badly:
+            assert (await call.status())[0] is Status.UNAVAILABLE
+
+
+async def test_no_call_begins_after_the_grace(autojump_clock):
+    """On a connection that was accepted in the last moment: it would have all the time of the world."""
+
+    async def shielded(stream):
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(100, shield=True):
+                await trio.sleep(60)
+
+    patient = Turns()
+    server = rpc.Server([TestService(unary=shielded, unary_patient=patient)])
+    async with connected(server) as client, trio.open_nursery() as nursery:
+        await client.call("unary", Message())
+        await trio.testing.wait_all_tasks_blocked()
+        begin = trio.current_time()
+        nursery.start_soon(server.drain, 0)
+        await trio.sleep(10)
+        async with connected(server, read=False) as late:
+            await late.call("unary_patient", Message())  # before it can know
+            await late.read()
+            assert trio.current_time() - begin <= 10 + QUICK
+            assert late.goaways[-1][0] == 0  # no call of it was taken, so all of them are safe to repeat
+        assert server.statistics().rpcs_started == 1
+    assert trio.current_time() - begin <= 60 + QUICK
 
 
 async def test_drain_hook_of_services(autojump_clock):

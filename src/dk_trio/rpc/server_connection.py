@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -94,6 +94,8 @@ class ConnectionTasks:
                 nursery.start_soon(self._keep_alive)
                 if self._server.draining:
                     self.drain()
+                if self._server.cutting:
+                    self._refuse_rest()
                 try:
                     await self._read()
                 finally:
@@ -287,14 +289,17 @@ class ConnectionTasks:
         if self._wire.refusing_streams and (not self._active or (self._cut and not self._wire.streams)):
             self._read_scope.deadline = min(self._read_scope.deadline, trio.current_time() + LINGER)
 
-    def cut(self) -> None:
-        """Cancel what is left, with UNAVAILABLE."""
+    def cut(self) -> Iterator[Callable[[], None]]:
+        """Steps that cancel what is left, with UNAVAILABLE. Other tasks may run between them."""
+        yield self._refuse_rest
+        for stream in list(self._wire.streams.values()):
+            if isinstance(stream, ServerCall):
+                yield stream.cut
+
+    def _refuse_rest(self) -> None:
         self._cut = True
         self._wire.refuse_new_streams()
         self._transport.wake()
-        for stream in list(self._wire.streams.values()):
-            if isinstance(stream, ServerCall):
-                stream.cut()
         self._leave_when_done()
 
 
