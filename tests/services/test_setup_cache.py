@@ -36,7 +36,9 @@ async def test_an_entry_is_fetched_again_after_its_time_to_live(autojump_clock: 
         await trio.sleep(599)
         assert await name_of(cache) == "1"
         await trio.sleep(1)
-        assert await name_of(cache) == "2"
+        async with trio.open_nursery() as nursery:
+            callers = [Caller(cache, nursery) for _ in range(2)]
+        assert {caller.name for caller in callers} == {"2"}
         assert len(source.asked) == 2
         assert cache.statistics().expired == 1
 
@@ -57,6 +59,9 @@ async def test_room_is_made_by_what_was_not_used_for_longest(autojump_clock: obj
             await name_of(cache, setup_id)
         assert [setup_id for setup_id, _ in source.asked] == ["a", "b", "c", "b"]
         assert (cache.statistics().entries, cache.statistics().evicted) == (2, 2)
+        cache.put(version("a", "put"))
+        await name_of(cache, "d")
+        assert await name_of(cache, "a") == "put"
 
 
 async def test_versions_of_one_setup_do_not_push_out_the_others(autojump_clock: object, source: Source) -> None:
@@ -389,15 +394,22 @@ async def test_cancelling_who_opened_the_cache_leaves_no_waiter_behind(autojump_
 
 
 async def test_a_source_that_fails_while_it_is_cancelled_does_not_spoil_the_end(autojump_clock: object) -> None:
-    class Rude(Source):
-        async def get_setup(self, setup_id, mission_id):
-            try:
-                await trio.sleep(100)
-            finally:
-                raise ValueError("rude")
+    source = Source()
 
+    async def fail_at_the_end() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("of the cleanup")
+
+    async def in_two_tasks() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fail_at_the_end)
+
+    source.before = in_two_tasks
     with trio.fail_after(DAY):
-        async with trio.open_nursery() as nursery, SetupCache(Rude()).opened() as cache:
+        async with trio.open_nursery() as nursery, SetupCache(source).opened() as cache:
             caller = Caller(cache, nursery)
             await trio.sleep(1)
     assert isinstance(caller.error, SetupUnavailableError)

@@ -15,7 +15,7 @@ class SetupVersion:
 
     Attributes:
         id: Id of the version, told to the caller as `setup_version_id`.
-        setup_id: Id of the setup.
+        setup_id: Id of the setup, with or without the prefix `setups:`.
         content: What the module's setup format is validated against. Not to be changed.
     """
 

@@ -69,11 +69,10 @@ class _Flight:
     scope: trio.CancelScope
     ended: trio.Event = field(default_factory=trio.Event)
     answer: SetupVersion | DkTrioError | None = None
-    stale: bool = False  # `put` or `forget` came after its start: its result is not kept, nobody joins any more
+    forgotten: bool = False  # after its start: its result is not kept, and nobody joins any more
 
     def overtake(self, answer: SetupVersion | DkTrioError) -> None:
         """Its callers get this answer, as soon as the source lets go."""
-        self.stale = True
         self.answer = answer
         self.scope.cancel(reason="the fetch of a setup was overtaken")
 
@@ -183,7 +182,7 @@ class SetupCache:
             if flight is None:
                 flight = self._start(key, setup_id, mission_id)
                 break
-            if not flight.stale:
+            if not flight.forgotten:
                 self._joined += 1
                 break
             await flight.ended.wait()
@@ -217,7 +216,7 @@ class SetupCache:
         self._entries.pop(key, None)
         flight = self._flights.get(key)
         if flight is not None:
-            flight.stale = True
+            flight.forgotten = True
 
     def _check_open(self) -> None:
         if self._nursery is None:
@@ -235,7 +234,7 @@ class SetupCache:
     # --- fetching ----------------------------------------------------------------------------------------------------
 
     def _start(self, key: str, setup_id: str, mission_id: str) -> _Flight:
-        if self._nursery is None:  # closed while this caller waited for a stale fetch to end
+        if self._nursery is None:  # closed while this caller waited for a forgotten fetch to end
             raise _closed(setup_id)
         if len(self._flights) >= FETCHES_MAX:
             raise SetupUnavailableError(
@@ -259,7 +258,7 @@ class SetupCache:
                 flight.answer = answer
                 if isinstance(answer, DkTrioError):
                     self._failures += 1
-                elif not flight.stale:
+                elif not flight.forgotten:
                     self._keep(key, answer)
             flight.ended.set()
 
