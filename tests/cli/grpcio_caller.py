@@ -57,4 +57,5 @@ def main(address: str, root: str, *compression: str) -> None:
             print(json.dumps({"status": error.code().name, "details": error.details()}))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

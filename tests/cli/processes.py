@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,12 @@ def environment(**extra: str) -> dict[str, str]:
     """Ours, without the variables that are under test."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DIGITALKIN_", "SERVER_"))}
     return kept | extra
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process, as the kernel counts it."""
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def dk_trio(*arguments: str, stdin: bytes = b"", **env: str) -> "subprocess.CompletedProcess[bytes]":
@@ -88,19 +94,29 @@ class Running:
 
 
 @asynccontextmanager
-async def started(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **env: str) -> AsyncIterator[Running]:
-    """A command that runs for the length of the block, and is killed at its end when it still does."""
+async def started(
+    *arguments: str,
+    program: Sequence[str] = DK_TRIO,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    own_group: bool = False,
+    **env: str,
+) -> AsyncIterator[Running]:
+    """A command that runs for the length of the block, and is killed at its end when it still does.
+
+    `own_group` puts it in a process group of its own, as a shell does with what is typed at a terminal.
+    """
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
             partial(
                 trio.run_process,
-                [*DK_TRIO, *arguments],
+                [*program, *arguments],
                 stdin=b"",
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 check=False,
                 env=environment(**env),
                 deliver_cancel=kill,
+                start_new_session=own_group,
             )
         )
         running = Running(process)
@@ -118,9 +134,9 @@ async def kill(process: trio.Process) -> None:
 
 
 @asynccontextmanager
-async def serving(*arguments: str, **env: str) -> AsyncIterator[Running]:
+async def serving(*arguments: str, own_group: bool = False, **env: str) -> AsyncIterator[Running]:
     """`dk-trio serve` on a free port; `address` is what its READY line says."""
-    async with started("serve", *arguments, "--port", "0", **env) as running:
+    async with started("serve", *arguments, "--port", "0", own_group=own_group, **env) as running:
         ready = await running.wait_for("READY ", "stdout")
         running.address = ready.removeprefix("READY ")
         yield running
