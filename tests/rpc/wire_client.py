@@ -80,11 +80,16 @@ class Call(ClientStream):
 
     async def receive(self) -> Message | None:
         """The next message, None after the last; gives its window back."""
+        data = await self.receive_bytes()
+        return None if data is None else Message.FromString(data)
+
+    async def receive_bytes(self) -> bytes | None:
+        """The next message of whatever type."""
         while True:
             data = self.next_message()
             if data is not None:
                 await self.client.flush()
-                return Message.FromString(data)
+                return data
             if self.remote_ended:
                 return None
             self._check()
