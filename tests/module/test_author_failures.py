@@ -1,0 +1,316 @@
+"""Authors whose code raises, leaves things open, or sends when it must not: a clear message, and nobody is hurt."""
+
+import gc
+import itertools
+import re
+import warnings
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from grpclib.const import Status
+
+from dk_trio import ModuleClient, ModuleServer, server
+from dk_trio.errors import SessionEndedError
+from dk_trio.lifecycle import Reason
+
+from .ends import begin
+from .sample import Message, module_with, send_one
+from .served import outputs_of, served
+from .sinners import nothing, sinners, waits
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise AttributeError("code")
+
+
+class Panic(BaseException):
+    pass
+
+
+def nested(depth: int) -> BaseException:
+    error: BaseException = ValueError("deep")
+    for _ in range(depth):
+        error = ExceptionGroup("level", [error, OSError()])
+    return error
+
+
+RAISED = [
+    (ValueError("no such file"), "ValueError: no such file"),
+    (ExceptionGroup("g", [ValueError("a"), OSError("b")]), "2 errors: ValueError: a; OSError: b"),
+    (BaseExceptionGroup("g", [SystemExit(1), ValueError("a")]), "2 errors: SystemExit: 1; ValueError: a"),
+    (SystemExit(2), "SystemExit: 2"),
+    (GeneratorExit(), "GeneratorExit"),
+    (Panic("unwrap on None"), "Panic: unwrap on None"),
+    (StopAsyncIteration(), "StopAsyncIteration"),
+    (Mute(), "Mute, which raises when it is asked for its text"),
+    (FileNotFoundError("caf\udce9"), "FileNotFoundError: caf\\udce9"),
+    (ValueError("zero\0 and ☃"), "ValueError: zero\0 and ☃"),
+    (nested(500), "2 errors: "),
+    (trio.BrokenResourceError("theirs"), "BrokenResourceError: theirs"),
+    (trio.TooSlowError(), "TooSlowError"),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), RAISED, ids=[type(error).__name__ for error, _ in RAISED])
+async def test_whatever_is_raised_is_this_jobs_failure(autojump_clock: object, error: BaseException, text: str) -> None:
+    async def raises(context: Any) -> None:
+        await context.send(Message(text="before"))
+        raise error
+
+    async with sinners(raises, ends={Reason.FAILED: 1}) as world:
+        job = await world.sin()
+        assert job.status is Status.INTERNAL
+        assert job.failure["message"].startswith(text)
+        assert job.message.startswith(text)
+        assert job.failure["code"] == "Error"
+        assert job.protocols == ["module_start_info", "message"]
+        assert world.hooks == ["initialize", "cleanup"]
+
+
+HOOKS = ("__init__", "initialize", "run", "cleanup")
+
+
+@pytest.mark.parametrize("raising", [set(some) for n in range(5) for some in itertools.combinations(HOOKS, n)], ids=str)
+async def test_of_several_failures_the_first_is_told(autojump_clock: object, raising: set[str]) -> None:
+    def raises_in(hook: str) -> Any:
+        def construct() -> None:
+            raise ValueError(hook)
+
+        async def sin(context: Any) -> None:
+            construct()
+
+        return (construct if hook == "__init__" else sin) if hook in raising else None
+
+    first = next((hook for hook in HOOKS if hook in raising), None)
+    async with sinners(
+        raises_in("run") or nothing,
+        construct=raises_in("__init__"),
+        initialize=raises_in("initialize") or nothing,
+        cleanup=raises_in("cleanup") or nothing,
+        ends={Reason.FAILED if raising else Reason.COMPLETED: 1},
+    ) as world:
+        job = await world.sin()
+        assert world.hooks == ([] if first == "__init__" else ["initialize", "cleanup"])
+        if first is None:
+            assert job.status is Status.OK
+            return
+        assert (job.status, job.message) == (Status.INTERNAL, f"ValueError: {first}")
+        assert (
+            job.failure["short_description"]
+            == {
+                "__init__": "Error initializing module",
+                "initialize": "Error initializing module",
+                "run": "Module execution failed",
+                "cleanup": "Error cleaning up module",
+            }[first]
+        )
+
+
+@pytest.mark.parametrize("way", ["stop", "deadline", "caller leaves"])
+async def test_raising_because_it_was_cancelled_does_not_hide_why(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    async def raises(context: Any) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise ValueError("was cancelled") from None
+
+    reason, status = {
+        "stop": (Reason.STOP_MODULE, Status.CANCELLED),
+        "deadline": (Reason.DEADLINE, Status.DEADLINE_EXCEEDED),
+        "caller leaves": (Reason.CLIENT_GONE, None),
+    }[way]
+    async with sinners(raises, ends={reason: 1}) as world:
+        job = await world.begin(timeout=5 if way == "deadline" else None)
+        if way == "stop":
+            await world.client.stop(job.job_id)
+        elif way == "caller leaves":
+            job.caller.cancel()
+        await job.ended.wait()
+        assert job.status is status
+        await trio.sleep(1)
+    assert "ValueError: was cancelled" in caplog.text
+
+
+# --- what is left open -------------------------------------------------------------------------------------------
+
+
+async def leaves_a_nursery(context: Any) -> None:
+    nursery = await trio.open_nursery().__aenter__()
+    nursery.start_soon(trio.sleep_forever)
+
+
+async def leaves_a_scope(context: Any) -> None:
+    trio.CancelScope().__enter__()
+
+
+async def leaves_a_cancelled_scope(context: Any) -> None:
+    scope = trio.CancelScope()
+    scope.__enter__()
+    scope.cancel()
+    await trio.sleep(1)
+
+
+async def raises_a_kept_cancelled(context: Any) -> None:
+    kept: list[trio.Cancelled] = []
+    with trio.move_on_after(1):
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as error:
+            kept.append(error)
+            raise
+    raise kept[0]
+
+
+@pytest.mark.parametrize("hook", ["handler", "initialize", "cleanup"])
+@pytest.mark.parametrize(
+    ("sin", "text"),
+    [
+        (leaves_a_nursery, "The module left a nursery or a cancel scope open, or closed them out of order"),
+        (leaves_a_cancelled_scope, "cancel scope was left open, or|left a nursery or a cancel scope open"),
+        (raises_a_kept_cancelled, "The module let trio.Cancelled out."),
+    ],
+)
+async def test_what_corrupts_the_task_fails_its_job_alone(
+    autojump_clock: object, hook: str, sin: Any, text: str
+) -> None:
+    sins = {hook: sin}
+    async with sinners(
+        sins.get("handler", nothing),
+        initialize=sins.get("initialize", nothing),
+        cleanup=sins.get("cleanup", nothing),
+        ends={Reason.FAILED: 1},
+    ) as world:
+        job = await world.sin()
+        assert job.status is Status.INTERNAL
+        assert re.search(text, job.message)
+        assert "corrupted" not in job.message  # Trio's text is about its insides, and long
+        assert "end_of_stream" not in job.protocols
+
+
+async def test_a_scope_that_is_left_open_and_does_nothing(autojump_clock: object) -> None:
+    async with sinners(leaves_a_scope, ends={Reason.COMPLETED: 1}) as world:
+        assert (await world.sin()).status is Status.OK
+
+
+async def test_an_async_generator_that_is_left_open(autojump_clock: object) -> None:
+    closed: list[str] = []
+
+    async def numbers() -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append("numbers")
+
+    async def leaves(context: Any) -> None:
+        async for _ in numbers():
+            break
+
+    async with sinners(leaves, ends={Reason.COMPLETED: 1}) as world:
+        with warnings.catch_warnings(record=True, action="always") as warned:
+            assert (await world.sin()).status is Status.OK
+            gc.collect()
+            await trio.sleep(1)
+    assert closed == ["numbers"]
+    assert "numbers" in str(warned[0].message)  # Trio tells it
+
+
+# --- sending when nobody listens -----------------------------------------------------------------------------------
+
+
+async def test_a_context_that_is_kept_sends_nothing_to_others(autojump_clock: object) -> None:
+    kept: list[Any] = []
+
+    async def keeps(context: Any) -> None:
+        if kept:
+            with pytest.raises(SessionEndedError, match="has ended; this output has nowhere to go"):
+                await kept[0].send(Message(text="of another job"))
+        kept.append(context)
+
+    async with sinners(keeps, ends={Reason.COMPLETED: 2}) as world:
+        for _ in range(2):
+            assert (await world.sin()).protocols == ["module_start_info", "end_of_stream"]
+
+
+async def test_a_system_task_that_sends_after_the_end(autojump_clock: object) -> None:
+    raised: list[BaseException] = []
+
+    async def spawns(context: Any) -> None:
+        async def later() -> None:
+            await context.send(Message(text="in time"))
+            await trio.sleep(5)
+            with pytest.raises(SessionEndedError) as caught:
+                await context.send(Message(text="too late"))
+            raised.append(caught.value)
+
+        trio.lowlevel.spawn_system_task(later)
+        await trio.sleep(1)
+
+    async with sinners(spawns, ends={Reason.COMPLETED: 1}) as world:
+        assert (await world.sin()).protocols == ["module_start_info", "message", "end_of_stream"]
+        await trio.sleep(10)
+    assert len(raised) == 1
+
+
+@pytest.mark.parametrize("end", ["success", "failure", "stop"])
+async def test_cleanup_may_send(autojump_clock: object, end: str) -> None:
+    async def sin(context: Any) -> None:
+        if end == "failure":
+            raise ValueError("first")
+        if end == "stop":
+            await waits(context)
+
+    async def says_goodbye(context: Any) -> None:
+        await trio.sleep(2)
+        await context.send(Message(text="goodbye"))
+
+    reason, status = {
+        "success": (Reason.COMPLETED, Status.OK),
+        "failure": (Reason.FAILED, Status.INTERNAL),
+        "stop": (Reason.STOP_MODULE, Status.CANCELLED),
+    }[end]
+    async with sinners(sin, cleanup=says_goodbye, ends={reason: 1}) as world:
+        job = await (world.sin_until_stopped() if end == "stop" else world.sin())
+        last = ["end_of_stream"] if end == "success" else []
+        assert job.protocols == ["module_start_info", "message", *last]
+        assert job.status is status
+
+
+# --- the rest ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_module_with_a_method_of_our_name(autojump_clock: object) -> None:
+    async with served(module_with(send_one, enter=lambda self: None)) as (module_server, client):
+        async with trio.open_nursery() as nursery:
+            job = await begin(nursery, client, {"protocol": "message"})
+            await job.ended.wait()
+        assert job.status is Status.INTERNAL
+        assert "positional argument" in job.message
+        assert module_server.statistics().jobs.failed == 1
+
+
+async def test_blocking_the_loop_is_told(
+    mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mock_clock.rate = 1  # a socket cannot be waited for in a time that stands
+
+    async def blocks(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
+        await context.send(Message())
+        mock_clock.jump(50)  # as a call does that returns after so long
+        await trio.sleep(server.WATCH_EVERY)
+
+    with trio.fail_after(1000):
+        async with (
+            ModuleServer(module_with(blocks)).running(port=0) as address,
+            ModuleClient.connect(address) as client,
+        ):
+            outputs = await outputs_of(client, {"protocol": "message"})
+    assert outputs[-1]["root"]["protocol"] == "end_of_stream"
+    assert "the event loop was blocked for" in caplog.text
+    assert "trio.to_thread.run_sync" in caplog.text
+    assert "1 jobs were running: [<Session " in caplog.text
