@@ -92,8 +92,8 @@ def _is_corruption(error: BaseException) -> bool:
 
 def _left_open() -> TaskLeftBehindError:
     return TaskLeftBehindError(
-        "The module left a nursery or a cancel scope open, or closed them out of order, so tasks were left behind.",
-        hint="Open them with `async with` and `with`, never by __aenter__ alone, and do not yield inside of them.",
+        "The module returned with a nursery or a cancel scope still open, so tasks were left behind.",
+        hint="Open nurseries and cancel scopes with `async with` and `with`, never by __aenter__ alone.",
     )
 
 

@@ -170,8 +170,8 @@ async def raises_a_kept_cancelled(context: Any) -> None:
 @pytest.mark.parametrize(
     ("sin", "text"),
     [
-        (leaves_a_nursery, "The module left a nursery or a cancel scope open, or closed them out of order"),
-        (leaves_a_cancelled_scope, "cancel scope was left open, or|left a nursery or a cancel scope open"),
+        (leaves_a_nursery, "The module returned with a nursery or a cancel scope still open"),
+        (leaves_a_cancelled_scope, "A cancel scope was left open|a cancel scope still open"),
         (raises_a_kept_cancelled, "The module let trio.Cancelled out."),
     ],
 )
