@@ -65,9 +65,20 @@ async def connected(address: str) -> AsyncIterator[ModuleClient]:
         yield client
 
 
+async def connection_to(address: str) -> trio.SocketStream:
+    """A connection to do with as one likes."""
+    host, _, port = address.rpartition(":")
+    return await trio.open_tcp_stream(host, int(port))
+
+
 @asynccontextmanager
-async def calling(client: ModuleClient, *crowd: tuple[int, dict[str, Any]]) -> AsyncIterator[list[Caller]]:
-    """So many jobs with each root, which have begun when the block is entered; at its end they are waited for."""
+async def calling(
+    client: ModuleClient, *crowd: tuple[int, dict[str, Any]], end: bool = False
+) -> AsyncIterator[list[Caller]]:
+    """So many jobs with each root, which have begun when the block is entered.
+
+    When the block ends they are waited for, or else, with `end`, cancelled.
+    """
     callers = []
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -76,6 +87,8 @@ async def calling(client: ModuleClient, *crowd: tuple[int, dict[str, Any]]) -> A
                     callers.append(Caller())
                     await nursery.start(callers[-1].call, client, root)
             yield callers
+            if end:
+                nursery.cancel_scope.cancel()
 
 
 async def start_unread(client: WireClient, root: dict[str, Any]) -> Call:

@@ -26,10 +26,10 @@ def environment(**extra: str) -> dict[str, str]:
     return kept | extra
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory of a process, as the kernel counts it."""
-    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had so far, as the kernel counts it."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
 
 
 async def dk_trio(*arguments: str, stdin: bytes = b"", **env: str) -> "subprocess.CompletedProcess[bytes]":

@@ -16,7 +16,7 @@ from tests.rpc.wire_client import WireClient
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse, HealthStub
 from dk_trio.server import READINESS
 
-from .crowd import ROOMY, Caller, calling, connected, start_unread, until_jobs_are
+from .crowd import ROOMY, Caller, calling, connected, connection_to, start_unread, until_jobs_are
 from .processes import ECHO, PATIENCE, Running, serving, started
 
 UNRULY = str(Path(__file__).with_name("unruly_module.py"))
@@ -86,7 +86,6 @@ async def test_jobs_of_a_foreign_client_end_within_the_grace_or_are_cut(tmp_path
 async def test_nothing_new_is_taken_while_jobs_end(tmp_path: Path) -> None:
     release = tmp_path / "release"
     async with serving(UNRULY, "--grace", FOR_EVER, **ROOMY) as server, connected(server.address) as client:
-        host, _, port = server.address.rpartition(":")
         states = HealthStub(client.channel).watch(HealthCheckRequest(service=READINESS))
         assert await anext(states) == HealthCheckResponse(status=1)
         async with calling(client, (1, work(until=str(release)))) as (caller,):
@@ -97,7 +96,7 @@ async def test_nothing_new_is_taken_while_jobs_end(tmp_path: Path) -> None:
                     await anext(states)
             assert watched.value.status is Status.UNAVAILABLE
             with pytest.raises(OSError, match="connect"):
-                await trio.open_tcp_stream(host, int(port))
+                await connection_to(server.address)
             refused = Caller()
             with trio.fail_after(PATIENCE):
                 await refused.call(client, work(until=str(release)))
@@ -181,9 +180,8 @@ async def test_clients_that_do_not_read_do_not_hold_it_up() -> None:
     """One leaves its window shut, one its socket full."""
     flood = {"protocol": "message", "n": 1_000_000, "size": 10_000}
     async with serving(ECHO, "--grace", "0.5") as server, connected(server.address) as client:
-        host, _, port = server.address.rpartition(":")
         with trio.fail_after(PATIENCE):
-            async with client.start({"root": flood}) as outputs, await trio.open_tcp_stream(host, int(port)) as stream:
+            async with client.start({"root": flood}) as outputs, await connection_to(server.address) as stream:
                 await anext(outputs)
                 await start_unread(WireClient(stream), flood)
                 await until_jobs_are(client, {"PROCESSING": 2})
@@ -204,10 +202,9 @@ async def test_idle_connections_do_not_hold_it_up() -> None:
     ):
         await unused.channel.ready()
         await Caller().call(used, {"protocol": "message"})
-        host, _, port = server.address.rpartition(":")
         async with (
-            await trio.open_tcp_stream(host, int(port)),  # says nothing
-            await trio.open_tcp_stream(host, int(port)) as stream,
+            await connection_to(server.address),  # says nothing
+            await connection_to(server.address) as stream,
         ):
             await WireClient(stream).flush()  # says what it must, and never reads
             server.process.send_signal(signal.SIGTERM)
