@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -13,6 +14,7 @@ from tests._pb.dk_trio.test.v1 import Message
 
 from dk_trio import rpc
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
+from dk_trio.pb.google.rpc import Status as StatusMessage
 from dk_trio.rpc.details import decode_status_details
 from dk_trio.wire.heads import ResponseHead
 
@@ -57,6 +59,21 @@ async def test_details(autojump_clock):
         call = await client.call("unary", Message())
         assert await call.status() == (Status.UNAVAILABLE, "later")
         assert decode_status_details(text_field(call.trailers, "grpc-status-details-bin")) == details
+
+
+@pytest.mark.parametrize("character", ["x", "é", "🜁", "\ud800"])
+async def test_a_long_message_with_details_leaves_room_for_them(autojump_clock, character):
+    details = [ErrorInfo(reason="R", domain="d")]
+    async with serving(unary=raising(GRPCError(Status.ABORTED, character * 300_000, details))) as (client, _):
+        call = await client.call("unary", Message())
+        status, message = await call.status()
+        assert status is Status.ABORTED
+        assert message.endswith(" more characters)")
+        field = text_field(call.trailers, "grpc-status-details-bin")
+        assert decode_status_details(field) == details
+        told_again = StatusMessage.parse(b64decode(field + "=" * (-len(field) % 4)))
+        assert told_again.message == message  # as grpcio's rpc_status demands
+        assert sum(len(name) + len(value) + 32 for name, value in call.trailers.fields) < 8192
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,24 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from dk_trio.wire.metadata import decode_status_message, status_message_field
+
 if TYPE_CHECKING:
     from grpclib.const import Status
 
 DETAILS_FIELD: Final = "grpc-status-details-bin"
 _TYPE_URL: Final = "type.googleapis.com/"
+_MESSAGE_BYTES: Final = 3000
+"""Longest message beside details, percent-encoded: with it repeated in them, in base64, 7 kB of the 8 KiB of trailers
+above which C-core's clients drop the call. Ours end the connection for a block that they cannot hold."""
+
+
+def short_message(message: str) -> str:
+    """The message of a status with details, cut where it is long.
+
+    It is sent twice, and both have to say the same: callers compare them (grpcio's `rpc_status`).
+    """
+    return decode_status_message(status_message_field(message, _MESSAGE_BYTES).decode())
 
 
 def encode_status_details(status: Status, message: str | None, details: Iterable[Any]) -> tuple[bytes, bytes]:

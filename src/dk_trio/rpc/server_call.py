@@ -40,7 +40,7 @@ from dk_trio.wire.connection import LARGEST_SENT_FRAME
 from dk_trio.wire.metadata import decode_metadata, encode_metadata
 
 from .deadline import Deadline
-from .details import encode_status_details
+from .details import encode_status_details, short_message
 from .peer import Peer
 from .transport import YIELD_EVERY
 
@@ -473,6 +473,7 @@ class ServerCall(Stream):
         if not self.local_ended:
             fields = [] if metadata is None else encode_metadata(metadata)
             if details:
+                message = None if message is None else short_message(message)
                 fields.append(encode_status_details(status, message, details))
             block = connection.trailers_block(status, message, fields, only=not self._headers_sent)
             self.queue_headers(block, end=True)

@@ -211,15 +211,15 @@ def encode_status_message(message: str) -> bytes:
     return raw
 
 
-def status_message_field(message: str) -> bytes:
-    """The value of a `grpc-message` field: the message encoded, cut to `MAX_STATUS_MESSAGE_BYTES` with a note of it."""
-    encoded = encode_status_message(message[:MAX_STATUS_MESSAGE_BYTES])
-    if len(message) <= MAX_STATUS_MESSAGE_BYTES and len(encoded) <= MAX_STATUS_MESSAGE_BYTES:
+def status_message_field(message: str, limit: int = MAX_STATUS_MESSAGE_BYTES) -> bytes:
+    """The value of a `grpc-message` field: the message encoded, cut to `limit` octets with a note of it."""
+    encoded = encode_status_message(message[:limit])
+    if len(message) <= limit and len(encoded) <= limit:
         return encoded
     # Proportionally, and never more: the note below is longer than what rounding could add.
-    kept = min(len(message), MAX_STATUS_MESSAGE_BYTES)
-    while len(encoded) > MAX_STATUS_MESSAGE_BYTES - _NOTE_BYTES:
-        kept = kept * (MAX_STATUS_MESSAGE_BYTES - _NOTE_BYTES) // len(encoded)
+    kept = min(len(message), limit)
+    while len(encoded) > limit - _NOTE_BYTES:
+        kept = kept * (limit - _NOTE_BYTES) // len(encoded)
         encoded = encode_status_message(message[:kept])
     return encoded + b"... (%d more characters)" % (len(message) - kept)
 
