@@ -138,7 +138,7 @@ class Jobs:
         reason = self._reasons.get(bare)
         if reason is None:
             raise JobNotFoundError(
-                f"Job {job_id} not found", hint=f"Only the last {KEPT} jobs that have ended are remembered."
+                f"Job {job_id} not found.", hint=f"Only the last {KEPT} jobs that have ended are remembered."
             )
         return OUTCOMES[reason].module_status
 
