@@ -1,4 +1,4 @@
-"""Calling a module: StartModule as an async context manager of outputs, StopModule, and the schemas.
+"""Calling a module: StartModule as an async context manager of outputs, what concerns its jobs, setups and schemas.
 
     async with ModuleClient.connect("127.0.0.1:50055") as client:
         async with client.start({"text": "hello"}, protocol="message") as outputs:
@@ -19,13 +19,18 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import rpc
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
+    ConfigSetupModuleRequest,
     GetModuleInputRequest,
+    GetModuleJobsRequest,
     GetModuleOutputRequest,
+    GetModuleStatusRequest,
     ModuleServiceStub,
+    ModuleStatus,
     StartModuleRequest,
     StartModuleResponse,
     StopModuleRequest,
 )
+from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.settings import ChannelSettings
 
@@ -33,6 +38,7 @@ START_MODULE = "/agentic_mesh_protocol.module.v1.ModuleService/StartModule"
 
 # Sent when the caller gives none. In local mode any setup id means the module's default setup.
 DEFAULT_SETUP_ID = "setups:default"
+DEFAULT_SETUP_VERSION_ID = "setup_versions:default"
 DEFAULT_MISSION_ID = "missions:default"
 
 _SYSTEM_PROTOCOLS = frozenset({"module_start_info", "end_of_stream"})
@@ -176,12 +182,79 @@ class ModuleClient:
                 await stream.cancel()
 
     async def stop(self, job_id: str, *, timeout: float | None = None) -> None:
-        """Cancel a job by its id.
+        """Cancel a job by its id, also one that waits for its slot. The server answers before its cleanup has ended.
+
+        Args:
+            job_id: With or without the prefix `jobs:`.
+            timeout: Seconds for the answer.
 
         Raises:
-            GRPCError: NOT_FOUND, when the server runs no such job.
+            GRPCError: NOT_FOUND, when the server runs no such job; for one that has ended the message says how.
         """
         await self._stub.stop_module(StopModuleRequest(job_id=job_id), timeout=timeout)
+
+    async def status(self, job_id: str, *, timeout: float | None = None) -> ModuleStatus:
+        """How a job is, or what has become of it.
+
+        Args:
+            job_id: With or without the prefix `jobs:`.
+            timeout: Seconds for the answer.
+
+        Returns:
+            STARTING while it waits for its slot and initializes, then PROCESSING; at last SUCCESS, FAILED, STOPPED,
+            CANCELED or EXPIRED.
+
+        Raises:
+            GRPCError: NOT_FOUND, when the server does not know the job, or has ended a thousand others since.
+        """
+        reply = await self._stub.get_module_status(GetModuleStatusRequest(job_id=job_id), timeout=timeout)
+        return reply.status
+
+    async def jobs(self, *, timeout: float | None = None) -> dict[str, ModuleStatus]:
+        """The server's jobs by id: those that wait or run, oldest first, then the last that have ended.
+
+        Args:
+            timeout: Seconds for the answer.
+        """
+        reply = await self._stub.get_module_jobs(GetModuleJobsRequest(), timeout=timeout)
+        return {job.job_id: job.job_status for job in reply.jobs}
+
+    async def config_setup(
+        self,
+        content: Mapping[str, Any],
+        *,
+        setup_id: str = DEFAULT_SETUP_ID,
+        setup_version_id: str = DEFAULT_SETUP_VERSION_ID,
+        version: str = "",
+        mission_id: str = DEFAULT_MISSION_ID,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> dict[str, Any]:
+        """Let the module turn a form into a setup. The server runs jobs with it from now on; it stores it nowhere.
+
+        Args:
+            content: The form, as a user has filled it in.
+            setup_id: Id of the setup.
+            setup_version_id: Id of the version of the setup that is made; jobs that run with it tell it.
+            version: Name of the version.
+            mission_id: Id of the mission that this is part of.
+            timeout: Seconds for the answer, its wait for a slot included; the server gets the same deadline.
+            metadata: Sent with the request.
+
+        Returns:
+            The content that jobs run with; to be stored by the caller.
+
+        Raises:
+            GRPCError: INVALID_ARGUMENT for a form that does not fit, INTERNAL with the cause when the module's code
+                failed, DEADLINE_EXCEEDED when it took too long, RESOURCE_EXHAUSTED when the server is full.
+        """
+        request = ConfigSetupModuleRequest(
+            setup_version=SetupVersion(id=setup_version_id, setup_id=setup_id, version=version),
+            content=Struct.from_dict(content),
+            mission_id=mission_id,
+        )
+        reply = await self._stub.config_setup_module(request, timeout=timeout, metadata=metadata)
+        return _to_dict(reply.setup_version.content if reply.setup_version is not None else None)
 
     async def input_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """JSON schema of the module's inputs; `llm_format` wraps it as `{"json_schema": ...}`."""
@@ -235,5 +308,5 @@ def channel_options(settings: ChannelSettings) -> rpc.ChannelOptions:
 
 
 def _to_dict(struct: Struct | None) -> dict[str, Any]:
-    schema: dict[str, Any] = struct.to_dict() if struct is not None else {}
-    return schema
+    fields: dict[str, Any] = struct.to_dict() if struct is not None else {}
+    return fields
