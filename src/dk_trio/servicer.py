@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -304,6 +305,7 @@ async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None
         "short_description": error.short_description,
     }
     if not stream.sending:  # a reader that holds up an output would hold up this one too
+        stream.send_timeout = inf  # a shorter one would put its own status in place of this error's
         with trio.move_on_after(LAST_WORDS):
             await stream.send_message(StartModuleResponse(success=False, output=Struct.from_dict(code), job_id=job_id))
     raise status from error
