@@ -150,7 +150,7 @@ class SetupUnavailableError(DkTrioError):
 
 
 class JobNotFoundError(RequestError):
-    """No running job has this id."""
+    """No job has this id, or it has ended."""
 
     code = "JOB_NOT_FOUND"
     status = Status.NOT_FOUND
@@ -224,7 +224,7 @@ class InitializeFailedError(ModuleFailedError):
 
 
 class CleanupFailedError(ModuleFailedError):
-    """`cleanup` raised, or did not end within its grace, after the module had done its work."""
+    """`cleanup` raised, after the module had done its work."""
 
     code = "CLEANUP_FAILED"
     short_description = "Error cleaning up module"
@@ -307,7 +307,7 @@ class JobTimeoutError(JobEndedError):
 
 
 class ShutdownError(JobEndedError):
-    """The server stops, and the job had not ended within the grace. Safe to start again elsewhere."""
+    """The server stops, and the job had not ended within the grace. Another server may be asked."""
 
     code = "SHUTDOWN"
     status = Status.UNAVAILABLE

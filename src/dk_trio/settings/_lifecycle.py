@@ -19,7 +19,7 @@ class LifecycleSettings:
         number(_SHORTEST, WEEK),
         default=300.0,
         expects=SECONDS.format(_SHORTEST),
-        about="Time for cleanup and completion after a job's last output; then both are cancelled, reason TIMEOUT.",
+        about="Time for cleanup and end_of_stream after the handler's end; then the job is cancelled, reason TIMEOUT.",
     )
     stream_drain_timeout: float = setting(
         "DIGITALKIN_STREAM_DRAIN_TIMEOUT",
