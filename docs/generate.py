@@ -1,20 +1,52 @@
-"""What the pages take from the code: the commands' help and the table of settings, written when the site is built.
+"""What the pages take from the code: help of the commands, and tables of settings, states, outcomes, codes and exits.
 
 mkdocs calls `on_pre_build` (see `hooks` in mkdocs.yml); the pages include the files. They are not committed, so they
 cannot be stale.
 """
 
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import click
 
 from dk_trio.cli import commands
-from dk_trio.settings import Variable, all_variables
-from dk_trio.settings._layers import RPCS_PER_CPU
+from dk_trio.cli._exits import _OWN
+from dk_trio.errors import (
+    AdmissionError,
+    ConfigurationError,
+    DkTrioError,
+    JobEndedError,
+    ModuleDefinitionError,
+    ModuleLoadError,
+    RequestError,
+)
+from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Reason, State
+from dk_trio.settings import Variable
+from dk_trio.settings._layers import LAYERS, RPCS_PER_CPU
+from dk_trio.settings._names import NOT_USED
+from dk_trio.settings._variable import variable_of
 
 GENERATED = Path(__file__).parent / "generated"
 WIDTH = 100  # characters; what a page shows without scrolling
 DEFAULTS = {"DIGITALKIN_MAX_CONCURRENT_RPCS": f"{RPCS_PER_CPU} for each CPU"}  # those that depend on the machine
+
+WHEN: Mapping[Reason, str] = {
+    Reason.COMPLETED: "`end_of_stream` was sent",
+    Reason.SIGNAL_CANCEL: "a `cancel` signal came",
+    Reason.SIGNAL_STOP: "a `stop` signal came",
+    Reason.STOP_MODULE: "`StopModule` was called",
+    Reason.CLIENT_GONE: "the caller cancelled its call, or its connection was lost",
+    Reason.DEADLINE: "the caller's deadline passed",
+    Reason.TIMEOUT: "a time of the server passed, see below",
+    Reason.SHUTDOWN: "the server stops, and the grace was over",
+    Reason.FAILED: "the module's code failed",
+    Reason.REFUSED: "admission had no room",
+}
+BEFORE_SERVING = (ConfigurationError, ModuleDefinitionError, ModuleLoadError)  # no caller ever sees them
+FAMILIES = {DkTrioError, RequestError, AdmissionError, JobEndedError}  # only what derives from them is raised
 
 
 def help_of(name: str) -> str:
@@ -28,24 +60,115 @@ def help_of(name: str) -> str:
     return command.get_help(context).rstrip() + "\n"
 
 
+def table(head: str, rows: Iterator[str]) -> str:
+    lines = [f"| {head} |", "|" + "---|" * (head.count("|") + 1), *(f"| {row} |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
 def default_of(row: Variable) -> str:
     """The default, in words where it depends on the machine."""
     return DEFAULTS.get(row.name) or row.default_text()
 
 
-def settings() -> str:
-    lines = ["| variable | default | value | meaning |", "|---|---|---|---|"]
-    for row in all_variables():
-        names = " or ".join(f"`{name}`" for name in row.names)
-        lines.append(f"| {names} | {default_of(row)} | {row.expects} | {row.about} |")
+def settings(layer: str) -> str:
+    rows = map(variable_of, fields(LAYERS[layer]))
+    return table(
+        "variable | default | value | meaning",
+        (f"{' or '.join(map(code, row.names))} | {default_of(row)} | {row.expects} | {row.about}" for row in rows),
+    )
+
+
+def not_used() -> str:
+    return ", ".join(map(code, sorted(NOT_USED))) + ".\n"
+
+
+def states() -> str:
+    """The states as a drawing: the longest way through them from left to right, every other step below it."""
+    way = _longest_way(next(iter(TRANSITIONS)))
+    line, column = "", {}
+    for state in way:
+        line += " ──> " if line else ""
+        column[state] = len(line) + len(state.value) // 2
+        line += state.value
+    sources: dict[State, list[int]] = {}
+    for state, after in TRANSITIONS.items():
+        for target in after - {next_one for this, next_one in pairwise(way) if this is state}:
+            sources.setdefault(target, []).append(column[state])
+    # Those with most sources first: a line that goes further down then crosses no other.
+    targets = sorted(sources, key=lambda target: (-len(sources[target]), list(State).index(target)))
+    lines = [line]
+    for number, target in enumerate(targets, 1):
+        first, *others = sorted(sources[target])
+        further = {at for later in targets[number:] for at in sources[later]}
+        row = [" "] * first + ["─"] * (len(line) - first)
+        row[first] = "├" if first in further else "└"
+        for at in others:
+            row[at] = "┼" if at in further else "┴"
+        for at in further - {first, *others}:
+            row[at] = "│"
+        lines.append("".join(row) + f"──> {target.value}")
     return "\n".join(lines) + "\n"
+
+
+def _longest_way(state: State) -> list[State]:
+    ways = (_longest_way(after) for after in sorted(TRANSITIONS[state], key=list(State).index))
+    return [state, *max(ways, key=len, default=[])]
+
+
+def outcomes() -> str:
+    def row(reason: Reason) -> str:
+        outcome = OUTCOMES[reason]
+        status = "OK" if outcome.error is None else f"{outcome.error.status.name}, {codes(outcome.error)}"
+        # Only a job that had its slot has sent START, and sends STOP.
+        signal = code(outcome.signal) if reason is not Reason.REFUSED else "not sent"
+        cells = (code(reason.value), WHEN[reason], status, outcome.state.value, outcome.module_status.name, signal)
+        return " | ".join(cells)
+
+    return table(
+        "reason | when | the caller gets | last state | GetModuleStatus | reason in the STOP signal", map(row, Reason)
+    )
+
+
+def codes(error: type[DkTrioError]) -> str:
+    """The code of an outcome's error; admission has two ways to refuse, the author's code many to fail."""
+    kinds = AdmissionError.__subclasses__() if error is AdmissionError else [error]
+    return " or ".join(code(kind.code) for kind in kinds)
+
+
+def errors() -> str:
+    def tree(kind: type[DkTrioError]) -> Iterator[type[DkTrioError]]:
+        yield kind
+        for derived in kind.__subclasses__():
+            yield from tree(derived)
+
+    rows = {}  # by code: a kind that shares the code of its base says more
+    for kind in tree(DkTrioError):
+        if kind not in FAMILIES and not issubclass(kind, BEFORE_SERVING):
+            meaning = inspect.getdoc(kind).split("\n\n")[0].replace("\n", " ")
+            rows[kind.code] = f"{code(kind.code)} | {kind.status.name} | {kind.fault.value} | {meaning}"
+    return table("code | status | who can mend it | meaning", iter(rows.values()))
+
+
+def exits() -> str:
+    return table("exit code | why", (f"{exit_code.value} | {why}" for exit_code, why in _OWN.items()))
+
+
+def code(text: str) -> str:
+    return f"`{text}`"
 
 
 def files() -> dict[str, str]:
     """Name -> content of every generated file."""
-    out = {"settings.md": settings(), "dk-trio.txt": help_of("")}
+    out = {
+        "dk-trio.txt": help_of(""),
+        "states.txt": states(),
+        "outcomes.md": outcomes(),
+        "errors.md": errors(),
+        "exits.md": exits(),
+        "not-used.md": not_used(),
+    }
     out |= {f"{name}.txt": help_of(name) for name in commands.list_commands(click.Context(commands))}
-    return out
+    return out | {f"settings-{layer}.md": settings(layer) for layer in LAYERS}
 
 
 def on_pre_build(config: object) -> None:

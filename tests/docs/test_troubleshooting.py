@@ -15,6 +15,7 @@ from greeter import GreeterBase, GreeterStub, HelloReply, HelloRequest
 from greeter_service import Greeter
 from grpclib import GRPCError
 from shouter import Shouter
+from tests.docs import job_troubles as jobs
 
 from dk_trio import DataModel, ModuleServer, Settings, TrioModule, rpc, wire
 from dk_trio.cli._load import load_module
@@ -249,9 +250,11 @@ def reset_flood() -> str:
     return str(caught.value)
 
 
-PRODUCERS: list[Callable[[], object]] = [
+PRODUCERS: list[Callable[..., object]] = [
     port_in_use,
     bad_setting,
+    jobs.drop_oldest,
+    jobs.narrow_front_door,
     no_module_class,
     no_triggers,
     served_twice,
@@ -268,11 +271,26 @@ PRODUCERS: list[Callable[[], object]] = [
     handler_failed,
     no_response,
     shutting_down,
+    partial(jobs.refused, max_concurrent_tasks=10, max_queued_tasks=20),
+    partial(jobs.refused, max_concurrent_tasks=10),
+    jobs.stalled_reader,
+    jobs.ran_too_long,
+    jobs.authors_exception,
+    jobs.nursery_left_open,
+    jobs.cut_by_a_drain,
+    jobs.configured_too_long,
+    jobs.few_slots,
+    jobs.failure_logged,
+    jobs.slow_cleanup,
+    jobs.goes_on,
+    jobs.went_on,
+    jobs.loop_blocked,
     partial(connection_error, b"GET / HTTP/1.1\r\n\r\n"),
     ping_flood,
     reset_flood,
 ]
-HEADINGS = re.findall(r"^### `(.+)`$", PAGE, re.MULTILINE)
+# Two backticks and a space where the text has backticks itself.
+HEADINGS = [text for _, text in re.findall(r"^### (`` |`)(.+?)(?: ``|`)$", PAGE, re.MULTILINE)]
 
 
 def test_every_heading_has_its_producer() -> None:
@@ -282,14 +300,14 @@ def test_every_heading_has_its_producer() -> None:
 @pytest.mark.parametrize(("heading", "produce"), list(zip(HEADINGS, PRODUCERS, strict=False)))
 async def test_heading_is_a_real_text(
     heading: str,
-    produce: Callable[[], object],
+    produce: Callable[..., object],
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = produce()
+    text = produce(autojump_clock) if produce is jobs.loop_blocked else produce()
     if not isinstance(text, str):
         text = await text
     assert text == heading
