@@ -10,8 +10,10 @@ Client, server and module are the real ones; only the network is memory and the 
 """
 
 import argparse
+import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 import trio
@@ -22,6 +24,8 @@ from dk_trio import DataModel, DataTrigger, ModuleClient, ModuleContext, ModuleS
 from dk_trio.settings import ServerSettings, Settings, TaskSettings
 
 REPORT_EVERY = 500  # virtual seconds
+MOST_JOBS = 10_000  # calls that one connection may have at once
+DAY = 86_400  # seconds
 
 
 class Work(DataTrigger):
@@ -118,14 +122,33 @@ def replay(*, jobs: int, seconds: float, slots: int, queue: int) -> tuple[Burst,
 
 def main() -> None:
     """With a queue, then without."""
-    parser = argparse.ArgumentParser(description="A burst of long jobs, with an admission queue and without.")
-    parser.add_argument("--jobs", type=int, default=3704)
-    parser.add_argument("--seconds", type=float, default=229.0, help="of each job")
-    parser.add_argument("--slots", type=int, default=200, help="jobs that run at once")
-    parser.add_argument("--queue", type=int, default=3600, help="jobs that may wait")
+    parser = argparse.ArgumentParser(
+        description="A burst of long jobs, with an admission queue and without.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--jobs", type=between(1, MOST_JOBS), default=3704, help="calls at once")
+    parser.add_argument("--seconds", type=between(0, DAY, float), default=229.0, help="of each job")
+    parser.add_argument("--slots", type=between(1, MOST_JOBS), default=200, help="jobs that run at once")
+    parser.add_argument("--queue", type=between(0, MOST_JOBS), default=3600, help="jobs that may wait")
     given = parser.parse_args()
-    replay(jobs=given.jobs, seconds=given.seconds, slots=given.slots, queue=given.queue)
-    replay(jobs=given.jobs, seconds=given.seconds, slots=given.slots, queue=0)
+    for queue in dict.fromkeys([given.queue, 0]):
+        replay(jobs=given.jobs, seconds=given.seconds, slots=given.slots, queue=queue)
+
+
+def between(least: int, most: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """The type of an argument that is a number of this kind."""
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {whole}number from {least} to {most}")
+        return number
+
+    return parse
 
 
 if __name__ == "__main__":
