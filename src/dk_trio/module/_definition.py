@@ -125,7 +125,7 @@ class ModuleDefinition:
             InvalidSetupError: Names each field that does not fit, and why.
         """
         try:
-            return self.cls.setup_format.model_validate(_fresh(content))
+            return self.cls.setup_format.model_validate(_copied(content))
         except ValidationError as error:
             raise InvalidSetupError(f"Setup {setup_id!r} does not fit {self.name}: {explain(error)}.") from None
 
@@ -180,21 +180,14 @@ def _input_model(
     return create_model(f"{module.__name__}Input", __base__=DataModel[union])
 
 
-def _fresh(content: Any) -> Any:
-    """JSON values as new objects: what a field of type Any, or a dict of them, holds is not copied by validation."""
-    if isinstance(content, Mapping):
-        return {key: _fresh(value) if isinstance(value, (dict, list)) else value for key, value in content.items()}
-    return [_fresh(value) if isinstance(value, (dict, list)) else value for value in content]
-
-
 def _copied(value: Any) -> Any:
     """JSON values that share nothing with these: where a field says `Any`, pydantic keeps the very object it was given.
 
     Not `copy.deepcopy`: it costs more, and the values here are of three kinds.
     """
-    if isinstance(value, Mapping):
-        return {key: _copied(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
-    return [_copied(item) if isinstance(item, (dict, list)) else item for item in value]
+    if isinstance(value, list):
+        return [_copied(item) if isinstance(item, (dict, list)) else item for item in value]
+    return {key: _copied(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
 
 
 def _arguments(hook: Any) -> int:
