@@ -318,6 +318,7 @@ class Session:
         except DkTrioError as error:
             await self._failed(error)
         finally:
+            self._closed = True
             self._author_ended.set()
 
     async def _life(self) -> None:
@@ -428,7 +429,6 @@ class Session:
 
     def _settle(self) -> None:
         """The job is over: its state, its outcome and its STOP signal."""
-        self._closed = True
         if self._reason is None:  # its own scope was cancelled by its deadline, or a defect of ours passes through
             self._interrupted()
         assert self._reason is not None

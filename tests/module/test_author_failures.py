@@ -16,8 +16,8 @@ from dk_trio.errors import SessionEndedError
 from dk_trio.lifecycle import Reason
 
 from .ends import begin
-from .sample import Message, module_with, send_one
-from .served import outputs_of, served
+from .sample import Message, module_with, send_one, session_of
+from .served import DAY, outputs_of, served
 from .sinners import nothing, sinners, waits
 
 
@@ -255,6 +255,28 @@ async def test_a_system_task_that_sends_after_the_end(autojump_clock: object) ->
         assert (await world.sin()).protocols == ["module_start_info", "message", "end_of_stream"]
         await trio.sleep(10)
     assert len(raised) == 1
+
+
+async def test_nothing_is_sent_while_the_last_message_waits(autojump_clock: object) -> None:
+    kept: list[Any] = []
+    delivered: list[str] = []
+
+    async def keeps(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
+        kept.append(context)
+
+    async def deliver(output: dict[str, Any]) -> None:
+        if output["root"]["protocol"] == "end_of_stream":
+            await trio.sleep(10)  # for a slow reader
+        delivered.append(output["root"]["protocol"])
+
+    session = session_of(module_with(keeps), {"protocol": "message"}, [], deliver=deliver)
+    with trio.fail_after(DAY):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            await trio.sleep(5)
+            with pytest.raises(SessionEndedError):
+                await kept[0].send(Message(text="after the end"))
+    assert delivered == ["module_start_info", "end_of_stream"]
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "stop"])
