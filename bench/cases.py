@@ -7,10 +7,16 @@ from bench.drivers import Call
 
 YARDSTICK = "grpc.aio"
 OURS = "dk-trio"
+SERVED_MODULE = "dk-trio serve"
 
 PER_SECOND = "per_second"
-CPU_US = "cpu_us"  # of the process under test, per call or message
+PER_MINUTE = "per_minute"
+CPU_US = "cpu_us"  # of the process under test, per call, message or task
 KIB_EACH = "kib_each"  # resident memory
+P50_MS = "p50_ms"  # of what the case's title names
+P99_MS = "p99_ms"
+MEAN_MS = "mean_ms"
+OVERHEAD_MS = "overhead_ms"  # the mean less the time that the work waits by itself
 DRIVER_BUSY = "driver_busy"  # share of the time that the driver was on its core: near 1, it is what was measured
 
 
@@ -22,7 +28,7 @@ class ServerCase:
     title: str
     call: Call
     messages: int = 1
-    reply_bytes: int = 0
+    reply_bytes: float = 0
     unit: str = "call"
 
 
@@ -40,12 +46,14 @@ class ClientCase:
 
 @dataclass(frozen=True)
 class Aim:
-    """Ours against the yardstick; a bound of 0 is no bound."""
+    """A bound of the contestant's ratio to the yardstick, or of its own median; a bound of 0 is no bound."""
 
     case: str
     metric: str
     at_least: float = 0.0
     at_most: float = 0.0
+    contestant: str = OURS
+    absolute: bool = False
 
 
 def unary(in_flight: int, *, tls: bool = False) -> ServerCase:
@@ -107,4 +115,11 @@ AIMS = (
     Aim("tls-unary-64", PER_SECOND, at_least=4),
     Aim(f"client-64-on-{CANNED}", PER_SECOND, at_least=2.5),
     Aim("module", PER_SECOND, at_least=2.5),
+    Aim("start-64", PER_SECOND, at_least=1, contestant=SERVED_MODULE),
+    Aim("start-200", PER_SECOND, at_least=1, contestant=SERVED_MODULE),
+    Aim("start-latency", P50_MS, at_most=2, contestant=SERVED_MODULE, absolute=True),
+    Aim("parked", KIB_EACH, at_most=25, contestant=SERVED_MODULE, absolute=True),
+    Aim("parked", P99_MS, at_most=10, contestant=SERVED_MODULE, absolute=True),
+    Aim("cancel-burst", P99_MS, at_most=20, contestant=SERVED_MODULE, absolute=True),
+    Aim("cancel-spread", P99_MS, at_most=20, contestant=SERVED_MODULE, absolute=True),
 )

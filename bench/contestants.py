@@ -9,7 +9,6 @@ from bench.cases import OURS, YARDSTICK
 from bench.processes import REPO, python
 
 GRPCLIB = "grpclib"
-SERVED_MODULE = "dk-trio serve"
 ECHO_MODULE = REPO / "bench" / "echo_module.py"
 
 
@@ -39,9 +38,9 @@ CONTESTANTS = (
 )
 
 
-def serve_echo_module() -> list[str]:
+def serve_echo_module(*options: str) -> list[str]:
     """The real thing: the console script beside this interpreter, on a free port."""
-    return [str(Path(sys.executable).with_name("dk-trio")), "serve", str(ECHO_MODULE), "--port", "0"]
+    return [str(Path(sys.executable).with_name("dk-trio")), "serve", str(ECHO_MODULE), "--port", "0", *options]
 
 
 def _found(package: str) -> bool:

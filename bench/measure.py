@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bench.cases import CPU_US, DRIVER_BUSY, HELD_STREAMS, HOLD_BODY, KIB_EACH, PER_SECOND, ServerCase
 from bench.drivers import SLACK_S, drive
@@ -16,7 +16,7 @@ SETTLE_S = 0.2  # for a server to finish what the driver's last bytes started
 Probe = Callable[[], Sample]
 
 
-def rotate(result: Measured, probes: dict[str, Probe], *, rounds: int) -> Measured:
+def rotate(result: Measured, probes: Mapping[str, Probe], *, rounds: int) -> Measured:
     """Run every probe `rounds` times, back to back, each round starting with another one. A failed one drops out."""
     names = list(probes)
     for index in range(rounds):

@@ -11,6 +11,7 @@ import ssl
 import struct
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +23,8 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LARGEST_WINDOW = 2**31 - 1
+CANCEL = struct.pack(">I", 8)
+Frame = tuple[int, int, int, bytes]  # type, flags, stream, payload
 MAX_CONCURRENT_STREAMS = 3
 INITIAL_WINDOW_SIZE = 4
 READ_TIMEOUT_S = 20.0
@@ -33,7 +36,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 class RawConnection:
-    """One connection with numbered streams; `read()` returns what a socket read completed."""
+    """One connection with numbered streams; `frames()` returns what a socket read completed, `read()` counts it."""
 
     def __init__(self, port: int, path: str, body: bytes, *, tls: bool = False) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=READ_TIMEOUT_S)
@@ -51,6 +54,7 @@ class RawConnection:
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ]
+        self._block, self._settled = b"", False
         self._body = body
         self._next = 1
         self._rest = b""
@@ -60,39 +64,61 @@ class RawConnection:
         credit = struct.pack(">I", LARGEST_WINDOW - 65535)
         self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(8, 0, 0, credit))
 
-    def start(self, count: int) -> None:
-        """Send `count` whole requests."""
+    def start(self, count: int) -> range:
+        """Send `count` whole requests, return the numbers of their streams."""
+        first = self._next
+        self._next += 2 * count
+        streams = range(first, self._next, 2)
         out = []
-        for _ in range(count):
-            block = self._encoder.encode(self._headers)
-            out += [frame(HEADERS, END_HEADERS, self._next, block), frame(DATA, END_STREAM, self._next, self._body)]
-            self._next += 2
+        for stream in streams:
+            out += [frame(HEADERS, END_HEADERS, stream, self._head()), frame(DATA, END_STREAM, stream, self._body)]
         self._socket.sendall(b"".join(out))
+        return streams
+
+    def _head(self) -> bytes:
+        """The header block, which stays the same once the encoder's table holds every field."""
+        if not self._settled:
+            block = self._encoder.encode(self._headers)
+            self._settled = block == self._block
+            self._block = block
+        return self._block
+
+    def cancel(self, streams: Iterable[int]) -> None:
+        self._socket.sendall(b"".join(frame(RST_STREAM, 0, stream, CANCEL) for stream in streams))
 
     def read(self) -> tuple[int, int]:
-        """Wait for bytes; (streams that ended, streams whose first DATA frame or more arrived). Raises on a reset."""
+        """Wait for bytes; (streams that ended, DATA frames that arrived). Raises on a reset."""
+        ended, answered = 0, 0
+        for kind, flags, _, _ in self.frames():
+            answered += kind == DATA
+            ended += flags & END_STREAM
+        return ended, answered
+
+    def frames(self, *, within: float = READ_TIMEOUT_S) -> list[Frame]:
+        """Wait for bytes; every DATA and HEADERS frame that they completed. Raises TimeoutError, or on a reset."""
+        self._socket.settimeout(within)
         received = self._socket.recv(262144)
         if not received:
             raise ConnectionError("the server closed the connection")
         data = self._rest + received
-        position, ended, answered = 0, 0, 0
+        position, found = 0, []
         while len(data) - position >= 9:
             high, low, kind, flags, stream = struct.unpack_from(">HBBBI", data, position)
             length = high << 8 | low
             end = position + 9 + length
             if end > len(data):
                 break
+            payload = data[position + 9 : end]
             if kind == DATA:
                 self.data += length
-                answered += 1
-                ended += flags & END_STREAM
+                found.append((kind, flags, stream, payload))
             elif kind == HEADERS:
-                ended += flags & END_STREAM
+                found.append((kind, flags, stream, payload))
             else:
-                self._control(kind, flags, stream, data[position + 9 : end])
+                self._control(kind, flags, stream, payload)
             position = end
         self._rest = data[position:]
-        return ended, answered
+        return found
 
     def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == SETTINGS and not flags & ACK:
@@ -150,7 +176,10 @@ def _open(connection: RawConnection, count: int) -> int:
         connection.start(batch)
         answered = 0
         while answered < batch:
-            answered += connection.read()[1]
+            ended, new = connection.read()
+            if ended:
+                raise ConnectionError(f"{ended} streams ended that were to be held")
+            answered += new
     return count
 
 

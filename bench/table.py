@@ -3,11 +3,35 @@
 from dataclasses import dataclass, field
 from statistics import median
 
-from bench.cases import AIMS, CPU_US, DRIVER_BUSY, KIB_EACH, OURS, PER_SECOND, YARDSTICK, Aim
+from bench.cases import (
+    AIMS,
+    CPU_US,
+    DRIVER_BUSY,
+    KIB_EACH,
+    MEAN_MS,
+    OVERHEAD_MS,
+    P50_MS,
+    P99_MS,
+    PER_MINUTE,
+    PER_SECOND,
+    YARDSTICK,
+    Aim,
+)
 
 Sample = dict[str, float]  # by metric
 
-HEADINGS = {PER_SECOND: "{unit}s/s", CPU_US: "CPU us/{unit}", KIB_EACH: "KiB each"}
+HEADINGS = {
+    MEAN_MS: "mean ms",
+    OVERHEAD_MS: "overhead ms",
+    PER_MINUTE: "{unit}s/min",
+    PER_SECOND: "{unit}s/s",
+    KIB_EACH: "KiB each",
+    P50_MS: "p50 ms",
+    P99_MS: "p99 ms",
+    CPU_US: "CPU us/{unit}",
+}
+BARE = {MEAN_MS, PER_MINUTE, P50_MS}  # shown without a ratio: the one beside them says as much
+IN_VERDICTS = {PER_SECOND: "rate", CPU_US: "CPU", KIB_EACH: "KiB"}  # others as in HEADINGS
 WIDTH = 34
 SATURATED = 0.95
 
@@ -54,37 +78,44 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ratio` is None when the case was not measured, which does not count as passed."""
+    """`found` is None when the case was not measured, which does not count as passed."""
 
     aim: Aim
-    ratio: float | None
+    found: float | None
 
     @property
     def passed(self) -> bool:
-        if self.ratio is None:
+        if self.found is None:
             return False
-        return self.ratio <= self.aim.at_most if self.aim.at_most else self.ratio >= self.aim.at_least
+        return self.found <= self.aim.at_most if self.aim.at_most else self.found >= self.aim.at_least
 
     def __str__(self) -> str:
-        bound = f"<= {self.aim.at_most:.3f}" if self.aim.at_most else f">= {self.aim.at_least:g}"
-        found = "not measured" if self.ratio is None else f"{self.ratio:.3f}"
-        what = "rate" if self.aim.metric == PER_SECOND else "CPU"
-        return f"{'pass' if self.passed else 'FAIL'}  {self.aim.case:{WIDTH - 6}}{what:5} {found:>12}  aim {bound}"
+        bound = f"<= {self.aim.at_most:.4g}" if self.aim.at_most else f">= {self.aim.at_least:g}"
+        found = "not measured" if self.found is None else f"{self.found:.3f}"
+        what = IN_VERDICTS.get(self.aim.metric) or HEADINGS[self.aim.metric]
+        return f"{'pass' if self.passed else 'FAIL'}  {self.aim.case:{WIDTH - 6}}{what:8} {found:>12}  aim {bound}"
 
 
 def verdicts(results: list[Measured], aims: tuple[Aim, ...] = AIMS) -> list[Verdict]:
     by_key = {result.key: result for result in results}
-    out = []
-    for aim in aims:
-        ratios = by_key[aim.case].ratios(OURS, aim.metric) if aim.case in by_key else []
-        out.append(Verdict(aim, median(ratios) if ratios else None))
-    return out
+    return [Verdict(aim, _found(by_key[aim.case], aim) if aim.case in by_key else None) for aim in aims]
+
+
+def _found(result: Measured, aim: Aim) -> float | None:
+    """The median that an aim bounds: of ratios, or of the contestant's own samples."""
+    if aim.absolute:
+        return result.median(aim.contestant, aim.metric) if aim.contestant in result.samples else None
+    ratios = result.ratios(aim.contestant, aim.metric)
+    return median(ratios) if ratios else None
 
 
 def render(result: Measured) -> str:
     """A heading with the metrics' names, then a line per contestant: median, ratio, lowest and highest ratio."""
     metrics = result.metrics()
-    heading = "".join(f"{HEADINGS[metric].format(unit=result.unit):>16}{'ratio (spread)':>22}" for metric in metrics)
+    heading = "".join(
+        f"{HEADINGS[metric].format(unit=result.unit):>16}{'' if metric in BARE else 'ratio (spread)':>{_room(metric)}}"
+        for metric in metrics
+    )
     lines = [result.title, f"{'':{WIDTH}}{heading}"] if metrics else [result.title]
     for contestant in result.samples:
         cells = [_cell(result, contestant, metric) for metric in metrics]
@@ -98,12 +129,16 @@ def render(result: Measured) -> str:
     return "\n".join(lines)
 
 
+def _room(metric: str) -> int:
+    return 0 if metric in BARE else 22
+
+
 def _cell(result: Measured, contestant: str, metric: str) -> str:
     value = result.median(contestant, metric)
-    shown = f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+    shown = f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
     ratios = result.ratios(contestant, metric)
-    if not ratios:
-        return f"{shown:>16}{'':22}"
+    if metric in BARE or not ratios:
+        return f"{shown:>16}{'':{_room(metric)}}"
     spread = "1.00" if contestant == YARDSTICK else f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
     return f"{shown:>16}{spread:>22}"
 
