@@ -1,5 +1,6 @@
 """Authors who do not let themselves be cancelled: the caller is told in time, the log names the place."""
 
+import random
 import threading
 from typing import Any
 
@@ -268,9 +269,11 @@ async def test_a_short_completion_time_is_not_lengthened_by_a_cancellation(autoj
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_what_comes_first_is_the_reason_whoever_runs_first(autojump_clock: object, seed: int) -> None:
+async def test_what_comes_first_is_the_reason_whoever_runs_first(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """The scheduler decides whether the author's task or its supervisor learns first of a cancellation."""
-    trio._core._run._r.seed(seed)
+    monkeypatch.setattr(trio._core._run, "_r", random.Random(seed))
 
     async def handle(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
         try:
