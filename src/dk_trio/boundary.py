@@ -63,15 +63,40 @@ class authors_code:  # noqa: N801  a context manager, used as a function
         raise (_left_open() if _is_corruption(cause) else self._kind(explain_failure(error))) from cause
 
 
-async def apart(body: Callable[[], Awaitable[None]], *, name: str) -> None:
+async def apart(
+    body: Callable[[], Awaitable[None]], *, name: str, patience: float, goes_on: Callable[[list[str]], None]
+) -> None:
     """Run `body` in a task of its own and wait for it. What it raises comes out as it is, not in a group.
+
+    Args:
+        body: The author's code.
+        name: Of the task.
+        patience: Seconds that cancelled code may take to end.
+        goes_on: Called once with the places where the code is, see `places`, when it takes longer. It is waited for
+            all the same.
 
     Raises:
         TaskLeftBehindError: The task ended with a nursery or a cancel scope still open.
     """
+    ended = trio.Event()
+
+    async def task() -> None:
+        try:
+            await body()
+        finally:
+            ended.set()
+
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(body, name=name)
+            nursery.start_soon(task, name=name)
+            try:
+                await ended.wait()
+            except trio.Cancelled:
+                with trio.move_on_after(patience, shield=True) as scope:
+                    await ended.wait()
+                if scope.cancelled_caught:
+                    goes_on(places(nursery))
+                raise
     except BaseExceptionGroup as group:
         raise from_nursery(group) from None
 

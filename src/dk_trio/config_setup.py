@@ -6,26 +6,30 @@ its cause. Neither `initialize` nor `cleanup` is called: there is no job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
 from pydantic import BaseModel
 
 from dk_trio.boundary import apart, authors_code
-from dk_trio.errors import ConfigSetupFailedError, ConfigSetupTimeoutError, InvalidOutputError, InvalidSetupError
+from dk_trio.errors import (
+    ConfigSetupFailedError,
+    ConfigSetupTimeoutError,
+    DkTrioError,
+    InvalidOutputError,
+    InvalidSetupError,
+    ShutdownError,
+)
 from dk_trio.module import ModuleContext, ModuleDefinition, Output, RequestMetadata, SessionIds
+from dk_trio.pb.google.protobuf import Struct
+
+_log = logging.getLogger("dk_trio.session")
 
 
-async def configure(
-    definition: ModuleDefinition,
-    form: Any,
-    *,
-    ids: SessionIds,
-    request_metadata: RequestMetadata,
-    timeout: float,
-) -> dict[str, Any]:
-    """Run the author's `run_config_setup`.
+class ConfigSetup:
+    """One run of the author's `run_config_setup`.
 
     Args:
         definition: The module.
@@ -33,49 +37,107 @@ async def configure(
         ids: Of this configuration; the job id is its own.
         request_metadata: The caller's metadata.
         timeout: Seconds.
-
-    Returns:
-        The content that jobs run with, as JSON values.
-
-    Raises:
-        ConfigSetupFailedError: The author's code raised, or returned what is no setup of this module.
-        ConfigSetupTimeoutError: It took longer than `timeout`.
+        patience: Seconds that cancelled code may go on before its caller is told all the same.
+        abandon: Tells the caller of an error without waiting; called at most once, while the code still runs.
     """
-    returned: list[Any] = []
 
-    async def body() -> None:
-        with authors_code(ConfigSetupFailedError, ids.job_id):
-            module = definition.cls()
-            context = ModuleContext(session=ids, send=_no_stream, request_metadata=request_metadata)
-            module.enter(context, definition.triggers)
-            returned.append(await module.run_config_setup(context, form))
+    def __init__(
+        self,
+        definition: ModuleDefinition,
+        form: Any,
+        *,
+        ids: SessionIds,
+        request_metadata: RequestMetadata,
+        timeout: float,
+        patience: float,
+        abandon: Callable[[DkTrioError], None],
+    ) -> None:
+        self._definition = definition
+        self._form = form
+        self._ids = ids
+        self._context = ModuleContext(session=ids, send=_no_stream, request_metadata=request_metadata)
+        self._timeout = timeout
+        self._patience = patience
+        self._abandon = abandon
+        self._scope = trio.CancelScope()
+        self._returned: list[object] = []
+        self._failure: DkTrioError | None = None
 
-    with trio.move_on_after(timeout) as scope:
-        await apart(body, name=f"config setup {ids.setup_id}")
-    if scope.cancelled_caught or not returned:
-        raise ConfigSetupTimeoutError(
-            f"run_config_setup of {definition.name} took longer than {timeout:g} s and was cancelled.",
+    def __repr__(self) -> str:
+        return f"<ConfigSetup of {self._ids.setup_id} of {self._definition.name}>"
+
+    async def run(self) -> Struct:
+        """Run it once.
+
+        Returns:
+            The content that jobs run with.
+
+        Raises:
+            ConfigSetupFailedError: The author's code raised, or returned what is no setup of this module.
+            ConfigSetupTimeoutError: It took longer than `timeout`.
+            trio.Cancelled: A surrounding scope was cancelled. Whatever the author's code made of that is in the log.
+        """
+        with self._scope:
+            self._scope.deadline = trio.current_time() + self._timeout
+            name = f"config setup {self._ids.setup_id}"
+            await apart(self._authors_task, name=name, patience=self._patience, goes_on=self._goes_on)
+        if self._scope.cancelled_caught:
+            raise self._timed_out()
+        if self._failure is not None:
+            raise self._failure
+        if not self._returned:
+            raise ConfigSetupFailedError("run_config_setup let trio.Cancelled out, and nobody had cancelled it.")
+        return self._content(self._returned[0])
+
+    async def _authors_task(self) -> None:
+        try:
+            with authors_code(ConfigSetupFailedError, self._ids.job_id):
+                module = self._definition.cls()
+                module.enter(self._context, self._definition.triggers)
+                self._returned.append(await module.run_config_setup(self._context, self._form))
+        except DkTrioError as error:
+            self._failure = error
+
+    def _goes_on(self, where: list[str]) -> None:
+        _log.error(
+            "%r: its code goes on %g s after it was cancelled (%s): it catches trio.Cancelled and does not raise it "
+            "again, or it shields itself. It keeps its slot until it ends",
+            self,
+            self._patience,
+            "; ".join(where) or "not at an await",
+        )
+        # Otherwise the server stops, or the caller does not wait any more.
+        late = trio.current_time() >= self._scope.deadline + self._patience
+        shutdown = f"run_config_setup of {self._definition.name} was interrupted: the server is shutting down."
+        self._abandon(self._timed_out() if late else ShutdownError(shutdown))
+
+    def _timed_out(self) -> ConfigSetupTimeoutError:
+        return ConfigSetupTimeoutError(
+            f"run_config_setup of {self._definition.name} took longer than {self._timeout:g} s and was cancelled.",
             hint="Make it faster, or raise DIGITALKIN_CONFIG_SETUP_TIMEOUT.",
         )
-    return _content(definition, returned[0], ids.setup_id)
 
-
-def _content(definition: ModuleDefinition, returned: object, setup_id: str) -> dict[str, Any]:
-    """What was returned as JSON values, checked against the setup format that jobs will parse it with."""
-    if isinstance(returned, BaseModel):
-        content = returned.model_dump(mode="json")
-    elif isinstance(returned, Mapping):
-        content = dict(returned)
-    else:
-        raise ConfigSetupFailedError(
-            f"run_config_setup returned a {type(returned).__name__}: {returned!r:.80}.",
-            hint="Return the setup model, or a dict of its fields.",
-        )
-    try:
-        definition.parse_setup(content, setup_id=setup_id)
-    except InvalidSetupError as error:
-        raise ConfigSetupFailedError(f"run_config_setup returned what is no setup: {error.message}") from error
-    return content
+    def _content(self, returned: object) -> Struct:
+        """What was returned as it goes on the wire, checked against the format that jobs will parse it with."""
+        if isinstance(returned, BaseModel):
+            content = returned.model_dump(mode="json")
+        elif isinstance(returned, Mapping):
+            content = dict(returned)
+        else:
+            raise ConfigSetupFailedError(
+                f"run_config_setup returned a {type(returned).__name__}: {returned!r:.80}.",
+                hint="Return the setup model, or a dict of its fields.",
+            )
+        try:
+            data = bytes(Struct.from_dict(content))
+        except (TypeError, ValueError) as error:
+            raise ConfigSetupFailedError(f"run_config_setup returned what is not JSON: {error}.") from error
+        struct = Struct.parse(data)  # shares nothing with what the author may still hold
+        try:
+            self._definition.parse_setup(struct.to_dict(), setup_id=self._ids.setup_id)
+        except InvalidSetupError as error:
+            raise ConfigSetupFailedError(f"run_config_setup returned what is no setup: {error.message}") from error
+        return struct
 
 
 async def _no_stream(_: Output) -> None:

@@ -25,6 +25,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ import trio
 
 from dk_trio import rpc
 from dk_trio.admission import Admission, AdmissionStatistics
+from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import InvalidSetupError, ListenError
 from dk_trio.jobs import JobStatistics
 from dk_trio.lifecycle import Reason
@@ -40,7 +42,7 @@ from dk_trio.servicer import LAST_WORDS, ModuleServicer
 from dk_trio.services.local.setup import LocalSetup, read_setups
 from dk_trio.services.setup import SetupSource
 from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
-from dk_trio.session import Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
 from dk_trio.settings import Settings
 from dk_trio.signals import LocalSignals, SignalExchange
 
@@ -207,7 +209,7 @@ class ModuleServer:
                     drain_scope.cancel()
 
                 nursery.start_soon(hurry)
-                stuck: list[Session] = []
+                stuck: list[Session | ConfigSetup] = []
                 with drain_scope:
                     stuck = await self.drain(grace)
                 if drain_scope.cancelled_caught:
@@ -273,22 +275,27 @@ class ModuleServer:
             raise RuntimeError("the server is not open: write `async with server.opened():` around serve_stream()")
         await self._rpc.serve_stream(stream)
 
-    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Session]:
+    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Session | ConfigSetup]:
         """Take readiness away, accept nothing new, let jobs end for `grace` seconds, cancel the rest.
 
         Cancelling this leaves the server draining, with no end to the grace; it may be called again.
 
         Returns:
-            The sessions whose code goes on although it was cancelled; empty unless a module misbehaves.
+            The sessions and configurations whose code goes on although it was cancelled; empty unless a module
+            misbehaves.
         """
         self._set_ready(ready=False)
         with trio.move_on_after(grace):
             await self._rpc.drain()
             return []
-        stuck = await self._servicer.jobs.shut_down()
+        stuck: list[Session | ConfigSetup] = [*await self._servicer.jobs.shut_down()]
         if not stuck:
-            await self._rpc.drain(LAST_WORDS)
-        else:
+            # The code of a configuration may go on, too, and would hold its connection for ever.
+            patience = LAST_WORDS + ABANDON_AFTER + 1 if self._servicer.config_setups else inf
+            with trio.move_on_after(patience):
+                await self._rpc.drain(LAST_WORDS)
+            stuck = [*self._servicer.config_setups]
+        if stuck:
             _log.critical("%d jobs go on although they were cancelled: %r", len(stuck), stuck)
         return stuck
 

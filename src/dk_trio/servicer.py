@@ -20,7 +20,7 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from dk_trio import rpc
 from dk_trio.admission import Admission
-from dk_trio.config_setup import configure
+from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import (
     AdmissionError,
     DkTrioError,
@@ -57,7 +57,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.services.setup import SetupVersion
 from dk_trio.services.setup_cache import SetupCache
-from dk_trio.session import Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
 from dk_trio.settings import LifecycleSettings
 from dk_trio.signals import SignalExchange
 
@@ -81,6 +81,10 @@ class ModuleServicer(ModuleServiceBase):
         signals: Where signals of jobs go and come from.
         session_options: Times of each session.
         settings: Times of streams and of config setup.
+
+    Attributes:
+        jobs: The jobs that are here.
+        config_setups: The configurations that are here.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class ModuleServicer(ModuleServiceBase):
         settings: LifecycleSettings,
     ) -> None:
         self.jobs = Jobs()
+        self.config_setups: set[ConfigSetup] = set()
         self._definition = definition
         self._setups = setups
         self._admission = admission
@@ -206,49 +211,51 @@ class ModuleServicer(ModuleServiceBase):
 
     async def _config_setup_module(self, stream: rpc.ServerCall) -> None:
         request: ConfigSetupModuleRequest | None = await stream.recv_message()
+        stream.send_timeout = self._settings.stream_drain_timeout
         try:
             if request is None:
                 raise InvalidSetupError("The request stream ended without a ConfigSetupModuleRequest.")
-            response = await self._configure(request, RequestMetadata(stream.metadata.items()))
+            version = await self._configure(request, stream)
         except DkTrioError as error:
             raise status_of(error) from error
-        await stream.send_message(response)
+        await stream.send_message(ConfigSetupModuleResponse(success=True, setup_version=version))
+        # Only now: a caller that has left was told nothing and stores nothing, so no job may run with it either. A
+        # caller that stays sees the end of the call after this.
+        assert version.content is not None
+        self._setups.put(SetupVersion(id=version.id, setup_id=version.setup_id, content=version.content.to_dict()))
 
-    async def _configure(
-        self, request: ConfigSetupModuleRequest, request_metadata: RequestMetadata
-    ) -> ConfigSetupModuleResponse:
+    async def _configure(self, request: ConfigSetupModuleRequest, stream: rpc.ServerCall) -> SetupVersionMessage:
         version = request.setup_version
         if version is None or not version.setup_id:
             raise InvalidSetupError("The request names no setup.", hint="Fill setup_version.id and .setup_id.")
-        form = self._definition.parse_setup(_dict(request.content, "content"), setup_id=version.setup_id)
-        async with self._admission.admit():
-            content = await configure(
-                self._definition,
-                form,
-                ids=SessionIds(
-                    job_id=str(uuid.uuid4()),
-                    mission_id=request.mission_id,
-                    setup_id=version.setup_id,
-                    setup_version_id=version.id,
-                ),
-                request_metadata=request_metadata,
-                timeout=self._settings.config_setup_timeout,
-            )
-        try:
-            struct = Struct.from_dict(content)
-            bytes(struct)
-        except (TypeError, ValueError) as error:
-            raise InvalidOutputError(f"The configured setup is not JSON: {error}.") from error
-        self._setups.put(SetupVersion(id=version.id, setup_id=version.setup_id, content=content))
-        return ConfigSetupModuleResponse(
-            success=True,
-            setup_version=SetupVersionMessage(
-                id=version.id,
+        setup = ConfigSetup(
+            self._definition,
+            self._definition.parse_setup(_dict(request.content, "content"), setup_id=version.setup_id),
+            ids=SessionIds(
+                job_id=str(uuid.uuid4()),
+                mission_id=request.mission_id,
                 setup_id=version.setup_id,
-                version=version.version,
-                content=struct,
-                creation_date=version.creation_date,
+                setup_version_id=version.id,
             ),
+            request_metadata=RequestMetadata(stream.metadata.items()),
+            timeout=self._settings.config_setup_timeout,
+            patience=ABANDON_AFTER,
+            abandon=lambda error: _finish(stream, error),
+        )
+        self.config_setups.add(setup)
+        try:
+            async with self._admission.admit():
+                # Channels repeat a call by themselves until a response has begun; the author's code must not run twice.
+                await stream.send_initial_metadata()
+                content = await setup.run()
+        finally:
+            self.config_setups.remove(setup)
+        return SetupVersionMessage(
+            id=version.id,
+            setup_id=version.setup_id,
+            version=version.version,
+            content=content,
+            creation_date=version.creation_date,
         )
 
     # --- schemas -----------------------------------------------------------------------------------------------------

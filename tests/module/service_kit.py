@@ -12,7 +12,8 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from dk_trio import ModuleClient, ModuleServer, Settings
-from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleServiceStub, StartModuleRequest
+from dk_trio.pb.agentic_mesh_protocol.module.v1 import ConfigSetupModuleRequest, ModuleServiceStub, StartModuleRequest
+from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.services.setup import SetupVersion
@@ -170,6 +171,29 @@ async def serving(
         assert (statistics.jobs.running, statistics.jobs.queued) == (0, 0)
         assert (statistics.admission.admitted, statistics.admission.queued, statistics.admission.at_gate) == (0, 0, 0)
         assert statistics.rpc.rpcs == 0
+
+
+FORM = {"prefix": "> "}
+
+
+def configure(client: ModuleClient, content: dict[str, Any] = FORM, **fields: Any) -> Awaitable[Any]:
+    """ConfigSetupModule with the generated stub; the fields are those of the setup's version."""
+    version = SetupVersionMessage(**({"id": "setup_versions:7", "setup_id": "setups:s", "version": "7"} | fields))
+    request = ConfigSetupModuleRequest(
+        setup_version=version, content=Struct.from_dict(content), mission_id="missions:m"
+    )
+    return ModuleServiceStub(client.channel).config_setup_module(request)
+
+
+async def sleeps(self: Any, context: Any, config_setup_data: Any) -> Any:
+    await trio.sleep_forever()
+
+
+async def goes_on(self: Any, context: Any, config_setup_data: Any) -> Any:
+    """A `run_config_setup` that minds no cancellation."""
+    with trio.CancelScope(shield=True):
+        await trio.sleep(1000)
+    return config_setup_data
 
 
 def assert_refused(told: Told, status: Status, reason: str, message: str) -> None:
