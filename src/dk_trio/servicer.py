@@ -287,7 +287,7 @@ def status_of(error: Exception) -> GRPCError:
     if isinstance(error, GRPCError):
         return error
     if isinstance(error, AdmissionError):
-        facts = {"limit": error.limit, "size": str(error.size), "waited": f"{error.waited:g}"}
+        facts = {"limit": error.limit, "size": str(error.size), "waited": f"{round(error.waited, 3):g}"}
         return GRPCError(
             error.status,
             error.text,
