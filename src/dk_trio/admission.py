@@ -264,7 +264,8 @@ class Admission:
         seconds, variable = self._settings.slot_wait
         then = f"up to {queue} tasks wait in the queue (DIGITALKIN_MAX_QUEUED_TASKS)"
         if not queue:
-            then = f"tasks are refused after {seconds:g} s ({variable}); DIGITALKIN_MAX_QUEUED_TASKS gives them a queue"
+            when = f"after {seconds:g} s" if seconds else "at once"
+            then = f"tasks are refused {when} ({variable}); DIGITALKIN_MAX_QUEUED_TASKS gives them a queue"
         _log.warning(
             "%d of %d slots are free. When none is, %s. For more slots, raise DIGITALKIN_MAX_CONCURRENT_TASKS.",
             slots - self._slot.borrowed_tokens,

@@ -215,6 +215,14 @@ async def test_a_refused_job_leaves_room_for_the_next(autojump_clock: object, ca
         assert not logged(caplog, "Traceback")
 
 
+async def test_an_operator_is_warned_of_what_comes_next(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(settings=settings_for(slots=1, BACKPRESSURE_STRATEGY="reject")) as (_, client):
+        await start(client)
+    assert logged(caplog, "When none is, tasks are refused at once (DIGITALKIN_BACKPRESSURE_STRATEGY);")
+
+
 async def test_nothing_is_sent_while_a_job_waits_for_its_slot(autojump_clock: object) -> None:
     async with (
         serving(settings=settings_for(slots=1, MAX_QUEUED_TASKS=1)) as (_, client),
