@@ -204,9 +204,9 @@ class ModuleServer:
                 drain_scope = trio.CancelScope()
 
                 async def hurry() -> None:
-                    number = await anext(signals)
-                    _log.warning("%s again: cancelling", signal.Signals(number).name)
-                    drain_scope.cancel()
+                    async for number in signals:  # all of them: one that is left would be raised again at the end
+                        _log.warning("%s again: cancelling", signal.Signals(number).name)
+                        drain_scope.cancel()
 
                 nursery.start_soon(hurry)
                 stuck: list[Session | ConfigSetup] = []
