@@ -218,9 +218,9 @@ class Admission:
         settings = self._settings
         retry_after = self._retry_after(self._at_gate())
         return QueueFullError(
-            f"All {settings.max_concurrent_tasks} slots (DIGITALKIN_MAX_CONCURRENT_TASKS) and all "
-            f"{settings.max_queued_tasks} places in the queue (DIGITALKIN_MAX_QUEUED_TASKS) are taken, and none became "
-            f"free within {settings.admission_timeout:g} s (DIGITALKIN_ADMISSION_TIMEOUT).",
+            f"Every slot (DIGITALKIN_MAX_CONCURRENT_TASKS={settings.max_concurrent_tasks}) and every place in the "
+            f"queue (DIGITALKIN_MAX_QUEUED_TASKS={settings.max_queued_tasks}) is taken, and none became free within "
+            f"{settings.admission_timeout:g} s (DIGITALKIN_ADMISSION_TIMEOUT).",
             hint=f"Retry in about {retry_after:.0f} s, or raise DIGITALKIN_MAX_QUEUED_TASKS.",
             limit="DIGITALKIN_MAX_QUEUED_TASKS",
             size=settings.max_queued_tasks,
@@ -239,7 +239,7 @@ class Admission:
         if settings.max_queued_tasks:
             remedy = f"unset {variable}, so that a queued task waits as long as it takes"
         return NoFreeSlotError(
-            f"All {settings.max_concurrent_tasks} slots (DIGITALKIN_MAX_CONCURRENT_TASKS) are taken, and {refused}.",
+            f"Every slot (DIGITALKIN_MAX_CONCURRENT_TASKS={settings.max_concurrent_tasks}) is taken, and {refused}.",
             hint=f"Retry in about {retry_after:.0f} s, or {remedy}.",
             limit="DIGITALKIN_MAX_CONCURRENT_TASKS",
             size=settings.max_concurrent_tasks,
@@ -267,7 +267,7 @@ class Admission:
             when = f"after {seconds:g} s" if seconds else "at once"
             then = f"tasks are refused {when} ({variable}); DIGITALKIN_MAX_QUEUED_TASKS gives them a queue"
         _log.warning(
-            "%d of %d slots are free. When none is, %s. For more slots, raise DIGITALKIN_MAX_CONCURRENT_TASKS.",
+            "Free slots: %d of %d. When there is none, %s. For more slots, raise DIGITALKIN_MAX_CONCURRENT_TASKS.",
             slots - self._slot.borrowed_tokens,
             slots,
             then,

@@ -27,6 +27,9 @@ KEPT: Final = 1000
 SLICE: Final = 100
 """Jobs cancelled in one go: a job's cancellation costs about 0.05 ms of the loop, and other tasks want their turn."""
 
+SLACK: Final = 1.0
+"""Seconds more than a session waits for its own code, so that the session has spoken before anybody speaks of it."""
+
 _PREFIX = "jobs:"
 _SHUTTING_DOWN = "the server is shutting down"
 
@@ -163,7 +166,7 @@ class Jobs:
             patience = max(patience, session.grace)
             if number % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
-        with trio.move_on_after(patience + ABANDON_AFTER + 1):
+        with trio.move_on_after(patience + ABANDON_AFTER + SLACK):
             await self.emptied()
         return list(self)
 

@@ -35,7 +35,7 @@ from dk_trio import rpc
 from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import InvalidSetupError, ListenError
-from dk_trio.jobs import JobStatistics
+from dk_trio.jobs import SLACK, JobStatistics
 from dk_trio.lifecycle import Reason
 from dk_trio.module import ModuleDefinition, TrioModule
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
@@ -133,7 +133,9 @@ class ModuleServer:
             signals=self.signals,
             session_options=session_options
             or SessionOptions(
-                completion_timeout=lifecycle.completion_timeout, execution_timeout=lifecycle.execution_timeout
+                completion_timeout=lifecycle.completion_timeout,
+                cleanup_grace=lifecycle.cleanup_grace,
+                execution_timeout=lifecycle.execution_timeout,
             ),
             settings=lifecycle,
         )
@@ -291,12 +293,12 @@ class ModuleServer:
         stuck: list[Session | ConfigSetup] = [*await self._servicer.jobs.shut_down()]
         if not stuck:
             # The code of a configuration may go on, too, and would hold its connection for ever.
-            patience = LAST_WORDS + ABANDON_AFTER + 1 if self._servicer.config_setups else inf
+            patience = LAST_WORDS + ABANDON_AFTER + SLACK if self._servicer.config_setups else inf
             with trio.move_on_after(patience):
                 await self._rpc.drain(LAST_WORDS)
             stuck = [*self._servicer.config_setups]
         if stuck:
-            _log.critical("%d jobs go on although they were cancelled: %r", len(stuck), stuck)
+            _log.critical("jobs that go on although they were cancelled: %d, %r", len(stuck), stuck)
         return stuck
 
     async def _watch_loop(self) -> None:
@@ -308,8 +310,8 @@ class ModuleServer:
             if late > BLOCKED_ABOVE:
                 jobs = [session for session in self._servicer.jobs if session.running]
                 _log.warning(
-                    "the event loop was blocked for %.1f s: code of a module did not reach an await. Blocking calls "
-                    "belong into trio.to_thread.run_sync, long loops need a checkpoint. %d jobs were running: %r",
+                    "the event loop was blocked for at least %.1f s: code of a module did not reach an await. Blocking "
+                    "calls belong into trio.to_thread.run_sync, long loops need a checkpoint. Jobs running: %d, %r",
                     late,
                     len(jobs),
                     jobs[:3],

@@ -9,7 +9,7 @@ callers that look only at the status both see it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from math import inf
 from typing import Any, Final
@@ -119,6 +119,10 @@ class ModuleServicer(ModuleServiceBase):
             self._config_setup_module, Cardinality.UNARY_UNARY, ConfigSetupModuleRequest, ConfigSetupModuleResponse
         )
         return mapping
+
+    def __vital__(self) -> Iterable[str]:
+        """What an operator needs most when the server is full of jobs."""
+        return [f"{_SERVICE}{method}" for method in ("StopModule", "GetModuleStatus", "GetModuleJobs")]
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 

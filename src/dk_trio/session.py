@@ -329,14 +329,12 @@ class Session:
         with authors_code(InitializeFailedError, job_id):
             module = self._definition.cls()
             module.enter(self._context, self._definition.triggers)
-        done = False
         try:
             with authors_code(InitializeFailedError, job_id):
                 await module.initialize(self._context, self._setup)
             self._enter(State.RUNNING)
             with authors_code(ModuleFailedError, job_id):
                 await self._run_module(module)
-            done = True
             late = trio.current_time() - self._cancelled_at
             if late > PROMPT:  # -inf unless it was cancelled
                 _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
@@ -347,7 +345,7 @@ class Session:
             self._enter(State.STOPPING)
             self._complete()
             if self._definition.cls.cleanup is not TrioModule.cleanup:
-                await self._cleanup(module, must_succeed=done)
+                await self._cleanup(module)
 
     async def _failed(self, error: DkTrioError) -> None:
         """The author's code has failed; unless that is its answer to a cancellation, then it is in the log only.
@@ -449,6 +447,8 @@ class Session:
             self._publish(SignalAction.STOP, row.signal, payload)
 
     def _publish(self, action: SignalAction, why: str = "none", payload: dict[str, Any] | None = None) -> None:
+        if not self._signals.observed:
+            return
         ids = self.ids
         self._signals.publish(
             Signal(

@@ -257,7 +257,7 @@ async def test_few_free_slots_are_told_when_they_become_few(
         assert warnings_in(caplog) == []
         await tasks.arrive(*range(low_at - 1, slots + 3))
         (warning,) = warnings_in(caplog)
-        assert warning.startswith(f"{slots - low_at} of {slots} slots are free.")
+        assert warning.startswith(f"Free slots: {slots - low_at} of {slots}.")
 
 
 async def test_the_warning_names_what_happens_then_and_the_remedy(
@@ -269,11 +269,11 @@ async def test_the_warning_names_what_happens_then_and_the_remedy(
         await tasks.arrive(*range(10))
     legacy, queue = warnings_in(caplog)
     assert legacy == (
-        "1 of 10 slots are free. When none is, tasks are refused after 30 s (DIGITALKIN_TASK_WAIT_TIMEOUT); "
+        "Free slots: 1 of 10. When there is none, tasks are refused after 30 s (DIGITALKIN_TASK_WAIT_TIMEOUT); "
         "DIGITALKIN_MAX_QUEUED_TASKS gives them a queue. For more slots, raise DIGITALKIN_MAX_CONCURRENT_TASKS."
     )
     assert queue == (
-        "1 of 10 slots are free. When none is, up to 20 tasks wait in the queue (DIGITALKIN_MAX_QUEUED_TASKS). "
+        "Free slots: 1 of 10. When there is none, up to 20 tasks wait in the queue (DIGITALKIN_MAX_QUEUED_TASKS). "
         "For more slots, raise DIGITALKIN_MAX_CONCURRENT_TASKS."
     )
     assert {record.levelno for record in caplog.records} == {logging.WARNING}

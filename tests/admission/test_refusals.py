@@ -10,7 +10,7 @@ from dk_trio.errors import AdmissionError, Fault, NoFreeSlotError, QueueFullErro
 
 from .kit import crowd
 
-SLOTS_TAKEN = "All 2 slots (DIGITALKIN_MAX_CONCURRENT_TASKS) are taken, and "
+SLOTS_TAKEN = "Every slot (DIGITALKIN_MAX_CONCURRENT_TASKS=2) is taken, and "
 
 
 async def refusal(arrivals: int, **settings: object) -> AdmissionError:
@@ -31,8 +31,8 @@ async def refusal(arrivals: int, **settings: object) -> AdmissionError:
             3,
             5,
             (
-                "All 2 slots (DIGITALKIN_MAX_CONCURRENT_TASKS) and all 3 places in the queue "
-                "(DIGITALKIN_MAX_QUEUED_TASKS) are taken, and none became free within 5 s "
+                "Every slot (DIGITALKIN_MAX_CONCURRENT_TASKS=2) and every place in the queue "
+                "(DIGITALKIN_MAX_QUEUED_TASKS=3) is taken, and none became free within 5 s "
                 "(DIGITALKIN_ADMISSION_TIMEOUT). "
                 "Retry in about 10 s, or raise DIGITALKIN_MAX_QUEUED_TASKS."
             ),

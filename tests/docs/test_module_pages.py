@@ -33,6 +33,8 @@ from dk_trio.jobs import KEPT
 from dk_trio.lifecycle import State
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
+from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
+from dk_trio.rpc.server import VITAL_RPCS
 from dk_trio.server import DEFAULT_GRACE, LIVENESS, MODULE_SERVICE, READINESS
 from dk_trio.servicer import ERROR_DOMAIN, LAST_WORDS
 from dk_trio.services.local.setup import CONFIGURED_MAX
@@ -84,7 +86,7 @@ def test_times_of_a_job() -> None:
     times = " ".join(cells[1] for cells in rows(JOBS, "while |"))
     assert f"`DIGITALKIN_STREAM_DRAIN_TIMEOUT`: {LIFECYCLE.stream_drain_timeout:g} s" in times
     assert f"`DIGITALKIN_COMPLETION_TIMEOUT`: {LIFECYCLE.completion_timeout:g} s" in times
-    assert f"`SessionOptions.cleanup_grace`: {JOB_TIMES.cleanup_grace:g} s" in times
+    assert f"`DIGITALKIN_CLEANUP_GRACE`: {LIFECYCLE.cleanup_grace:g} s" in times
     assert rows(JOBS, "while |")[-1][1] == f"{ABANDON_AFTER:g} s"
     assert LIFECYCLE.execution_timeout is None
     assert f"After {JOB_TIMES.cleanup_grace:g} s of grace and {ABANDON_AFTER:g} s more" in prose(JOBS)
@@ -195,13 +197,18 @@ def test_presets_of_the_tuning_guide(preset: list[str]) -> None:
     assert rule == (f"broken: set {wanted[0]}" if wanted else "kept")
 
 
-async def test_the_front_door_counts_every_rpc(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_front_door_when_it_is_full(autojump_clock: trio.testing.MockClock) -> None:
+    assert f"still get in, up to {VITAL_RPCS} of them" in prose(ADMISSION)
     settings = Settings(server=ServerSettings(max_concurrent_rpcs=1))
     async with served(module_with(troubles.wait), settings=settings) as (_, client), trio.open_nursery() as nursery:
         nursery.start_soon(partial(outputs_of, client, {}, protocol="message"))
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(GRPCError, match="which is the limit of this server"):
-            await client.jobs(timeout=1)
+            await client.input_schema(timeout=1)
+        (job_id,) = await client.jobs(timeout=1)
+        await HealthStub(client.channel).check(HealthCheckRequest(), timeout=1)
+        await client.status(job_id, timeout=1)
+        await client.stop(job_id, timeout=1)
         nursery.cancel_scope.cancel()
 
 

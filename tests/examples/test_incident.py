@@ -28,7 +28,7 @@ def test_without_a_queue_the_slots_alone_complete(capsys: pytest.CaptureFixture[
     burst, makespan = INCIDENT.replay(jobs=47, seconds=100, slots=10, queue=0)
     assert burst.ends == {"completed": 10, "RESOURCE_EXHAUSTED": 37}
     assert makespan == pytest.approx(100, abs=1)
-    assert "the last rejection: All 10 slots" in capsys.readouterr().out
+    assert "the last rejection: Every slot" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ async def test_a_refused_request_costs_no_slot_and_leaves_no_trace(
 # --- admission -------------------------------------------------------------------------------------------------------
 
 SLOTS, QUEUED = "DIGITALKIN_MAX_CONCURRENT_TASKS", "DIGITALKIN_MAX_QUEUED_TASKS"
-NO_SLOT = f"All 1 slots ({SLOTS}) are taken, and "
-NO_PLACE = f"All 1 slots ({SLOTS}) and all 1 places in the queue ({QUEUED}) are taken, and "
+NO_SLOT = f"Every slot ({SLOTS}=1) is taken, and "
+NO_PLACE = f"Every slot ({SLOTS}=1) and every place in the queue ({QUEUED}=1) is taken, and "
 NEEDS_QUEUE = f"Retry in about 10 s, or set {QUEUED}, so that a burst waits in a queue."
 NO_TIMEOUT = "unset DIGITALKIN_QUEUE_SLOT_TIMEOUT, so that a queued task waits as long as it takes."
 
@@ -220,7 +220,7 @@ async def test_an_operator_is_warned_of_what_comes_next(
 ) -> None:
     async with serving(settings=settings_for(slots=1, BACKPRESSURE_STRATEGY="reject")) as (_, client):
         await start(client)
-    assert logged(caplog, "When none is, tasks are refused at once (DIGITALKIN_BACKPRESSURE_STRATEGY);")
+    assert logged(caplog, "When there is none, tasks are refused at once (DIGITALKIN_BACKPRESSURE_STRATEGY);")
 
 
 async def test_nothing_is_sent_while_a_job_waits_for_its_slot(autojump_clock: object) -> None:

@@ -23,6 +23,7 @@ def test_defaults_are_those_of_the_tuning_guide() -> None:
     assert (tasks.backpressure_strategy, tasks.backpressure_timeout) == ("block", 300)
     lifecycle = settings.lifecycle
     assert (lifecycle.completion_timeout, lifecycle.stream_drain_timeout) == (300, 300)
+    assert lifecycle.cleanup_grace == 10
     assert (lifecycle.setup_cache_max, lifecycle.setup_cache_ttl) == (100, 600)
     assert (lifecycle.config_setup_timeout, lifecycle.execution_timeout) == (30, None)
     assert settings.warnings == ()
@@ -49,6 +50,7 @@ def test_every_variable_is_read_in_its_unit() -> None:
         DIGITALKIN_BACKPRESSURE_STRATEGY="reject",
         DIGITALKIN_BACKPRESSURE_TIMEOUT="1e2",
         DIGITALKIN_COMPLETION_TIMEOUT="180.0",
+        DIGITALKIN_CLEANUP_GRACE="7",
         DIGITALKIN_STREAM_DRAIN_TIMEOUT="120.0",
         DIGITALKIN_SETUP_CACHE_MAX="200",
         DIGITALKIN_SETUP_CACHE_TTL="0",
@@ -79,6 +81,7 @@ def test_every_variable_is_read_in_its_unit() -> None:
     )
     assert settings.lifecycle == LifecycleSettings(
         completion_timeout=180,
+        cleanup_grace=7,
         stream_drain_timeout=120,
         setup_cache_max=200,
         setup_cache_ttl=0,

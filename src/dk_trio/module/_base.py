@@ -134,7 +134,7 @@ class TrioModule(Generic[InputT, OutputT, SetupT, SecretT]):
 
         Called once when `initialize` began, after success, failure and cancellation. It is shielded from cancellation,
         but only for a time: `DIGITALKIN_COMPLETION_TIMEOUT` after the handler's own end, ten seconds
-        (`SessionOptions.cleanup_grace`) once the job is cancelled.
+        (`DIGITALKIN_CLEANUP_GRACE`) once the job is cancelled.
         """
 
     async def run_config_setup(self, context: ModuleContext, config_setup_data: SetupT) -> SetupT:

@@ -11,7 +11,7 @@ told, and their calls end with UNAVAILABLE, upon which clients turn to another s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -90,6 +90,10 @@ class Health:
     def __drain__(self) -> None:
         """The server is being drained."""
         self.shutdown()
+
+    def __vital__(self) -> Iterable[str]:
+        """A server that is full is not dead: whoever asks gets an answer."""
+        return self.__mapping__()
 
     def __mapping__(self) -> dict[str, Handler]:
         """Path -> handler."""

@@ -38,6 +38,10 @@ DRAIN_SLICE: Final = 25
 """Clients told, or calls cancelled, before other tasks run again. Cancelling a call that waits, and ending it, takes
 about 0.1 ms, so nobody else waits longer than a few ms; ten thousand at once would stop the process for a second."""
 
+VITAL_RPCS: Final = 100
+"""RPCs in progress beyond `max_concurrent_rpcs`, for vital methods alone: a full server must not look like a dead one,
+and can be asked to stop something. Enough for every prober there is, too few to matter."""
+
 _logger = logging.getLogger("dk_trio.rpc.server")
 
 
@@ -45,7 +49,8 @@ class Service(Protocol):
     """A service object: what grpclib's and betterproto2's generated bases are.
 
     One that has calls without an end of their own may also have `__drain__()`, called once when the server begins to
-    drain; it must end them.
+    drain; it must end them. One that has short calls which matter most when a server is full, such as health checks,
+    may also have `__vital__()`: their paths are let in beyond `max_concurrent_rpcs`, up to `VITAL_RPCS` more.
     """
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -86,9 +91,12 @@ class Server:
         self.interceptors = tuple(interceptors)
         self._handlers: dict[str, Handler] = {}
         self._drain_hooks: list[Callable[[], object]] = []
+        self._vital: set[str] = set()
         for service in services:
             if hasattr(service, "__drain__"):
                 self._drain_hooks.append(service.__drain__)
+            if hasattr(service, "__vital__"):
+                self._vital.update(service.__vital__())
             for path, handler in service.__mapping__().items():
                 if path in self._handlers:
                     raise ValueError(f"two services serve {path}: register each service once")
@@ -202,7 +210,7 @@ class Server:
                 self._refused += 1
                 return Refusal(200, Status.UNIMPLEMENTED, f"this server has no method {head.path}")
         limit = self.options.max_concurrent_rpcs
-        if limit is not None and self._rpcs >= limit:
+        if limit is not None and self._rpcs >= limit + (VITAL_RPCS if head.path in self._vital else 0):
             self._refused += 1
             text = f"{limit} RPCs are in progress, which is the limit of this server (max_concurrent_rpcs)"
             return Refusal(200, Status.RESOURCE_EXHAUSTED, text)

@@ -398,7 +398,7 @@ class ServerCall(Stream):
             # With its own window open the call waits for its turn at the connection's, so other calls count, too.
             moved_at = self._moved_at if self.send_window <= 0 else self.transport.moved_at
             if moved_at <= since:
-                raise ClientStalled(f"the client has read nothing for {timeout:g} s (send_timeout)")
+                raise ClientStalled(f"the client has read nothing for {timeout:g} s")
             since = moved_at
 
     async def _wait_writable(self) -> None:

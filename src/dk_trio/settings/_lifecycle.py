@@ -21,6 +21,13 @@ class LifecycleSettings:
         expects=SECONDS.format(_SHORTEST),
         about="Time for cleanup and end_of_stream after the handler's end; then the job is cancelled, reason TIMEOUT.",
     )
+    cleanup_grace: float = setting(
+        "DIGITALKIN_CLEANUP_GRACE",
+        number(0, WEEK),
+        default=10.0,
+        expects=SECONDS.format(0),
+        about="Time for the cleanup of a job that was cancelled; then cleanup is cancelled, too.",
+    )
     stream_drain_timeout: float = setting(
         "DIGITALKIN_STREAM_DRAIN_TIMEOUT",
         number(_SHORTEST, WEEK),

@@ -19,6 +19,11 @@ class LocalSignals:
     def __repr__(self) -> str:
         return f"<LocalSignals {len(self._listeners)} jobs, {len(self._observers)} observers>"
 
+    @property
+    def observed(self) -> bool:
+        """Whether there is an observer."""
+        return bool(self._observers)
+
     def listen(self, job_id: str, on_signal: OnSignal) -> AbstractContextManager[None]:
         """See `SignalExchange.listen`. One listener for a job."""
         return _Listening(self._listeners, job_id, on_signal)

@@ -53,6 +53,11 @@ OnSignal: TypeAlias = Callable[[Signal], None]
 class SignalExchange(Protocol):
     """What carries signals for the sessions of one server."""
 
+    @property
+    def observed(self) -> bool:
+        """Whether anybody would get what is published. When nobody does, a session makes no signal at all."""
+        ...
+
     def listen(self, job_id: str, on_signal: OnSignal) -> AbstractContextManager[None]:
         """Call `on_signal` for every signal to this job, for the length of the block.
 
