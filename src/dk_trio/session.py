@@ -371,20 +371,15 @@ class Session:
             return with_context
         return module.run(self._input, self._setup)
 
-    async def _cleanup(self, module: TrioModule[Any, Any, Any, Any], *, must_succeed: bool) -> None:
-        """Run `cleanup` once. Its failure is the job's failure only when the job had none of its own."""
+    async def _cleanup(self, module: TrioModule[Any, Any, Any, Any]) -> None:
+        """Run `cleanup` once. Its failure is the job's failure only when nothing else has ended the job before."""
         started = trio.current_time()
         assert self._scope is not None
         deadline = started + self._options.cleanup_grace if self._cancelled() else self._scope.deadline
         cleanup: Any = module.cleanup
         self._cleanup_scope = trio.CancelScope(deadline=deadline, shield=True)
-        try:
-            with authors_code(CleanupFailedError, self.ids.job_id), self._cleanup_scope:
-                await (cleanup(self._context) if self._definition.cleanup_takes_context else cleanup())
-        except DkTrioError:
-            if must_succeed:
-                raise
-            return
+        with authors_code(CleanupFailedError, self.ids.job_id), self._cleanup_scope:
+            await (cleanup(self._context) if self._definition.cleanup_takes_context else cleanup())
         if self._cleanup_scope.cancelled_caught:
             took = trio.current_time() - started
             _log.warning("job %s: cleanup took longer than %g s and was cancelled", self.ids.job_id, took)
