@@ -236,7 +236,7 @@ async def test_a_shutdown_waits_for_a_cleanup_within_its_grace(autojump_clock: o
 
 
 async def forever(self: Any) -> None:
-    await trio.sleep_forever()
+    await trio.sleep(DAY)
 
 
 async def test_a_job_that_comes_after_the_shutdown_is_cancelled_too(autojump_clock: object) -> None:

@@ -270,7 +270,7 @@ async def test_completion_time_without_a_cleanup(autojump_clock: object) -> None
 
 async def test_completion_time_through_the_stack(autojump_clock: object) -> None:
     async def cleanup(self: Any) -> None:
-        await trio.sleep_forever()
+        await trio.sleep(DAY)
 
     settings = Settings.from_environment({"DIGITALKIN_COMPLETION_TIMEOUT": "25"})
     async with served(module_with(does_as_told, cleanup=cleanup), settings=settings) as (server, client):
@@ -296,7 +296,7 @@ async def test_the_callers_deadline_ends_a_job_in_every_phase(autojump_clock: ob
 
     async def cleanup(self: Any, context: Any) -> None:
         if phase == "cleanup" and context.session.mission_id == "missions:m":
-            await trio.sleep_forever()
+            await trio.sleep(DAY)
 
     settings = Settings.from_environment({"DIGITALKIN_MAX_CONCURRENT_TASKS": "1", "DIGITALKIN_MAX_QUEUED_TASKS": "1"})
     module = module_with(does_as_told, initialize=initialize, cleanup=cleanup)
