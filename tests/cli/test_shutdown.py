@@ -108,6 +108,36 @@ async def test_nothing_new_is_taken_while_jobs_end(tmp_path: Path) -> None:
         assert_stopped(server, finished=1, cut=0)
 
 
+async def test_calls_that_come_all_the_time_are_whole_or_refused() -> None:
+    callers: list[Caller] = []
+
+    async def calls(address: str) -> None:
+        async with connected(address) as client:
+            caller = Caller(status=Status.OK)
+            while caller.status is Status.OK:
+                caller = Caller()
+                callers.append(caller)
+                await caller.call(client, {"protocol": "message", "n": 20, "gap_s": 0.002})
+
+    async with serving(ECHO, "--grace", FOR_EVER, **ROOMY) as server:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(calls, server.address)
+                while not any(caller.status is Status.OK for caller in callers):  # noqa: ASYNC110 - a condition of many tasks
+                    await trio.sleep(0.01)
+                server.process.send_signal(signal.SIGTERM)
+        assert await server.wait() == 0
+    whole = [caller for caller in callers if caller.status is Status.OK]
+    refused = [caller for caller in callers if caller.status is Status.UNAVAILABLE]
+    assert len(callers) == len(whole) + len(refused)
+    assert len(refused) == 50
+    for caller in whole:
+        assert (caller.protocols[-1], caller.numbers) == ("end_of_stream", list(range(20)))
+    for caller in refused:
+        assert caller.roots == []
+
+
 async def test_jobs_that_wait_for_a_slot_get_it_within_the_grace(tmp_path: Path) -> None:
     release = tmp_path / "release"
     limits = {"DIGITALKIN_MAX_CONCURRENT_TASKS": "2", "DIGITALKIN_MAX_QUEUED_TASKS": "50"}
