@@ -60,7 +60,7 @@ class authors_code:  # noqa: N801  a context manager, used as a function
                 raise cause from cause.__cause__
             return
         _log.error("job %s: %s", self._job_id, self._kind.short_description, exc_info=error)
-        raise (_left_open() if _is_corruption(cause) else self._kind(explain_failure(error))) from cause
+        raise (left_open() if _is_corruption(cause) else self._kind(explain_failure(error))) from cause
 
 
 async def apart(
@@ -108,14 +108,15 @@ def from_nursery(group: BaseExceptionGroup[BaseException]) -> BaseException:
         assert passing is not None
         return only_cause(passing)
     cause = only_cause(own)
-    return _left_open() if _is_corruption(cause) else cause
+    return left_open() if _is_corruption(cause) else cause
 
 
 def _is_corruption(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "stack corrupted" in str(error)
 
 
-def _left_open() -> TaskLeftBehindError:
+def left_open() -> TaskLeftBehindError:
+    """The author's code has returned, and not all of its tasks have ended."""
     return TaskLeftBehindError(
         "The module returned with a nursery or a cancel scope still open, so tasks were left behind.",
         hint="Open nurseries and cancel scopes with `async with` and `with`, never by __aenter__ alone.",

@@ -8,7 +8,8 @@ outcome would keep the author's exception, and with its traceback all that the j
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+import weakref
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ import trio
 from dk_trio.errors import JobNotFoundError
 from dk_trio.lifecycle import OUTCOMES, PROGRESS, Outcome, Reason, State
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
-from dk_trio.session import ABANDON_AFTER, Session
+from dk_trio.session import Session
 
 _log = logging.getLogger("dk_trio.jobs")
 
@@ -78,6 +79,9 @@ class Jobs:
         self._ended: Counter[Reason] = Counter()
         self._emptied = trio.Event()
         self._shutting_down = False
+        # One server's sessions have the same patience, so the order in which they were cancelled is that of their ends.
+        self._expected: deque[tuple[float, weakref.ref[Session]]] = deque()
+        self._expecting = trio.Event()
 
     def __repr__(self) -> str:
         statistics = self.statistics()
@@ -114,6 +118,23 @@ class Jobs:
                     self._reasons[job_id] = outcome.reason
                     if len(self._reasons) > KEPT:
                         self._reasons.popitem(last=False)
+
+    def expect_end(self, session: Session) -> None:
+        """A session's code was cancelled: `watch` looks for its end in due time."""
+        self._expected.append((trio.current_time() + session.patience, weakref.ref(session)))
+        self._expecting.set()
+
+    async def watch(self) -> None:
+        """Give up sessions whose code goes on although it was cancelled, for as long as this runs."""
+        while True:
+            while not self._expected:
+                self._expecting = trio.Event()
+                await self._expecting.wait()
+            due, reference = self._expected.popleft()
+            await trio.sleep_until(due)
+            session = reference()
+            if session is not None and session.outcome is None:
+                session.give_up()
 
     def stop(self, job_id: str, reason: Reason, why: str) -> None:
         """Cancel a job by its id, with or without the prefix `jobs:`. Returns at once.
@@ -163,10 +184,10 @@ class Jobs:
         patience = 0.0
         for number, session in enumerate(self):
             session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
-            patience = max(patience, session.grace)
+            patience = max(patience, session.patience)
             if number % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
-        with trio.move_on_after(patience + ABANDON_AFTER + SLACK):
+        with trio.move_on_after(patience + SLACK):
             await self.emptied()
         return list(self)
 

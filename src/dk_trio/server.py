@@ -234,7 +234,8 @@ class ModuleServer:
 
         The connections live where `serve_stream` is called, inside this block. At its end fetches of setups stop.
         """
-        async with _unwrapped(), self._setups.opened():
+        async with _unwrapped(), self._setups.opened(), trio.open_nursery() as nursery:
+            nursery.start_soon(self._servicer.jobs.watch)
             self._open = True
             self._set_ready(ready=True)
             try:
@@ -242,6 +243,7 @@ class ModuleServer:
             finally:
                 self._open = False
                 self._set_ready(ready=False)
+                nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def running(self, *, host: str | None = None, port: int | None = None) -> AsyncIterator[str]:

@@ -174,6 +174,7 @@ class ModuleServicer(ModuleServiceBase):
             deliver=deliver,
             interruption=_interruption(stream),
             abandon=lambda error: _finish(stream, error),
+            on_cancelled=self.jobs.expect_end,
             admission=self._admission,
             signals=self._signals,
             request_metadata=RequestMetadata(stream.metadata.items()),

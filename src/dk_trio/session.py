@@ -2,14 +2,15 @@
 
 Theory of operation
 -------------------
-Two tasks. The RPC's own task is the supervisor: it waits for admission, starts the author's code, waits for its end,
-and sends `end_of_stream`. The author's code (`initialize`, `run`, `cleanup`) runs in a task of its own in the session's
+Two tasks. The RPC's own task is the supervisor: it waits for admission, starts the author's code, waits for its end
+(cancelled or not: a cancellation is noted in the step in which it comes, and does not wake it), and sends
+`end_of_stream`. The author's code (`initialize`, `run`, `cleanup`) runs in a task of its own in the session's
 nursery, so that whatever it breaks ends with that task. The signal listener is no third task but a function: the task
 that brings a `cancel` cancels the session's scope in the same step, so nothing can delay or drop it.
 
     nursery (its scope: stop, signals, execution and completion time)
       admission (gate and slot, held until the author's code is over)
-        the author's task  |  the supervisor, which waits and sees every cancellation at once
+        the author's task  |  the supervisor, which waits for it and sees every cancellation at once
       end_of_stream
 
 What a session guarantees:
@@ -22,8 +23,8 @@ What a session guarantees:
   `cleanup_grace` once the job is cancelled.
 - A `send` that returned has handed its output to the stream. There is no queue here to lose it from; a slow reader
   holds the author's `send`, and several senders take turns there.
-- Code that goes on although it was cancelled keeps its slot, because it still runs, but not its caller: after
-  `cleanup_grace` and `ABANDON_AFTER` the caller gets the status (`abandon`), and the log says where the code is.
+- Code that goes on although it was cancelled keeps its slot, because it still runs, but not its caller: `Jobs.watch`
+  calls `give_up` after `cleanup_grace` and `ABANDON_AFTER`. The caller gets the status, the log says where the code is.
 
 What it does not do: know gRPC (the servicer gives it functions), or keep a table of sessions (see `dk_trio.jobs`).
 """
@@ -38,9 +39,10 @@ from typing import Any, Final
 
 import trio
 from pydantic import BaseModel
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from dk_trio.admission import Admission
-from dk_trio.boundary import authors_code, from_nursery, places
+from dk_trio.boundary import authors_code, explain_failure, from_nursery, left_open, places, split
 from dk_trio.errors import (
     AdmissionError,
     CleanupFailedError,
@@ -50,7 +52,6 @@ from dk_trio.errors import (
     JobTimeoutError,
     ModuleFailedError,
     SessionEndedError,
-    TaskLeftBehindError,
 )
 from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, State
 from dk_trio.module import (
@@ -79,7 +80,10 @@ _SWALLOWS = (
     "thread"
 )
 _PLACES_TOLD = 3
-_FOREIGN_CANCELLED = "A cancel scope was left open, or a Cancelled was kept and raised again outside of its scope."
+_OWN_CANCELLATION = (
+    "A cancel scope was left open, or a Cancelled was kept and raised again outside of its scope, or a task that was "
+    "started in a nursery of ours has failed."
+)
 
 Deliver = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -118,6 +122,7 @@ class Session:
             `trio.TooSlowError` when the caller reads nothing for too long.
         interruption: Why the surrounding scope was cancelled; asked only when it was.
         abandon: Tells the caller of an error without waiting; called at most once, while the module's code still runs.
+        on_cancelled: Called when the module's code is cancelled while it runs. Must not wait.
         admission: What the job has to pass; None: nothing.
         signals: Where the job's signals go and come from.
         request_metadata: The caller's metadata.
@@ -138,6 +143,7 @@ class Session:
         deliver: Deliver,
         interruption: Callable[[], Reason] = lambda: Reason.CLIENT_GONE,
         abandon: Callable[[DkTrioError], None] = lambda _: None,
+        on_cancelled: Callable[[Session], None] = lambda _: None,
         admission: Admission | None = None,
         signals: SignalExchange | None = None,
         request_metadata: RequestMetadata | None = None,
@@ -152,6 +158,7 @@ class Session:
         self._to_stream = deliver
         self._interruption = interruption
         self._abandon = abandon
+        self._on_cancelled = on_cancelled
         self._admission = admission or Admission()
         self._signals = signals or LocalSignals()
         self._options = options or SessionOptions()
@@ -161,7 +168,8 @@ class Session:
         self._scope: trio.CancelScope | None = None
         self._limit = ""  # what the scope's deadline stands for
         self._cleanup_scope: trio.CancelScope | None = None
-        self._author_ended = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._supervisor: Task | None = None
         self._cancelled_at = inf
         self._closed = False
         self._reason: Reason | None = None
@@ -177,9 +185,9 @@ class Session:
         return self.state in {State.STARTING, State.RUNNING, State.STOPPING}
 
     @property
-    def grace(self) -> float:
-        """Seconds that `cleanup` may take once the job is cancelled."""
-        return self._options.cleanup_grace
+    def patience(self) -> float:
+        """Seconds after which cancelled code that goes on is reported, and its caller is told."""
+        return self._options.cleanup_grace + ABANDON_AFTER
 
     def stop(self, reason: Reason, why: str) -> bool:
         """Cancel the job at its next checkpoint; returns at once. Cleanup still runs.
@@ -212,16 +220,13 @@ class Session:
                     scope.cancel()
                 with self._signals.listen(self.ids.job_id, self._on_signal):
                     await self._supervise(nursery)
-            if self._reason is None:  # a cancellation that was the author's own has ended the author's task
-                error = ModuleFailedError("The module let trio.Cancelled out.", hint=_FOREIGN_CANCELLED)
-                _log.error("job %s: %s", self.ids.job_id, error.text)
-                self._end(Reason.FAILED, error)
         except BaseExceptionGroup as group:
             cause = from_nursery(group)
-            if not isinstance(cause, TaskLeftBehindError):
+            if split(cause)[1] is None:
                 raise cause from None
-            _log.error("job %s: %s", self.ids.job_id, cause.text)
-            self._end(Reason.FAILED, cause)
+            error = cause if isinstance(cause, DkTrioError) else ModuleFailedError(explain_failure(cause))
+            _log.error("job %s: %s", self.ids.job_id, error.text, exc_info=None if error is cause else cause)
+            self._end(Reason.FAILED, error)
         finally:
             self._settle()
         assert self.outcome is not None
@@ -254,34 +259,43 @@ class Session:
         if limit is not None:
             nursery.cancel_scope.deadline = now + limit
             self._limit = f"ran for {limit:g} s (DIGITALKIN_EXECUTION_TIMEOUT)"
+        self._nursery = nursery
         nursery.start_soon(self._authors_task, name=f"job {self.ids.job_id}")
-        try:
-            await self._author_ended.wait()
-        except trio.Cancelled:
-            self._cancelled_at = trio.current_time()
-            self._interrupted()  # now, since cleanup takes its time
-            self._hurry()
-            await self._watch(nursery)
-            raise
+        await self._authors_end()
+        if nursery.child_tasks:  # of the author, who has found our nursery by way of trio.lowlevel
+            self._end(Reason.FAILED, left_open())
+            nursery.cancel_scope.cancel("the module has left tasks behind")
 
-    async def _watch(self, nursery: trio.Nursery) -> None:
-        """Wait for cancelled code to end; when it does not, say where it is, and tell the caller meanwhile."""
-        patience = self._options.cleanup_grace + ABANDON_AFTER
-        with trio.move_on_after(patience, shield=True):
-            await self._author_ended.wait()
-            return
+    async def _authors_end(self) -> None:
+        """Wait until the author's code is over, also when it was cancelled: as long as it runs, it has its slot.
+
+        A cancellation is noted in the step in which it comes. It does not wake this task: when many jobs are cancelled
+        at once, each of them hears of it before any of them is wound up.
+        """
+
+        def cancelled(_: RaiseCancelT) -> Abort:
+            self._cancelled_at = trio.current_time()
+            self._interrupted()
+            self._hurry()
+            self._on_cancelled(self)
+            return Abort.FAILED
+
+        self._supervisor = current_task()
+        await wait_task_rescheduled(cancelled)
+
+    def give_up(self) -> None:
+        """The module's code has not ended, long after it was cancelled: say where it is, and tell the caller."""
         self._closed = True
+        assert self._nursery is not None
         _log.error(
             "job %s: its code goes on %g s after it was cancelled (%s): %s. It keeps its slot until it ends",
             self.ids.job_id,
-            patience,
-            "; ".join(places(nursery)[:_PLACES_TOLD]) or "not at an await",
+            self.patience,
+            "; ".join(places(self._nursery)[:_PLACES_TOLD]) or "not at an await",
             _SWALLOWS,
         )
         assert self._error is not None
         self._abandon(self._error)
-        with trio.CancelScope(shield=True):  # no deadline changes that the code runs, and so it has the slot
-            await self._author_ended.wait()
 
     def _on_signal(self, signal: Signal) -> None:
         known = _STOPPED_BY.get(signal.action)
@@ -298,6 +312,10 @@ class Session:
         if self._scope is not None and self._scope.deadline <= trio.current_time():
             text = f"Job {self.ids.job_id} was cancelled: it {self._limit}."
             self._end(Reason.TIMEOUT, JobTimeoutError(text, hint="Do less in one job, or raise the limit."))
+        elif self._scope is not None and self._scope.cancel_called:  # not by us, who would have said why
+            error = ModuleFailedError("The module was ended by a cancellation of its own.", hint=_OWN_CANCELLATION)
+            _log.error("job %s: %s", self.ids.job_id, error.text)
+            self._end(Reason.FAILED, error)
         else:
             reason = self._interruption()
             kind = OUTCOMES[reason].error
@@ -319,7 +337,9 @@ class Session:
             await self._failed(error)
         finally:
             self._closed = True
-            self._author_ended.set()
+            supervisor, self._supervisor = self._supervisor, None
+            assert supervisor is not None
+            reschedule(supervisor)
 
     async def _life(self) -> None:
         job_id = self.ids.job_id
@@ -422,7 +442,7 @@ class Session:
 
     def _settle(self) -> None:
         """The job is over: its state, its outcome and its STOP signal."""
-        if self._reason is None:  # its own scope was cancelled by its deadline, or a defect of ours passes through
+        if self._reason is None:  # its own scope was cancelled, or a defect of ours passes through
             self._interrupted()
         assert self._reason is not None
         now = trio.current_time()

@@ -172,7 +172,7 @@ async def raises_a_kept_cancelled(context: Any) -> None:
     [
         (leaves_a_nursery, "The module returned with a nursery or a cancel scope still open"),
         (leaves_a_cancelled_scope, "A cancel scope was left open|a cancel scope still open"),
-        (raises_a_kept_cancelled, "The module let trio.Cancelled out."),
+        (raises_a_kept_cancelled, "The module was ended by a cancellation of its own."),
     ],
 )
 async def test_what_corrupts_the_task_fails_its_job_alone(
@@ -190,6 +190,48 @@ async def test_what_corrupts_the_task_fails_its_job_alone(
         assert re.search(text, job.message)
         assert "corrupted" not in job.message  # Trio's text is about its insides, and long
         assert "end_of_stream" not in job.protocols
+
+
+async def leaves_a_task(nursery: trio.Nursery) -> None:
+    nursery.start_soon(trio.sleep_forever)
+
+
+async def cancels(nursery: trio.Nursery) -> None:
+    nursery.cancel_scope.cancel()
+    await trio.sleep_forever()
+
+
+async def leaves_a_task_that_raises(nursery: trio.Nursery) -> None:
+    async def raises() -> None:
+        await trio.sleep(1)
+        raise SystemExit("from a task of its own")
+
+    nursery.start_soon(raises)
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("leaves", "text"),
+    [
+        (leaves_a_task, "so tasks were left behind"),
+        (leaves_a_task_that_raises, "ended by a cancellation of its own"),
+        (cancels, "ended by a cancellation of its own"),
+    ],
+)
+async def test_a_task_in_a_nursery_that_is_not_the_authors(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, leaves: Any, text: str
+) -> None:
+    async def sin(context: Any) -> None:
+        nursery = trio.lowlevel.current_task().parent_nursery
+        assert nursery is not None
+        await leaves(nursery)
+
+    async with sinners(sin, ends={Reason.FAILED: 1}) as world:
+        job = await world.sin()
+        assert job.status is Status.INTERNAL
+        assert text in job.message
+        assert job.protocols == ["module_start_info"]
+    assert ("SystemExit: from a task of its own" in caplog.text) == (leaves is leaves_a_task_that_raises)
 
 
 async def test_a_scope_that_is_left_open_and_does_nothing(autojump_clock: object) -> None:

@@ -10,6 +10,7 @@ import trio.testing
 from grpclib.const import Status
 
 from dk_trio.errors import SessionEndedError
+from dk_trio.jobs import Jobs
 from dk_trio.lifecycle import Reason
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
@@ -91,8 +92,10 @@ async def test_swallowing_without_a_pause(mock_clock: trio.testing.MockClock, ca
                 await trio.sleep_forever()
 
     told: list[Any] = []
-    session = session_of(module_with(spins), WAIT, [], abandon=told.append)
-    async with trio.open_nursery() as nursery:
+    jobs = Jobs()
+    session = session_of(module_with(spins), WAIT, [], abandon=told.append, on_cancelled=jobs.expect_end)
+    async with trio.open_nursery() as watching, trio.open_nursery() as nursery:
+        watching.start_soon(jobs.watch)
         nursery.start_soon(session.run)
         await trio.testing.wait_all_tasks_blocked()
         session.stop(Reason.STOP_MODULE, "asked")
@@ -104,6 +107,7 @@ async def test_swallowing_without_a_pause(mock_clock: trio.testing.MockClock, ca
         assert "in spins" in caplog.text
         assert session.outcome is None
         repents = True
+        watching.cancel_scope.cancel()
     assert session.outcome is not None
     assert session.outcome.reason is Reason.STOP_MODULE
 
@@ -122,9 +126,14 @@ async def test_what_is_sent_after_the_caller_was_told_goes_nowhere(autojump_cloc
                 await context.send(Message(text="too late"))
             raised.append(caught.value)
 
-    session = session_of(module_with(goes_on), WAIT, delivered, abandon=told.append)
-    with trio.fail_after(DAY), trio.move_on_after(1):
-        await session.run()
+    jobs = Jobs()
+    session = session_of(module_with(goes_on), WAIT, delivered, abandon=told.append, on_cancelled=jobs.expect_end)
+    with trio.fail_after(DAY):
+        async with trio.open_nursery() as watching:
+            watching.start_soon(jobs.watch)
+            with trio.move_on_after(1):
+                await session.run()
+            watching.cancel_scope.cancel()
     assert [error.code for error in told] == ["CALLER_GONE"]
     assert len(delivered) == 2
     assert len(raised) == 1
