@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import trio
 from tests.module.sample import module_with
 
+from dk_trio.errors import SessionEndedError
 from dk_trio.lifecycle import OUTCOMES, Reason
 from dk_trio.module import ModuleContext
 from dk_trio.signals import Signal, SignalAction
@@ -35,13 +36,25 @@ class Plan:
         acts: What the handler does.
         initialize: Seconds that `initialize` takes.
         cleanup: Seconds that `cleanup` takes.
+        parting: Whether `cleanup` begins with an output.
         fails: A hook that raises at its end.
     """
 
     acts: tuple[Act, ...] = ("send",)
     initialize: float = 0
     cleanup: float = 0
+    parting: bool = False
     fails: Literal["", "initialize", "cleanup"] = ""
+
+    @property
+    def fails_by_itself(self) -> bool:
+        """Whether it ends with a failure, if nothing else ends it before."""
+        return bool(self.fails) or not {"raise", "exit", "spoil", "leave open"}.isdisjoint(self.acts)
+
+    @property
+    def shielded(self) -> float:
+        """Seconds for which its handler may go on although it is cancelled."""
+        return self.acts.count("shield") * SHIELDED + self.acts.count("stuck") * STUCK
 
 
 @dataclass
@@ -101,7 +114,9 @@ class Job:
         assert len(set(received)) == len(received), (self, received)
         assert set(received) <= set(self.sending), (self, received)
         alone = [number for number in received if number not in self.together]
-        assert alone == [number for number in self.sending if number not in self.together][: len(alone)], received
+        assert alone == sorted(alone), (self, received)
+        lost = set(range(max(alone, default=0))) - {*alone, *self.together}
+        assert lost.isdisjoint(self.sent), (self, received)  # an output that was cut off may be followed by another
         if complete:
             assert set(received) == set(self.sent), (self, received)
 
@@ -145,6 +160,9 @@ class Ledger:
             job = ledger[context.session.mission_id]
             job.cleanups += 1
             try:
+                if job.plan.parting:
+                    with suppress(SessionEndedError):
+                        await job.send()
                 if job.plan.cleanup:
                     await trio.sleep(job.plan.cleanup)
                 if job.plan.fails == "cleanup":

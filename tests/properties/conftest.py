@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .world import Complaints
+pytest.register_assert_rewrite("tests.properties.acts", "tests.properties.world")
+
+from .world import Complaints  # noqa: E402  after the line above
 
 
 @pytest.fixture

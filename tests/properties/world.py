@@ -53,18 +53,20 @@ class Caller:
     """What one caller has got."""
 
     name: str
+    timeout: float | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     received: list[int] = field(default_factory=list)
     protocols: list[str] = field(default_factory=list)
     status: Status | None = None
     over: bool = False
 
-    async def call(self, client: ModuleClient, *, pause: float = 0, **arguments: Any) -> None:
+    async def call(self, client: ModuleClient, *, setup_id: str = "setups:s", pause: float = 0) -> None:
         """Start the job of this name, and read its outputs, with a pause after each."""
-        metadata = {"name": self.name}
+        root = {"protocol": "message", "text": self.name}
         with self._ending():
-            root = {"protocol": "message", "text": self.name}
-            async with client.start(root, mission_id=self.name, metadata=metadata, **arguments) as outputs:
+            async with client.start(
+                root, setup_id=setup_id, mission_id=self.name, timeout=self.timeout, metadata={"name": self.name}
+            ) as outputs:
                 async for output in outputs:
                     self._note(output["root"])
                     if pause:
@@ -185,8 +187,8 @@ class World:
         async with channel:
             yield ModuleClient(channel)
 
-    def caller(self, name: str) -> Caller:
-        caller = self.callers[name] = Caller(name)
+    def caller(self, name: str, *, timeout: float | None = None) -> Caller:
+        caller = self.callers[name] = Caller(name, timeout)
         return caller
 
     async def hold_slot(self, seconds: float) -> None:
@@ -227,6 +229,21 @@ class World:
         for call in self.calls(name):
             assert call.scope is not None
             call.deadline_at = call.scope.deadline = trio.current_time()
+
+    # -- what must hold meanwhile -------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Look, whenever all tasks wait, whether what is counted is what is there."""
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            now = self.server.statistics()
+            admission = now.admission
+            assert admission.running == sum(job.holds_slot for job in self.ledger.jobs.values()) <= admission.slots
+            queued = admission.queued if admission.queue else 0
+            assert admission.admitted == admission.running + queued <= admission.slots + admission.queue
+            assert admission.queued + admission.at_gate == now.jobs.queued
+            assert len(self.jobs) <= now.rpc.rpcs
+            await trio.sleep(0.25)
 
     # -- what must hold afterwards ------------------------------------------------------------------------------------
 
@@ -290,8 +307,9 @@ class World:
         elif reason is not None and not caller.scope.cancel_called:
             error = OUTCOMES[reason].error
             status = Status.OK if error is None else error.status
-            # A connection that is lost takes the status along.
-            assert caller.status in {status, Status.UNAVAILABLE}, (caller, job)
+            # A connection that is lost takes the status along, and a caller may see its deadline first.
+            late = {Status.DEADLINE_EXCEEDED} if caller.timeout is not None else set()
+            assert caller.status in {status, Status.UNAVAILABLE} | late, (caller, job)
         assert caller.status is not None or caller.scope.cancel_called, caller
 
 
