@@ -334,7 +334,8 @@ class Session:
         try:
             await self._life()
         except DkTrioError as error:
-            await self._failed(error)
+            # Unless it is the answer to a cancellation, which has been noted before this task could hear of it.
+            self._end(Reason.FAILED, error)
         finally:
             self._closed = True
             supervisor, self._supervisor = self._supervisor, None
@@ -359,21 +360,13 @@ class Session:
             if late > PROMPT:  # -inf unless it was cancelled
                 _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
         except DkTrioError as error:
-            await self._failed(error)  # before cleanup, in which other reasons may come
+            self._end(Reason.FAILED, error)  # before cleanup, in which other reasons may come
             raise
         finally:
             self._enter(State.STOPPING)
             self._complete()
             if self._definition.cls.cleanup is not TrioModule.cleanup:
                 await self._cleanup(module)
-
-    async def _failed(self, error: DkTrioError) -> None:
-        """The author's code has failed; unless that is its answer to a cancellation, then it is in the log only.
-
-        A cancellation reaches the supervisor in the same scheduler pass as this task, but perhaps after it.
-        """
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        self._end(Reason.FAILED, error)
 
     def _complete(self) -> None:
         """From now on COMPLETION_TIMEOUT bounds the job, unless it was cancelled and has less."""
