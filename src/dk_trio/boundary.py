@@ -124,15 +124,11 @@ def left_open() -> TaskLeftBehindError:
 
 
 def explain_failure(error: BaseException) -> str:
-    """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds.
-
-    The text can be sent as it is: lone surrogates, which names of files may have, are written as escapes.
-    """
+    """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds."""
     try:
-        text = _explain(error)
+        return _explain(error)
     except Exception:  # noqa: BLE001  what an exception says of itself is the author's code, too
-        text = f"{type(error).__name__}, which raises when it is asked for its text"
-    return text.encode(errors="backslashreplace").decode()
+        return f"{type(error).__name__}, which raises when it is asked for its text"
 
 
 def _explain(error: BaseException) -> str:

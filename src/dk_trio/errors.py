@@ -40,6 +40,9 @@ class DkTrioError(Exception):
     output_code: ClassVar[str] = ""
     """`code` of the in-stream failure message, where callers know another than ours."""
 
+    message: str = ""  # what an author's subclass has that does not call this `__init__`
+    hint: str = ""
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -47,8 +50,12 @@ class DkTrioError(Exception):
 
     @property
     def text(self) -> str:
-        """The message and the hint as one paragraph."""
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        """The message and the hint as one paragraph, which can be sent: lone surrogates are written as escapes.
+
+        Names of files may hold them (PEP 383); no protobuf string does.
+        """
+        text = f"{self.message} {self.hint}" if self.hint else self.message
+        return text.encode(errors="backslashreplace").decode()
 
 
 # --- before anything is served ---------------------------------------------------------------------------------------

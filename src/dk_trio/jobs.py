@@ -133,8 +133,12 @@ class Jobs:
             due, reference = self._expected.popleft()
             await trio.sleep_until(due)
             session = reference()
-            if session is not None and session.outcome is None:
+            if session is None or session.outcome is not None:
+                continue
+            try:
                 session.give_up()
+            except Exception:  # noqa: BLE001  one job's error that cannot be told must not end the watch over all the others
+                _log.exception("job %s: its caller could not be told that its code goes on", session.ids.job_id)
 
     def stop(self, job_id: str, reason: Reason, why: str) -> None:
         """Cancel a job by its id, with or without the prefix `jobs:`. Returns at once.

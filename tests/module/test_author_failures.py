@@ -1,9 +1,6 @@
-"""Authors whose code raises, leaves things open, or sends when it must not: a clear message, and nobody is hurt."""
+"""Authors whose code raises, blocks, or sends when it must not: a clear message, and nobody is hurt."""
 
-import gc
 import itertools
-import re
-import warnings
 from typing import Any
 
 import pytest
@@ -12,13 +9,13 @@ import trio.testing
 from grpclib.const import Status
 
 from dk_trio import ModuleClient, ModuleServer, server
-from dk_trio.errors import SessionEndedError
+from dk_trio.errors import DkTrioError, SessionEndedError, SetupNotFoundError
 from dk_trio.lifecycle import Reason
 
 from .ends import begin
 from .sample import Message, module_with, send_one, session_of
 from .served import DAY, outputs_of, served
-from .sinners import nothing, sinners, waits
+from .sinners import nothing, sinners, stubborn, waits
 
 
 class Mute(Exception):
@@ -68,6 +65,36 @@ async def test_whatever_is_raised_is_this_jobs_failure(autojump_clock: object, e
         assert job.failure["code"] == "Error"
         assert job.protocols == ["module_start_info", "message"]
         assert world.hooks == ["initialize", "cleanup"]
+
+
+class Forgetful(DkTrioError):
+    def __init__(self) -> None:
+        """Without the one of its base."""
+
+
+class Odd(DkTrioError):
+    status: Any = 404
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (SetupNotFoundError("no caf\udce9"), Status.NOT_FOUND, "no caf\\udce9"),
+        (Forgetful(), Status.INTERNAL, ""),
+        (Odd("unheard of"), Status.UNKNOWN, "the handler failed with an error that cannot be sent"),
+    ],
+)
+@pytest.mark.parametrize("cleanup", [nothing, stubborn])
+async def test_an_error_of_ours_that_an_author_makes(
+    autojump_clock: object, error: DkTrioError, status: Status, text: str, cleanup: Any
+) -> None:
+    async def raises(context: Any) -> None:
+        raise error
+
+    async with sinners(raises, cleanup=cleanup, ends={Reason.FAILED: 1}) as world:
+        job = await world.sin()
+        assert (job.status, job.message) == (status, text)
+        await trio.sleep(6000)  # even the stubborn one gives up
 
 
 HOOKS = ("__init__", "initialize", "run", "cleanup")
@@ -134,132 +161,6 @@ async def test_raising_because_it_was_cancelled_does_not_hide_why(
         assert job.status is status
         await trio.sleep(1)
     assert "ValueError: was cancelled" in caplog.text
-
-
-# --- what is left open -------------------------------------------------------------------------------------------
-
-
-async def leaves_a_nursery(context: Any) -> None:
-    nursery = await trio.open_nursery().__aenter__()
-    nursery.start_soon(trio.sleep_forever)
-
-
-async def leaves_a_scope(context: Any) -> None:
-    trio.CancelScope().__enter__()
-
-
-async def leaves_a_cancelled_scope(context: Any) -> None:
-    scope = trio.CancelScope()
-    scope.__enter__()
-    scope.cancel()
-    await trio.sleep(1)
-
-
-async def raises_a_kept_cancelled(context: Any) -> None:
-    kept: list[trio.Cancelled] = []
-    with trio.move_on_after(1):
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled as error:
-            kept.append(error)
-            raise
-    raise kept[0]
-
-
-@pytest.mark.parametrize("hook", ["handler", "initialize", "cleanup"])
-@pytest.mark.parametrize(
-    ("sin", "text"),
-    [
-        (leaves_a_nursery, "The module returned with a nursery or a cancel scope still open"),
-        (leaves_a_cancelled_scope, "A cancel scope was left open|a cancel scope still open"),
-        (raises_a_kept_cancelled, "The module was ended by a cancellation of its own."),
-    ],
-)
-async def test_what_corrupts_the_task_fails_its_job_alone(
-    autojump_clock: object, hook: str, sin: Any, text: str
-) -> None:
-    sins = {hook: sin}
-    async with sinners(
-        sins.get("handler", nothing),
-        initialize=sins.get("initialize", nothing),
-        cleanup=sins.get("cleanup", nothing),
-        ends={Reason.FAILED: 1},
-    ) as world:
-        job = await world.sin()
-        assert job.status is Status.INTERNAL
-        assert re.search(text, job.message)
-        assert "corrupted" not in job.message  # Trio's text is about its insides, and long
-        assert "end_of_stream" not in job.protocols
-
-
-async def leaves_a_task(nursery: trio.Nursery) -> None:
-    nursery.start_soon(trio.sleep_forever)
-
-
-async def cancels(nursery: trio.Nursery) -> None:
-    nursery.cancel_scope.cancel()
-    await trio.sleep_forever()
-
-
-async def leaves_a_task_that_raises(nursery: trio.Nursery) -> None:
-    async def raises() -> None:
-        await trio.sleep(1)
-        raise SystemExit("from a task of its own")
-
-    nursery.start_soon(raises)
-    await trio.sleep_forever()
-
-
-@pytest.mark.parametrize(
-    ("leaves", "text"),
-    [
-        (leaves_a_task, "so tasks were left behind"),
-        (leaves_a_task_that_raises, "ended by a cancellation of its own"),
-        (cancels, "ended by a cancellation of its own"),
-    ],
-)
-async def test_a_task_in_a_nursery_that_is_not_the_authors(
-    autojump_clock: object, caplog: pytest.LogCaptureFixture, leaves: Any, text: str
-) -> None:
-    async def sin(context: Any) -> None:
-        nursery = trio.lowlevel.current_task().parent_nursery
-        assert nursery is not None
-        await leaves(nursery)
-
-    async with sinners(sin, ends={Reason.FAILED: 1}) as world:
-        job = await world.sin()
-        assert job.status is Status.INTERNAL
-        assert text in job.message
-        assert job.protocols == ["module_start_info"]
-    assert ("SystemExit: from a task of its own" in caplog.text) == (leaves is leaves_a_task_that_raises)
-
-
-async def test_a_scope_that_is_left_open_and_does_nothing(autojump_clock: object) -> None:
-    async with sinners(leaves_a_scope, ends={Reason.COMPLETED: 1}) as world:
-        assert (await world.sin()).status is Status.OK
-
-
-async def test_an_async_generator_that_is_left_open(autojump_clock: object) -> None:
-    closed: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            yield 1
-            yield 2
-        finally:
-            closed.append("numbers")
-
-    async def leaves(context: Any) -> None:
-        async for _ in numbers():
-            break
-
-    async with sinners(leaves, ends={Reason.COMPLETED: 1}) as world:
-        with warnings.catch_warnings(record=True, action="always") as warned:
-            assert (await world.sin()).status is Status.OK
-            gc.collect()
-            await trio.sleep(1)
-    assert closed == ["numbers"]
-    assert "numbers" in str(warned[0].message)  # Trio tells it
 
 
 # --- sending when nobody listens -----------------------------------------------------------------------------------
