@@ -9,6 +9,8 @@ from dk_trio.wire import Limits
 from dk_trio.wire.compression import ENCODINGS
 
 MIB: Final = 1024 * 1024
+SMALLEST_WINDOW: Final = 256
+"""Of a stream, in bytes: a window that holds no message's prefix would never be credited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,9 @@ class ServerOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1")
+        if self.stream_window_bytes < SMALLEST_WINDOW:
+            text = f"stream_window_bytes is {self.stream_window_bytes}, it must be at least {SMALLEST_WINDOW}"
+            raise ValueError(text)
         for name in ("handshake_timeout", "keepalive_time", "keepalive_timeout"):
             value = getattr(self, name)
             if value <= 0:

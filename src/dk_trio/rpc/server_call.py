@@ -45,7 +45,7 @@ from .peer import Peer
 from .transport import YIELD_EVERY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from .options import ServerOptions
     from .transport import Transport
@@ -61,9 +61,8 @@ class ServerCall(Stream):
     """What a handler gets: the surface of `grpclib.server.Stream`.
 
     Every method that waits is a checkpoint and may raise `trio.Cancelled`; one that sends or receives then has either
-    done all of its work or none. (A message whose sending was cut off half-way is finished before the next one.)
-    After the client has gone, sending raises `grpclib.exceptions.StreamTerminatedError` to a handler that is shielded
-    from the cancellation.
+    done all of its work or none. (A message whose sending was cut off half-way is finished before the next one.) After
+    the client has gone, sending raises `grpclib.exceptions.StreamTerminatedError` to a handler that is shielded.
     """
 
     __slots__ = (
@@ -384,7 +383,8 @@ class ServerCall(Stream):
 
     async def _wait_for_room(self) -> None:
         """Park until more of the message under way may be possible, for `send_timeout` without progress at most."""
-        park = self.transport.drained if self.connection.out_size >= HIGH_WATER else self._wait_writable
+        drained: Callable[[], Awaitable[None]] = lambda: self.transport.drained(self.unsent)  # noqa: E731
+        park = drained if self.connection.out_size >= HIGH_WATER else self._wait_writable
         timeout = self.send_timeout
         if timeout == inf:
             await park()

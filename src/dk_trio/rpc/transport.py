@@ -15,9 +15,9 @@ from math import inf
 from typing import Final
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, RaiseCancelT, Task, checkpoint, current_task, reschedule, wait_task_rescheduled
 
-from dk_trio.wire import Connection
+from dk_trio.wire import HIGH_WATER, Connection
 
 READ_SIZE: Final = 64 * 1024
 """Bytes asked for at once: four of the largest frames, and below what a hostile peer could make one parse cost."""
@@ -25,6 +25,8 @@ FLUSH_TIMEOUT: Final = 1.0
 """Seconds that a connection which ends may still write (GOAWAY, last trailers) before it is cut."""
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds for the closing handshake of TLS, then the socket is closed without it."""
+SMALLEST_SEND: Final = 64
+"""Bytes that a message is taken for at least: its frame, and the trailers that may follow it."""
 YIELD_EVERY: Final = 32
 """Messages that may pass without a real checkpoint. A checkpoint costs as much as framing a message; thirty-two make
 it small while no other task waits longer than about 100 µs."""
@@ -40,7 +42,7 @@ class Transport:
         self._stream = stream
         self.sleeper: Task | None = None
         """The writer while it sleeps; None says that `wake` has nothing to do."""
-        self._draining: dict[Task, None] = {}
+        self._draining: dict[Task, int] = {}
         self._finished = False
         self.moved_at = -inf
         """When something of a message that waited got further, in any call of a server; `trio.current_time`."""
@@ -67,11 +69,11 @@ class Transport:
         self._finished = True
         self.wake()
 
-    async def drained(self) -> None:
-        """Wait until the writer has handed over what it took. A checkpoint."""
+    async def drained(self, size: int = 0) -> None:
+        """Wait until the writer has handed over what it took, and there may be room for `size` bytes. A checkpoint."""
         task = current_task()
         waiting = self._draining
-        waiting[task] = None
+        waiting[task] = size
 
         def abort(_: RaiseCancelT) -> Abort:
             waiting.pop(task, None)
@@ -79,11 +81,15 @@ class Transport:
 
         await wait_task_rescheduled(abort)
 
-    def release(self) -> None:
-        """Wake everybody who waits in `drained`."""
-        waiting = list(self._draining)
-        self._draining.clear()
-        for task in waiting:
+    def release(self, room: float = inf) -> None:
+        """Wake those who wait in `drained`, first come first served, as far as `room` bytes go.
+
+        To wake thousands for whom there is no room would cost more than what they send.
+        """
+        waiting = self._draining
+        while waiting and room > 0:
+            task = next(iter(waiting))
+            room -= waiting.pop(task) + SMALLEST_SEND
             reschedule(task)
 
     async def write(self) -> None:
@@ -94,7 +100,11 @@ class Transport:
             if not connection.out:
                 if self._finished:
                     return
-                await self._sleep()
+                if self._draining:  # those who were woken had nothing to send after all
+                    self.release(HIGH_WATER)
+                    await checkpoint()
+                else:
+                    await self._sleep()
                 continue
             try:
                 await send_all(connection.take())
@@ -103,7 +113,7 @@ class Transport:
                 self.release()
                 raise
             if self._draining:
-                self.release()
+                self.release(HIGH_WATER)
 
     async def write_rest(self) -> None:
         """Write what is still queued, after `write` has ended. A stream that is broken or closed takes nothing."""

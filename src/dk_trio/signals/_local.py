@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
 from ._signal import OnSignal, Signal
+
+_log = logging.getLogger("dk_trio.signals")
 
 
 class LocalSignals:
@@ -29,9 +32,12 @@ class LocalSignals:
         return _Listening(self._listeners, job_id, on_signal)
 
     def publish(self, signal: Signal) -> None:
-        """Hand a signal of a job to the observers."""
+        """Hand a signal of a job to the observers. What one of them raises is logged."""
         for observer in self._observers:
-            observer(signal)
+            try:
+                observer(signal)
+            except Exception:  # noqa: BLE001  whoever watches a job must not end it
+                _log.exception("an observer of signals failed at %s of job %s", signal.action, signal.task_id)
 
     def send(self, signal: Signal) -> bool:
         """Deliver a signal to the job that it names. A `cancel` or `stop` has taken effect when this returns.

@@ -356,6 +356,11 @@ class Stream:
         return self.pump()
 
     @property
+    def unsent(self) -> int:
+        """Bytes of the message under way that are not queued."""
+        return 0 if self._pending is None else len(self._pending) - self._pending_start
+
+    @property
     def sending(self) -> bool:
         """True while part of a message waits."""
         return self._pending is not None
