@@ -66,6 +66,7 @@ class Job:
     initialized: int = 0
     cleanups: int = 0
     cleaned: bool = False
+    cleaned_all: bool = False
     sending: list[int] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     together: set[int] = field(default_factory=set)
@@ -90,9 +91,15 @@ class Job:
         """Whether its code has begun and not ended, as far as can be seen from outside."""
         return self.count(SignalAction.START) > self.count(SignalAction.STOP) and not self.cleaned
 
-    def check(self) -> Reason | None:
-        """What holds for a job that is over. Returns the reason of its end, None when it never had a slot."""
+    def check(self, *, grace: float) -> Reason | None:
+        """What holds for a job that is over. Returns the reason of its end, None when it never had a slot.
+
+        Args:
+            grace: Seconds that a cleanup has, whatever happens.
+        """
         assert self.initialized == self.cleanups <= 1, self
+        in_time = self.plan.cleanup < grace and not self.plan.parting  # a last output may have to wait
+        assert self.cleaned_all or not (self.cleanups and in_time), self
         actions = [signal.action for signal in self.signals]
         if not self.count(SignalAction.START):
             assert actions in ([], [SignalAction.ACK_CANCEL], [SignalAction.ACK_STOP]), self
@@ -165,6 +172,7 @@ class Ledger:
                         await job.send()
                 if job.plan.cleanup:
                     await trio.sleep(job.plan.cleanup)
+                job.cleaned_all = True
                 if job.plan.fails == "cleanup":
                     raise OSError("cleanup fails")
             finally:

@@ -29,6 +29,7 @@ from dk_trio.settings import LifecycleSettings, Settings, TaskSettings
 from dk_trio.signals import LocalSignals, Signal, SignalAction
 
 from .acts import Ledger, Plan
+from .steps import task_tree, virtual_clock
 
 MemoryStream = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]
 
@@ -45,7 +46,7 @@ def run_seeded(seed: int, function: Any, *arguments: Any) -> Any:
     """`trio.run` in virtual time; the seed decides in which order tasks run that could run at the same time."""
     assert hypothesis.settings  # its import makes trio's scheduler repeatable
     trio._core._run._r.seed(seed)
-    return trio.run(function, *arguments, clock=trio.testing.MockClock(autojump_threshold=0))
+    return trio.run(function, *arguments, clock=virtual_clock())
 
 
 @dataclass
@@ -124,10 +125,11 @@ class World:
         *,
         tasks: TaskSettings,
         lifecycle: LifecycleSettings | None = None,
-        options: SessionOptions | None = None,
+        options: SessionOptions,
         setup_delay: float = 1,
     ) -> None:
         self.ledger = Ledger(plans)
+        self._grace = min(options.cleanup_grace, options.completion_timeout)
         self.callers: dict[str, Caller] = {}
         self.signals = LocalSignals()
         self.server = ModuleServer(
@@ -274,13 +276,13 @@ class World:
         assert not self.drain_begins.is_set() or self.stuck == []
         if not self.server_scope.cancel_called:
             tasks = trio.lowlevel.current_statistics().tasks_living
-            assert tasks + self.drain_begins.is_set() == self._tasks, _tree()
+            assert tasks + self.drain_begins.is_set() == self._tasks, task_tree()
 
     async def check_jobs(self) -> None:
         """Each job has ended once, and its caller knows how."""
         known = self.jobs._reasons
         for name, job in self.ledger.jobs.items():
-            reason = job.check()
+            reason = job.check(grace=self._grace)
             if reason is not None:
                 assert known[job.signals[-1].task_id] is reason, job
             caller = self.callers[name]
@@ -311,22 +313,6 @@ class World:
             late = {Status.DEADLINE_EXCEEDED} if caller.timeout is not None else set()
             assert caller.status in {status, Status.UNAVAILABLE} | late, (caller, job)
         assert caller.status is not None or caller.scope.cancel_called, caller
-
-
-def _tree() -> str:
-    """The tree of tasks, for a failing test."""
-    lines: list[str] = []
-
-    def add(task: trio.lowlevel.Task, depth: int) -> None:
-        lines.append("  " * depth + task.name)
-        for nursery in task.child_nurseries:
-            for child in nursery.child_tasks:
-                add(child, depth + 1)
-
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    add(root, 0)
-    return "\n" + "\n".join(lines)
 
 
 @contextmanager
