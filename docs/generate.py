@@ -139,7 +139,8 @@ def errors() -> str:
     def tree(kind: type[DkTrioError]) -> Iterator[type[DkTrioError]]:
         yield kind
         for derived in kind.__subclasses__():
-            yield from tree(derived)
+            if derived.__module__ == kind.__module__:  # and not an author's own
+                yield from tree(derived)
 
     rows = {}  # by code: a kind that shares the code of its base says more
     for kind in tree(DkTrioError):
