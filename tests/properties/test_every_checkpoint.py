@@ -19,6 +19,7 @@ import pytest
 import trio
 from grpclib.const import Status
 
+from dk_trio.lifecycle import Reason
 from dk_trio.session import Session, SessionOptions
 from dk_trio.settings import TaskSettings
 from dk_trio.signals import SignalAction
@@ -42,12 +43,14 @@ class Kind:
     Attributes:
         strike: Does it, without waiting.
         target: Finds what it strikes; nothing happens without one.
-        status: What the victim's caller sees, unless the strike came too late; None when there is no caller any more.
+        reason: Why the victim's job has ended then, unless the strike came too late.
+        status: What its caller sees; None when there is no caller any more.
         beside: Whether what holds the slot at first is another job on the same connection, which must be spared.
     """
 
     strike: Callable[[World], object]
     target: Callable[[World], object]
+    reason: Reason
     status: Status | None
     beside: bool = False
 
@@ -57,23 +60,31 @@ def sessions(world: World) -> list[Session]:
     return world.sessions(VICTIM)
 
 
+def always(world: World) -> bool:
+    return True
+
+
 KINDS = {
     "caller cancels": Kind(
         lambda world: world.callers[VICTIM].scope.cancel(),
         lambda world: not world.callers[VICTIM].over,
+        Reason.CLIENT_GONE,
         None,
         beside=True,
     ),
-    "StopModule": Kind(lambda world: world.stop(VICTIM), sessions, Status.CANCELLED),
+    "StopModule": Kind(lambda world: world.stop(VICTIM), sessions, Reason.STOP_MODULE, Status.CANCELLED),
     "cancel signal": Kind(
-        lambda world: world.signal(VICTIM, SignalAction.CANCEL),
-        sessions,
-        Status.CANCELLED,
+        lambda world: world.signal(VICTIM, SignalAction.CANCEL), sessions, Reason.SIGNAL_CANCEL, Status.CANCELLED
     ),
-    "deadline": Kind(lambda world: world.expire(VICTIM), lambda world: world.calls(VICTIM), Status.DEADLINE_EXCEEDED),
-    "connection lost": Kind(lambda world: world.lose("a"), lambda world: True, Status.UNAVAILABLE),
-    "drain": Kind(lambda world: world.drain_begins.set(), lambda world: True, Status.UNAVAILABLE),
-    "server cancelled": Kind(lambda world: world.server_scope.cancel(), lambda world: True, Status.UNAVAILABLE),
+    "deadline": Kind(
+        lambda world: world.expire(VICTIM),
+        lambda world: world.calls(VICTIM),
+        Reason.DEADLINE,
+        Status.DEADLINE_EXCEEDED,
+    ),
+    "connection lost": Kind(lambda world: world.lose("a"), always, Reason.CLIENT_GONE, Status.UNAVAILABLE),
+    "drain": Kind(lambda world: world.drain_begins.set(), always, Reason.SHUTDOWN, Status.UNAVAILABLE),
+    "server cancelled": Kind(lambda world: world.server_scope.cancel(), always, Reason.SHUTDOWN, Status.UNAVAILABLE),
 }
 
 
@@ -128,6 +139,7 @@ async def one_job(kind: Kind, step: int | None) -> AtStep:
         await world.until_over(BOUND)
     await world.check_jobs()
     check_victim(victim, kind)
+    assert set(world.server.statistics().jobs.ended) <= {Reason.COMPLETED, kind.reason}
     assert bystander.status is Status.OK or not kind.beside
     return instrument
 
