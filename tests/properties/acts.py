@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, TypeAlias
 
 import trio
@@ -70,6 +71,8 @@ class Job:
     sending: list[int] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     together: set[int] = field(default_factory=set)
+    began_at: float = inf
+    handled_at: float = inf
     context: ModuleContext | None = None
     signals: list[Signal] = field(default_factory=list)
 
@@ -145,7 +148,10 @@ class Ledger:
 
     def note(self, signal: Signal) -> None:
         """An observer of the signals that jobs publish."""
-        self.jobs[signal.mission_id].signals.append(signal)
+        job = self.jobs[signal.mission_id]
+        job.signals.append(signal)
+        if signal.action is SignalAction.START:
+            job.began_at = trio.current_time()
 
     def module(self) -> Any:
         """A module whose jobs do what their plans say."""
@@ -161,7 +167,10 @@ class Ledger:
 
         async def handle(self: Any, input_data: Any, setup_data: Any, context: ModuleContext) -> None:
             job = ledger[context.session.mission_id]
-            await _perform(job, job.plan.acts)
+            try:
+                await _perform(job, job.plan.acts)
+            finally:
+                job.handled_at = trio.current_time()
 
         async def cleanup(self: Any, context: ModuleContext) -> None:
             job = ledger[context.session.mission_id]

@@ -362,6 +362,8 @@ class SessionMachine(RuleBasedStateMachine):
         signalled = job.check(grace=self.grace)
         assert signalled in {None, outcome.reason}
         assert (signalled is None) == (session.states[1] is not State.STARTING)
+        limit = inf if self.options.execution_timeout is None else self.options.execution_timeout
+        assert job.handled_at == inf or job.handled_at - job.began_at <= limit + job.plan.shielded, session
         self._check_reason(call, outcome.reason)
         self._check_outputs(call, outcome.reason)
 
