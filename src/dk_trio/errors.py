@@ -11,6 +11,8 @@ Imports nothing of ours.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from grpclib.const import Status
@@ -25,12 +27,26 @@ class Fault(enum.Enum):
     PLATFORM = "platform"  # dk-trio or what it talks to
 
 
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that was refused, as a google.rpc.BadRequest.FieldViolation tells it.
+
+    Attributes:
+        field: Path of the field from the root of what the caller sent, such as `input.root.text`.
+        description: The rule, and the value that breaks it.
+    """
+
+    field: str
+    description: str
+
+
 class DkTrioError(Exception):
     """Root of the tree.
 
     Args:
         message: What happened, naming the value that was refused.
         hint: What to do about it, one sentence; empty when the message says it.
+        violations: The fields that were refused, for programs: they travel in the details of the status.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
@@ -42,11 +58,13 @@ class DkTrioError(Exception):
 
     message: str = ""  # what an author's subclass has that does not call this `__init__`
     hint: str = ""
+    violations: tuple[Violation, ...] = ()
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", violations: Iterable[Violation] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.violations = tuple(violations)
 
     @property
     def text(self) -> str:
@@ -95,6 +113,18 @@ class ModuleDefinitionError(DkTrioError):
     status = Status.FAILED_PRECONDITION
     fault = Fault.AUTHOR
     short_description = "The module is not complete"
+
+
+class DiscoveryError(ModuleDefinitionError):
+    """Files of triggers cannot be found or imported; each is named with its cause."""
+
+    code = "DISCOVERY"
+
+
+class DiscoverySecurityError(DiscoveryError):
+    """A package name or a file pattern could reach outside of the packages that an author meant (reference, 2.4)."""
+
+    code = "DISCOVERY_SECURITY"
 
 
 class ModuleLoadError(DkTrioError):
@@ -320,3 +350,144 @@ class ShutdownError(JobEndedError):
     status = Status.UNAVAILABLE
     fault = Fault.PLATFORM
     short_description = "Server is shutting down"
+
+
+# --- what a service says to the author's code -------------------------------------------------------------------------
+
+
+class ServiceError(DkTrioError):
+    """A service of the context failed. Raised in the author's code; uncaught, it is what the caller gets."""
+
+    code = "SERVICE_FAILED"
+    short_description = "Service failed"
+
+
+class StorageServiceError(ServiceError):
+    """The storage cannot do what was asked."""
+
+    code = "STORAGE_FAILED"
+    short_description = "Storage failed"
+
+
+class InvalidRecordError(StorageServiceError, ValueError):
+    """A record does not fit the model of its collection, or its collection, scope or data type does not exist."""
+
+    code = "INVALID_RECORD"
+    status = Status.INVALID_ARGUMENT
+    fault = Fault.AUTHOR
+    short_description = "Invalid record"
+
+
+class RecordExistsError(StorageServiceError, ValueError):
+    """`store` was called for a record that is there already; `upsert` or `update` was meant."""
+
+    code = "RECORD_EXISTS"
+    status = Status.ALREADY_EXISTS
+    fault = Fault.AUTHOR
+    short_description = "Record exists"
+
+
+class FilesystemServiceError(ServiceError):
+    """The filesystem cannot do what was asked."""
+
+    code = "FILESYSTEM_FAILED"
+    short_description = "Filesystem failed"
+
+
+class InvalidFileError(FilesystemServiceError):
+    """A file's name, type, filter or page is not allowed; a name with `..` too."""
+
+    code = "INVALID_FILE"
+    status = Status.INVALID_ARGUMENT
+    fault = Fault.CALLER
+    short_description = "Invalid file"
+
+
+class FileExistsInContextError(FilesystemServiceError):
+    """A file of this name is there already, and was not to be replaced."""
+
+    code = "FILE_EXISTS"
+    status = Status.ALREADY_EXISTS
+    fault = Fault.CALLER
+    short_description = "File exists"
+
+
+class StoredFileNotFoundError(FilesystemServiceError):
+    """No file has this id, in this context."""
+
+    code = "FILE_NOT_FOUND"
+    status = Status.NOT_FOUND
+    fault = Fault.CALLER
+    short_description = "File not found"
+
+
+class CostServiceError(ServiceError):
+    """The cost service cannot do what was asked: no such cost, or a quantity that is none."""
+
+    code = "COST_FAILED"
+    fault = Fault.AUTHOR
+    short_description = "Cost failed"
+
+
+class CostLimitError(CostServiceError):
+    """A cost would exceed a limit. Nothing of it was added."""
+
+    code = "COST_LIMIT"
+    status = Status.FAILED_PRECONDITION
+    fault = Fault.CALLER
+    short_description = "Cost limit reached"
+
+
+class RegistryServiceError(ServiceError):
+    """The registry cannot do what was asked."""
+
+    code = "REGISTRY_FAILED"
+    short_description = "Registry failed"
+
+
+class RegistryModuleNotFoundError(RegistryServiceError):
+    """No module of this id is registered."""
+
+    code = "MODULE_NOT_FOUND"
+    status = Status.NOT_FOUND
+    short_description = "Module not found"
+
+
+class SetupServiceError(ServiceError):
+    """The setup service cannot do what was asked."""
+
+    code = "SETUP_SERVICE_FAILED"
+    short_description = "Setup service failed"
+
+
+class UserProfileServiceError(ServiceError):
+    """The user profile service cannot do what was asked."""
+
+    code = "USER_PROFILE_FAILED"
+    short_description = "User profile failed"
+
+
+class ModuleCallError(ServiceError):
+    """A call of another module failed.
+
+    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED keep their meaning on the way up, so the error has that status; a
+    failure of the other module's own code is INTERNAL here. The cause is the other side's error with all its details.
+    """
+
+    code = "MODULE_CALL_FAILED"
+    short_description = "Call of another module failed"
+
+    def __init__(
+        self, message: str, *, hint: str = "", violations: Iterable[Violation] = (), status: Status = Status.INTERNAL
+    ) -> None:
+        super().__init__(message, hint=hint, violations=violations)
+        if status in {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED}:
+            self.status = status  # type: ignore[misc]  # of this instance
+
+
+class ToolUnavailableError(ServiceError):
+    """A tool that a setup has selected cannot be used: its setup, its module or its server was not found in time."""
+
+    code = "TOOL_UNAVAILABLE"
+    status = Status.UNAVAILABLE
+    short_description = "Tool unavailable"
