@@ -1,0 +1,1 @@
+"""Strategies that ask another process, over gRPC."""
