@@ -1,11 +1,12 @@
 """The environment is read once, checked, and shown with its sources."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from dk_trio.errors import SettingError
-from dk_trio.settings import ChannelSettings, LifecycleSettings, Settings, TaskSettings, all_variables
+from dk_trio.settings import ChannelSettings, LifecycleSettings, ServicesSettings, Settings, TaskSettings, all_variables
 from dk_trio.settings._names import NOT_USED
 
 
@@ -27,6 +28,10 @@ def test_defaults_are_those_of_the_tuning_guide() -> None:
     assert (lifecycle.setup_cache_max, lifecycle.setup_cache_ttl) == (100, 600)
     assert (lifecycle.config_setup_timeout, lifecycle.execution_timeout) == (30, None)
     assert settings.warnings == ()
+    services = settings.services
+    assert (services.mode, services.data_dir, services.timezone) == ("local", Path(".dk-trio"), "Europe/Paris")
+    assert (services.tool_resolve_timeout, services.fetch_timeout) == (10, 10)
+    assert (services.chat_history_flush_threshold, services.file_history_flush_threshold) == (10, 10)
     channel = settings.channel
     assert (channel.retry_max_attempts, channel.retry_initial_backoff, channel.retry_max_backoff) == (5, 0.1, 10)
     assert channel.retry_backoff_multiplier == 2
@@ -56,6 +61,13 @@ def test_every_variable_is_read_in_its_unit() -> None:
         DIGITALKIN_SETUP_CACHE_TTL="0",
         DIGITALKIN_CONFIG_SETUP_TIMEOUT="15.0",
         DIGITALKIN_EXECUTION_TIMEOUT="3600",
+        SERVICE_MODE="REMOTE",
+        DIGITALKIN_DATA_DIR=":memory:",
+        DIGITALKIN_TOOL_RESOLVE_TIMEOUT="20",
+        DIGITALKIN_FETCH_TIMEOUT="2",
+        DIGITALKIN_CHAT_HISTORY_FLUSH_THRESHOLD="5",
+        DIGITALKIN_FILE_HISTORY_FLUSH_THRESHOLD="6",
+        DIGITALKIN_TIMEZONE="UTC",
         DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS="3",
         DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF="0.25s",
         DIGITALKIN_GRPC_RETRY_MAX_BACKOFF="3s",
@@ -87,6 +99,15 @@ def test_every_variable_is_read_in_its_unit() -> None:
         setup_cache_ttl=0,
         config_setup_timeout=15,
         execution_timeout=3600,
+    )
+    assert settings.services == ServicesSettings(
+        mode="remote",
+        data_dir=None,
+        tool_resolve_timeout=20,
+        fetch_timeout=2,
+        chat_history_flush_threshold=5,
+        file_history_flush_threshold=6,
+        timezone="UTC",
     )
     assert settings.channel == ChannelSettings(
         retry_max_attempts=3,
@@ -136,6 +157,11 @@ def test_an_empty_variable_is_unset() -> None:
         ("DIGITALKIN_SETUP_CACHE_TTL", "ten", "a number of seconds from 0 to 604800"),
         ("DIGITALKIN_CONFIG_SETUP_TIMEOUT", "-inf", "a number of seconds from 0.001 to 604800"),
         ("DIGITALKIN_EXECUTION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
+        ("SERVICE_MODE", "cloud", "local or remote"),
+        ("DIGITALKIN_TIMEZONE", "Europe/Atlantis", "a time zone of the IANA database"),
+        ("DIGITALKIN_TIMEZONE", "../../etc/passwd", "a time zone of the IANA database"),
+        ("DIGITALKIN_CHAT_HISTORY_FLUSH_THRESHOLD", "0", "a whole number of messages from 1"),
+        ("DIGITALKIN_TOOL_RESOLVE_TIMEOUT", "0", "a number of seconds from 0.001"),
         ("DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS", "2.5", "a whole number of attempts"),
         ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "0.1", '"0.1s"'),
         ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "100ms", '"0.1s"'),

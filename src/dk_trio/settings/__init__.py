@@ -21,6 +21,7 @@ from ._layers import ChannelSettings as ChannelSettings
 from ._layers import LifecycleSettings as LifecycleSettings
 from ._layers import ModuleSettings as ModuleSettings
 from ._layers import ServerSettings as ServerSettings
+from ._layers import ServicesSettings as ServicesSettings
 from ._layers import TaskSettings as TaskSettings
 from ._names import warnings_for
 from ._variable import Variable as Variable
@@ -46,6 +47,7 @@ class Settings:
     module: ModuleSettings = field(default_factory=ModuleSettings)
     tasks: TaskSettings = field(default_factory=TaskSettings)
     lifecycle: LifecycleSettings = field(default_factory=LifecycleSettings)
+    services: ServicesSettings = field(default_factory=ServicesSettings)
     channel: ChannelSettings = field(default_factory=ChannelSettings)
     sources: tuple[Source, ...] = ()
     warnings: tuple[str, ...] = ()

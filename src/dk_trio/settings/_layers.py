@@ -10,6 +10,7 @@ from ._lifecycle import LifecycleSettings as LifecycleSettings
 from ._server import RPCS_PER_CPU as RPCS_PER_CPU
 from ._server import ModuleSettings as ModuleSettings
 from ._server import ServerSettings as ServerSettings
+from ._services import ServicesSettings as ServicesSettings
 from ._tasks import TaskSettings as TaskSettings
 
 LAYERS: Mapping[str, type[Any]] = {
@@ -17,6 +18,7 @@ LAYERS: Mapping[str, type[Any]] = {
     "module": ModuleSettings,
     "tasks": TaskSettings,
     "lifecycle": LifecycleSettings,
+    "services": ServicesSettings,
     "channel": ChannelSettings,
 }
 """By the name of the field of `Settings`."""
