@@ -22,7 +22,7 @@ from dk_trio.errors import (
     InvalidSetupError,
     ShutdownError,
 )
-from dk_trio.module import ModuleContext, ModuleDefinition, Output, RequestMetadata, SessionIds
+from dk_trio.module import Environment, ModuleContext, ModuleDefinition, Output, RequestMetadata, SessionIds
 from dk_trio.pb.google.protobuf import Struct
 
 _log = logging.getLogger("dk_trio.session")
@@ -36,6 +36,7 @@ class ConfigSetup:
         form: The form's content as the module's setup model.
         ids: Of this configuration; the job id is its own.
         request_metadata: The caller's metadata.
+        environment: Where the services of the context come from; None: there are none.
         timeout: Seconds.
         patience: Seconds that cancelled code may go on before its caller is told all the same.
         abandon: Tells the caller of an error without waiting; called at most once, while the code still runs.
@@ -48,6 +49,7 @@ class ConfigSetup:
         *,
         ids: SessionIds,
         request_metadata: RequestMetadata,
+        environment: Environment | None = None,
         timeout: float,
         patience: float,
         abandon: Callable[[DkTrioError], None],
@@ -55,7 +57,9 @@ class ConfigSetup:
         self._definition = definition
         self._form = form
         self._ids = ids
-        self._context = ModuleContext(session=ids, send=_no_stream, request_metadata=request_metadata)
+        self._context = ModuleContext(
+            session=ids, send=_no_stream, request_metadata=request_metadata, environment=environment
+        )
         self._timeout = timeout
         self._patience = patience
         self._abandon = abandon

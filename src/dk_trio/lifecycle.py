@@ -135,3 +135,19 @@ class Outcome:
     def row(self) -> Row:
         """What the reason means."""
         return OUTCOMES[self.reason]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """Times of a session, in seconds.
+
+    Attributes:
+        completion_timeout: What follows the handler's end, `cleanup` and `end_of_stream`, may take this long.
+        cleanup_grace: `cleanup` of a cancelled job may take this long. Ten: a third of the 30 s that Kubernetes gives
+            a pod to end, so that a drain and a cleanup fit together.
+        execution_timeout: A job may run this long once it has its slot; None: as long as it likes.
+    """
+
+    completion_timeout: float = 300.0
+    cleanup_grace: float = 10.0
+    execution_timeout: float | None = None

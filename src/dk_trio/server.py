@@ -36,13 +36,13 @@ from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import InvalidSetupError, ListenError
 from dk_trio.jobs import SLACK, JobStatistics
-from dk_trio.lifecycle import Reason
+from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.module import ModuleDefinition, TrioModule
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
 from dk_trio.services.local.setup import LocalSetup, read_setups
 from dk_trio.services.setup import SetupSource
 from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
-from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import Settings
 from dk_trio.signals import LocalSignals, SignalExchange
 

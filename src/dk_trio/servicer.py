@@ -30,7 +30,7 @@ from dk_trio.errors import (
     SessionEndedError,
 )
 from dk_trio.jobs import Jobs
-from dk_trio.lifecycle import Reason
+from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.module import ModuleDefinition, RequestMetadata, SessionIds
 from dk_trio.module._schema import llm_format
 from dk_trio.pb import DecodeError
@@ -57,7 +57,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.services.setup import SetupVersion
 from dk_trio.services.setup_cache import SetupCache
-from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import LifecycleSettings
 from dk_trio.signals import SignalExchange
 

@@ -32,13 +32,11 @@ What it does not do: know gRPC (the servicer gives it functions), or keep a tabl
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from pydantic import BaseModel
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from dk_trio.admission import Admission
@@ -48,14 +46,13 @@ from dk_trio.errors import (
     CleanupFailedError,
     DkTrioError,
     InitializeFailedError,
-    InvalidOutputError,
     JobTimeoutError,
     ModuleFailedError,
     SessionEndedError,
 )
-from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, State
+from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, SessionOptions, State
 from dk_trio.module import (
-    DataModel,
+    Environment,
     ModuleContext,
     ModuleDefinition,
     Output,
@@ -64,13 +61,20 @@ from dk_trio.module import (
     TrioModule,
     end_of_stream,
     module_start_info,
+    output_dict,
 )
 from dk_trio.signals import LocalSignals, Signal, SignalAction, SignalExchange
+
+if TYPE_CHECKING:
+    from dk_trio.services.cost import CostLimit
 
 _log = logging.getLogger("dk_trio.session")
 
 ABANDON_AFTER: Final = 5.0
 """Seconds beyond `cleanup_grace` after which cancelled code that goes on is reported, and its caller is told."""
+
+FLUSH_GRACE: Final = 2.0
+"""Seconds that are left for writing what waits to be written, also when `cleanup` has used up all of its time."""
 
 PROMPT: Final = 1.0
 """Seconds within which a cancelled handler may still return normally without being told about it."""
@@ -94,22 +98,6 @@ _STOPPED_BY = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOptions:
-    """Times of a session, in seconds.
-
-    Attributes:
-        completion_timeout: What follows the handler's end, `cleanup` and `end_of_stream`, may take this long.
-        cleanup_grace: `cleanup` of a cancelled job may take this long. Ten: a third of the 30 s that Kubernetes gives
-            a pod to end, so that a drain and a cleanup fit together.
-        execution_timeout: A job may run this long once it has its slot; None: as long as it likes.
-    """
-
-    completion_timeout: float = 300.0
-    cleanup_grace: float = 10.0
-    execution_timeout: float | None = None
-
-
 class Session:
     """One job of a module.
 
@@ -126,6 +114,8 @@ class Session:
         admission: What the job has to pass; None: nothing.
         signals: Where the job's signals go and come from.
         request_metadata: The caller's metadata.
+        environment: Where the services of the context come from; None: there are none.
+        cost_limits: What the caller has set.
         options: Times.
 
     Attributes:
@@ -147,6 +137,8 @@ class Session:
         admission: Admission | None = None,
         signals: SignalExchange | None = None,
         request_metadata: RequestMetadata | None = None,
+        environment: Environment | None = None,
+        cost_limits: Sequence[CostLimit] = (),
         options: SessionOptions | None = None,
     ) -> None:
         self.ids = ids
@@ -162,7 +154,13 @@ class Session:
         self._admission = admission or Admission()
         self._signals = signals or LocalSignals()
         self._options = options or SessionOptions()
-        self._context = ModuleContext(session=ids, send=self._send, request_metadata=request_metadata)
+        self._context = ModuleContext(
+            session=ids,
+            send=self._send,
+            request_metadata=request_metadata,
+            environment=environment,
+            cost_limits=cost_limits,
+        )
         self._created_at = trio.current_time()
         self._admitted_at = inf
         self._scope: trio.CancelScope | None = None
@@ -365,8 +363,12 @@ class Session:
         finally:
             self._enter(State.STOPPING)
             self._complete()
-            if self._definition.cls.cleanup is not TrioModule.cleanup:
-                await self._cleanup(module)
+            try:
+                if self._definition.cls.cleanup is not TrioModule.cleanup:
+                    await self._cleanup(module)
+            finally:
+                if self._context.uses_services:
+                    await self._close_services()
 
     def _complete(self) -> None:
         """From now on COMPLETION_TIMEOUT bounds the job, unless it was cancelled and has less."""
@@ -396,6 +398,26 @@ class Session:
         if self._cleanup_scope.cancelled_caught:
             took = trio.current_time() - started
             _log.warning("job %s: cleanup took longer than %g s and was cancelled", self.ids.job_id, took)
+
+    async def _close_services(self) -> None:
+        """Write what waits to be written and close the services, in what is left of the time for cleanup."""
+        now = trio.current_time()
+        assert self._scope is not None
+        if self._cleanup_scope is not None:
+            deadline = self._cleanup_scope.deadline
+        else:
+            deadline = now + self._options.cleanup_grace if self._cancelled() else self._scope.deadline
+        self._cleanup_scope = trio.CancelScope(deadline=max(deadline, now + FLUSH_GRACE), shield=True)
+        with authors_code(CleanupFailedError, self.ids.job_id):
+            with self._cleanup_scope:
+                failures = await self._context.services.close()
+                if failures:
+                    raise failures[0] if len(failures) == 1 else ExceptionGroup("at the end of the job", failures)
+            if self._cleanup_scope.cancelled_caught:
+                raise CleanupFailedError(
+                    f"The services of job {self.ids.job_id} did not close within {trio.current_time() - now:g} s; what "
+                    "they had not written is lost."
+                )
 
     async def _send(self, output: Output) -> None:
         if self._closed:
@@ -469,22 +491,3 @@ class Session:
                 payload=payload or {},
             )
         )
-
-
-def output_dict(output: Output) -> dict[str, Any]:
-    """An author's output as the dict that goes on the wire. Dicts are not copied, models are dumped once.
-
-    Raises:
-        InvalidOutputError: It is neither a model nor a mapping.
-    """
-    if isinstance(output, dict):
-        return output if "root" in output else {"root": output, "annotations": {}}
-    if isinstance(output, BaseModel):
-        dumped = output.model_dump(mode="json")
-        if isinstance(output, DataModel) or "root" in dumped:
-            return dumped
-        return {"root": dumped, "annotations": {}}
-    raise InvalidOutputError(
-        f"An output is a {type(output).__name__}: {output!r:.80}.",
-        hint="Send an output model, a trigger, or a dict of JSON values.",
-    )

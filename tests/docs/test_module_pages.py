@@ -30,7 +30,7 @@ from tests.test_layering import PACKAGE, RANK
 from dk_trio import ModuleClient, ModuleServer, Settings
 from dk_trio.admission import RETRY_AFTER_MAX, RETRY_AFTER_MIN, RETRY_AFTER_UNKNOWN, Admission
 from dk_trio.jobs import KEPT
-from dk_trio.lifecycle import State
+from dk_trio.lifecycle import SessionOptions, State
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
@@ -39,7 +39,7 @@ from dk_trio.server import DEFAULT_GRACE, LIVENESS, MODULE_SERVICE, READINESS
 from dk_trio.servicer import ERROR_DOMAIN, LAST_WORDS
 from dk_trio.services.local.setup import CONFIGURED_MAX
 from dk_trio.services.setup_cache import SetupCache
-from dk_trio.session import ABANDON_AFTER, SessionOptions
+from dk_trio.session import ABANDON_AFTER
 from dk_trio.settings import LifecycleSettings, ServerSettings, TaskSettings
 
 ROOT = Path(__file__).parents[2]

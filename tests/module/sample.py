@@ -3,6 +3,7 @@
 import types
 from typing import Any, Literal
 
+from dk_trio.lifecycle import SessionOptions
 from dk_trio.module import (
     DataModel,
     DataTrigger,
@@ -14,7 +15,7 @@ from dk_trio.module import (
     TriggerHandler,
     TrioModule,
 )
-from dk_trio.session import Session, SessionOptions
+from dk_trio.session import Session
 
 
 class Message(DataTrigger):

@@ -11,9 +11,9 @@ from grpclib.const import Status
 
 from dk_trio.errors import SessionEndedError
 from dk_trio.jobs import Jobs
-from dk_trio.lifecycle import Reason
+from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
-from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session
 
 from .ends import WAIT
 from .sample import Message, module_with, session_of

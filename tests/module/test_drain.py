@@ -8,9 +8,9 @@ import trio.testing
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from dk_trio.lifecycle import Reason
+from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.services.setup import SetupVersion
-from dk_trio.session import ABANDON_AFTER, SessionOptions
+from dk_trio.session import ABANDON_AFTER
 
 from .sample import Message, module_with
 from .served import served

@@ -15,14 +15,14 @@ from dk_trio import jobs as jobs_module
 from dk_trio.admission import Admission
 from dk_trio.errors import JobNotFoundError
 from dk_trio.jobs import KEPT, SLICE, Jobs
-from dk_trio.lifecycle import Reason
+from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     GetModuleJobsRequest,
     GetModuleStatusRequest,
     ModuleServiceStub,
     ModuleStatus,
 )
-from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import Settings, TaskSettings
 
 from .ends import FAIL, GO, WAIT, Job, begin, does_as_told

@@ -18,7 +18,7 @@ from dk_trio.errors import (
     SessionEndedError,
     SetupNotFoundError,
 )
-from dk_trio.lifecycle import Outcome, Reason, State
+from dk_trio.lifecycle import Outcome, Reason, SessionOptions, State
 from dk_trio.module import (
     DataModel,
     EndOfStreamOutput,
@@ -27,8 +27,9 @@ from dk_trio.module import (
     TrioModule,
     end_of_stream,
     module_start_info,
+    output_dict,
 )
-from dk_trio.session import Session, SessionOptions, output_dict
+from dk_trio.session import Session
 
 from .sample import IDS, Message, Output, module_with, protocols_of, send_one, session_of
 

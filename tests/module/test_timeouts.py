@@ -12,10 +12,10 @@ from tests.rpc.wire_client import WireClient
 from dk_trio import Settings
 from dk_trio.client import START_MODULE
 from dk_trio.errors import JobTimeoutError, SessionEndedError
-from dk_trio.lifecycle import Outcome, Reason
+from dk_trio.lifecycle import Outcome, Reason, SessionOptions
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus, StartModuleRequest
 from dk_trio.pb.google.protobuf import Struct
-from dk_trio.session import Session, SessionOptions
+from dk_trio.session import Session
 
 from .ends import GO, WAIT, Job, begin, does_as_told
 from .sample import Message, module_with, protocols_of, session_of

@@ -19,8 +19,8 @@ import pytest
 import trio
 from grpclib.const import Status
 
-from dk_trio.lifecycle import Reason
-from dk_trio.session import Session, SessionOptions
+from dk_trio.lifecycle import Reason, SessionOptions
+from dk_trio.session import Session
 from dk_trio.settings import TaskSettings
 from dk_trio.signals import SignalAction
 

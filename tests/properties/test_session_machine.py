@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from dk_trio.admission import Admission
 from dk_trio.errors import DkTrioError, JobNotFoundError, SessionEndedError
 from dk_trio.jobs import Jobs
-from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, State
+from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, SessionOptions, State
 from dk_trio.module import ModuleDefinition, RequestMetadata, SessionIds
-from dk_trio.session import ABANDON_AFTER, Session, SessionOptions
+from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import TaskSettings
 from dk_trio.signals import LocalSignals, Signal, SignalAction
 

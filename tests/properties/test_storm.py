@@ -14,7 +14,7 @@ import trio
 from grpclib.const import Status
 
 from dk_trio import ModuleClient
-from dk_trio.session import SessionOptions
+from dk_trio.lifecycle import SessionOptions
 from dk_trio.settings import LifecycleSettings, TaskSettings
 from dk_trio.signals import SignalAction
 

@@ -18,13 +18,13 @@ from grpclib.exceptions import GRPCError
 from dk_trio import ModuleClient, ModuleServer, rpc
 from dk_trio.errors import SessionEndedError
 from dk_trio.jobs import Jobs
-from dk_trio.lifecycle import OUTCOMES, Reason
+from dk_trio.lifecycle import OUTCOMES, Reason, SessionOptions
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ConfigSetupModuleRequest, ModuleServiceStub
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.rpc.server_call import ServerCall
 from dk_trio.services.setup import SetupVersion
-from dk_trio.session import Session, SessionOptions
+from dk_trio.session import Session
 from dk_trio.settings import LifecycleSettings, Settings, TaskSettings
 from dk_trio.signals import LocalSignals, Signal, SignalAction
 

@@ -1,0 +1,339 @@
+"""From a module's class attributes to the services of a job.
+
+`ServicesConfig` is made once for a module, and finds at start what could only fail later: an unknown service, a
+parameter that no class takes, a strategy that the mode does not have. `JobServices` belongs to one job. It makes a
+strategy when the job first asks for it, because most jobs use few of the ten, and closes those that it has made.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from dk_trio.errors import DkTrioError, ModuleDefinitionError, ServiceError
+
+from .strategy import ServicesMode, ServicesStrategy
+
+if TYPE_CHECKING:
+    from dk_trio.services.channels import ChannelCache
+    from dk_trio.services.local.platform import LocalPlatform
+
+_log = logging.getLogger("dk_trio.services")
+
+# In the order in which a job's services are closed (reference, 2.13). What is sent to others goes first.
+SERVICES: Final = (
+    "communication",
+    "cost",
+    "storage",
+    "registry",
+    "filesystem",
+    "user_profile",
+    "agent",
+    "identity",
+    "snapshot",
+)
+
+# Loaded when a job first uses one: a module without storage does not pay for SQLite.
+_LOCAL: Final = {
+    "agent": "local.agent:DefaultAgent",
+    "communication": "local.communication:DefaultCommunication",
+    "cost": "local.cost:DefaultCost",
+    "filesystem": "local.filesystem:DefaultFilesystem",
+    "identity": "local.identity:DefaultIdentity",
+    "registry": "local.registry:DefaultRegistry",
+    "snapshot": "local.snapshot:DefaultSnapshot",
+    "storage": "local.storage:DefaultStorage",
+    "user_profile": "local.user_profile:DefaultUserProfile",
+}
+_REMOTE: Final = {"communication": "remote.communication:GrpcCommunication"}
+
+# What a server adds to a module's parameters, by the name of the constructor's parameter.
+_OFFERED: Final = frozenset({"platform", "channels", "job_id", "request_metadata", "cost_limits"})
+# What the existing SDK's remote strategies take, and a module's one dict for both modes has.
+_REMOTE_ONLY: Final = frozenset({"client_config"})
+_IDS: Final = ("mission_id", "setup_id", "setup_version_id")
+
+_PARAMETERS_ONLY = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedServices:
+    """What the services of all jobs of a server share.
+
+    Attributes:
+        platform: The state of the local strategies.
+        channels: Channels to other modules.
+    """
+
+    platform: LocalPlatform
+    channels: ChannelCache
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Constructor:
+    """A strategy's class and what can be passed to it."""
+
+    cls: type
+    names: frozenset[str]
+    required: frozenset[str]
+    takes_any: bool
+
+    @classmethod
+    def of(cls, strategy: type) -> _Constructor:
+        parameters = [*inspect.signature(strategy).parameters.values()]
+        named = [row for row in parameters if row.kind in _PARAMETERS_ONLY and row.name not in _IDS]
+        return cls(
+            strategy,
+            names=frozenset(row.name for row in named),
+            required=frozenset(row.name for row in named if row.default is row.empty),
+            takes_any=any(row.kind is row.VAR_KEYWORD for row in parameters),
+        )
+
+    def takes(self, name: str) -> bool:
+        return name in self.names or self.takes_any
+
+
+class ServicesConfig:
+    """Which classes stand behind the services of a module, and their parameters.
+
+    Args:
+        strategies: The module's own pairs by service; None for a service stands for the default.
+        params: Parameters by service; each is passed to the class that takes it.
+        mode: Local or remote.
+        owner: The module's name, for errors.
+
+    Raises:
+        ModuleDefinitionError: An unknown service, a parameter that neither class takes, a class that cannot be called
+            with three ids, or a service with parameters that the mode does not have.
+    """
+
+    def __init__(
+        self,
+        strategies: Mapping[str, ServicesStrategy | None] | None = None,
+        params: Mapping[str, Mapping[str, Any] | None] | None = None,
+        *,
+        mode: ServicesMode = ServicesMode.LOCAL,
+        owner: str = "the module",
+    ) -> None:
+        self.mode = mode
+        self._owner = owner
+        self._strategies = {name: pair for name, pair in (strategies or {}).items() if pair is not None}
+        self._params = {name: dict(values) for name, values in (params or {}).items() if values is not None}
+        self._constructors: dict[str, _Constructor] = {}
+        for name in {**self._strategies, **self._params}:
+            self._check(name)
+
+    def __repr__(self) -> str:
+        return f"<ServicesConfig of {self._owner}, {self.mode}, {', '.join(sorted(self._params)) or 'no parameters'}>"
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The services that the module has given parameters or strategies for."""
+        return tuple(name for name in SERVICES if name in self._params or name in self._strategies)
+
+    def params(self, name: str) -> Mapping[str, Any]:
+        """The module's parameters of a service; empty without any."""
+        return self._params.get(name, {})
+
+    def make(self, name: str, ids: tuple[str, str, str], offered: Mapping[str, Any]) -> Any:
+        """A strategy for one job.
+
+        Args:
+            name: Of the service.
+            ids: Mission, setup and setup version.
+            offered: What the server adds, by parameter name; ignored where the constructor does not have the name.
+
+        Raises:
+            ServiceError: The service does not exist in this mode, or lacks parameters.
+        """
+        constructor = self._constructor(name)
+        own = {key: value for key, value in self.params(name).items() if constructor.takes(key)}
+        given = own | {key: offered[key] for key in constructor.names & offered.keys() if key not in own}
+        missing = constructor.required - given.keys()
+        if missing:
+            raise ServiceError(
+                f"{self._owner} uses {name}, but {constructor.cls.__name__} has no {' and no '.join(sorted(missing))}.",
+                hint=f'Give it in services_config_params = {{"{name}": {{"{min(missing)}": ...}}}}.',
+            )
+        return constructor.cls(*ids, **given)
+
+    def _constructor(self, name: str) -> _Constructor:
+        known = self._constructors.get(name)
+        if known is None:
+            cls = self._classes(name).get(self.mode)
+            if cls is None:
+                raise ServiceError(
+                    f"{self._owner} uses {name}, which has no strategy in {self.mode} mode.",
+                    hint=f'Give one in services_config_strategies = {{"{name}": ServicesStrategy({self.mode}=...)}}.',
+                )
+            known = self._constructors[name] = _Constructor.of(cls)
+        return known
+
+    def _classes(self, name: str) -> dict[ServicesMode, type]:
+        """The classes by mode: the module's own, and the defaults where its pair has none."""
+        pair = self._strategies.get(name, ServicesStrategy())
+        local = pair.local or _load(_LOCAL.get(name))
+        remote = pair.remote or _load(_REMOTE.get(name))
+        found = {ServicesMode.LOCAL: local, ServicesMode.REMOTE: remote}
+        return {mode: cls for mode, cls in found.items() if cls is not None}
+
+    def _check(self, name: str) -> None:
+        if name not in SERVICES:
+            raise ModuleDefinitionError(
+                f"{self._owner} configures a service {name!r}, which does not exist.",
+                hint=f"The services are {', '.join(sorted(SERVICES))}.",
+            )
+        pair = self._strategies.get(name)
+        if pair is not None and not isinstance(pair, ServicesStrategy):
+            raise ModuleDefinitionError(
+                f"services_config_strategies[{name!r}] of {self._owner} is {pair!r:.80}.",
+                hint="Give ServicesStrategy(local=MyClass, remote=MyOtherClass).",
+            )
+        constructors = {mode: self._checked(name, cls) for mode, cls in self._classes(name).items()}
+        params = self.params(name)
+        for key in params.keys() - _REMOTE_ONLY:
+            if not any(constructor.takes(key) for constructor in constructors.values()):
+                classes = " and ".join(constructor.cls.__name__ for constructor in constructors.values())
+                names = sorted(frozenset().union(*(row.names for row in constructors.values())) - _OFFERED)
+                raise ModuleDefinitionError(
+                    f"services_config_params[{name!r}] of {self._owner} has {key!r}, which {classes} does not take.",
+                    hint=f"It takes {', '.join(names) or 'nothing'}.",
+                )
+        constructor = constructors.get(self.mode)
+        if constructor is None:
+            raise ModuleDefinitionError(
+                f"{self._owner} configures {name}, which has no strategy in {self.mode} mode.",
+                hint="Serve it in local mode, or give a class: services_config_strategies = "
+                f'{{"{name}": ServicesStrategy({self.mode}=...)}}.',
+            )
+        missing = constructor.required - params.keys() - _OFFERED
+        if missing:
+            raise ModuleDefinitionError(
+                f"services_config_params[{name!r}] of {self._owner} lacks {', '.join(sorted(missing))}, which "
+                f"{constructor.cls.__name__} needs.",
+            )
+        self._constructors[name] = constructor
+
+    def _checked(self, name: str, cls: Any) -> _Constructor:
+        if not isinstance(cls, type):
+            raise ModuleDefinitionError(
+                f"The strategy for {name} of {self._owner} is {cls!r:.80}, which is not a class.",
+                hint="A strategy is a class with the methods of the service's Protocol.",
+            )
+        try:
+            inspect.signature(cls).bind_partial("mission", "setup", "setup version")
+        except TypeError:
+            raise ModuleDefinitionError(
+                f"The strategy {cls.__qualname__} of {self._owner} cannot be called with three ids.",
+                hint="Derive it from BaseStrategy, or take (mission_id, setup_id, setup_version_id, ...).",
+            ) from None
+        return _Constructor.of(cls)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class JobServices:
+    """The services of one job, each made when it is first used.
+
+    Attributes:
+        config: The module's.
+        shared: What outlives the job.
+        ids: Mission, setup and setup version.
+        offered: More of what a constructor may ask for: `job_id`, `request_metadata`, `cost_limits`.
+    """
+
+    config: ServicesConfig
+    shared: SharedServices
+    ids: tuple[str, str, str]
+    offered: Mapping[str, Any]
+    _made: dict[str, Any] = field(default_factory=dict)
+    _flushes: dict[object, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to close."""
+        return bool(self._made or self._flushes)
+
+    def get(self, name: str) -> Any:
+        """The job's strategy for a service.
+
+        Raises:
+            ServiceError: The service does not exist in this mode, or lacks parameters.
+        """
+        strategy = self._made.get(name)
+        if strategy is None:
+            offered = {"platform": self.shared.platform, "channels": self.shared.channels, **self.offered}
+            strategy = self._made[name] = self.config.make(name, self.ids, offered)
+        return strategy
+
+    def at_end(self, key: object, flush: Callable[[], Awaitable[None]]) -> None:
+        """Call `flush` once when the job ends; a key that is known already changes nothing."""
+        self._flushes.setdefault(key, flush)
+
+    async def close(self) -> list[Exception]:
+        """Flush what waits to be written, then close the strategies. Call it in a scope with a deadline.
+
+        Returns:
+            What the flushes have raised: data that is lost unless somebody is told. Failures to close are logged.
+        """
+        failures: list[Exception] = []
+        while self._flushes:
+            key = next(iter(self._flushes))
+            flush = self._flushes.pop(key)
+            try:
+                await flush()
+            except Exception as error:  # noqa: BLE001  boundary: each of them gets its turn, and each failure is told
+                failures.append(error)
+        for name in sorted(self._made, key=SERVICES.index):
+            close = getattr(self._made[name], "close", None)
+            if close is not None:
+                try:
+                    await close()
+                except Exception:  # noqa: BLE001  boundary: a strategy is an author's code too
+                    _log.exception("service %s of job %s: close failed", name, self.offered.get("job_id", ""))
+        self._made.clear()
+        return failures
+
+
+async def probe(services: JobServices, names: Sequence[str], *, timeout: float) -> dict[str, str | None]:
+    """Ask services at the same time whether they work.
+
+    Args:
+        services: They are made if need be, and left open.
+        names: Of the services.
+        timeout: Seconds for each.
+
+    Returns:
+        By name: empty when it works, None when it cannot be told, else what is wrong with it.
+    """
+    found: dict[str, str | None] = dict.fromkeys(names)
+
+    async def ask(name: str) -> None:
+        with trio.move_on_after(timeout) as scope:
+            try:
+                check = getattr(services.get(name), "check_health", None)
+                if check is not None:
+                    await check()
+                    found[name] = ""
+            except Exception as error:  # noqa: BLE001  boundary: whatever it raises is the answer
+                found[name] = error.text if isinstance(error, DkTrioError) else f"{type(error).__name__}: {error}"
+        if scope.cancelled_caught:
+            found[name] = f"no answer within {timeout:g} s"
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(ask, name)
+    return found
+
+
+def _load(place: str | None) -> type | None:
+    if place is None:
+        return None
+    module, _, name = place.partition(":")
+    loaded: type = getattr(import_module(f"dk_trio.services.{module}"), name)
+    return loaded
