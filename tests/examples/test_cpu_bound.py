@@ -27,6 +27,5 @@ async def test_others_go_on_and_a_cancelled_job_leaves_nothing_running(protocol:
                 await anext(outputs)
                 await client.input_schema()
                 assert server.statistics().jobs.running == 1
-            while server.statistics().jobs.running:
-                await trio.sleep(0.01)
+            assert not await server.drain(PATIENCE)
             assert EXAMPLE.CPUS.borrowed_tokens == 0
