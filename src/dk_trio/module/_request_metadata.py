@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-_SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+# They speak of one connection or one call, not of what the caller wants: RFC 9110 section 7.6.1, RFC 9113 section
+# 8.2.2, gRPC's call definition. Passed on, they would lie about ours, or be refused on the way out.
+NOT_FORWARDED: Final = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+
+# Whole names, or their last word. A key that is no secret and is masked costs a look; the other way round costs a key.
+_SECRET = re.compile(
+    r"(.*[-_.])?"
+    r"(auth|authorization|cookie|credentials?|jwt|key|apikey|passphrase|passwd|password|secret|session|signature|token)"
+    r"(-bin)?"
+)
 
 
 class RequestMetadata(Mapping[str, str | bytes]):
     """Metadata of the request by lower-case key; keys ending in `-bin` have bytes.
 
-    Of a key that was sent several times the mapping has the first value; `getall` has them all.
+    Of a key that was sent several times the mapping has the first value; `getall` has them all. Two are equal when all
+    their keys have the same values, in the same order.
 
     Args:
         pairs: Key and value in the order they were sent. Keys that start with `grpc-` are dropped.
@@ -28,16 +57,26 @@ class RequestMetadata(Mapping[str, str | bytes]):
                 return value
         raise KeyError(key)
 
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and any(name == key.lower() for name, _ in self._pairs)
+
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name for name, _ in self._pairs))
 
     def __len__(self) -> int:
         return len({name for name, _ in self._pairs})
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RequestMetadata):
+            return self._lists() == other._lists()
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._pairs))
+
     def getall(self, key: str) -> list[str | bytes]:
         """All values of a key, in order; empty when it was not sent."""
-        key = key.lower()
-        return [value for name, value in self._pairs if name == key]
+        return self._lists().get(key.lower(), [])
 
     @property
     def authorization(self) -> str | None:
@@ -56,17 +95,23 @@ class RequestMetadata(Mapping[str, str | bytes]):
         return self._text("x-api-key")
 
     def to_dict(self) -> dict[str, str | bytes]:
-        """A copy as a dict."""
+        """A copy as a dict, with the first value of each key."""
         return dict(self)
 
     def to_grpc_metadata(self) -> list[tuple[str, str | bytes]]:
-        """The pairs, to pass on with a call of one's own."""
-        return list(self._pairs)
+        """The pairs to pass on with a call of one's own: all values of all keys, but those of the caller's own call."""
+        return [(name, value) for name, value in self._pairs if name not in NOT_FORWARDED and not name.startswith(":")]
 
     def _text(self, key: str) -> str | None:
         value = self.get(key)
         return value if isinstance(value, str) else None
 
+    def _lists(self) -> dict[str, list[str | bytes]]:
+        lists: dict[str, list[str | bytes]] = {}
+        for name, value in self._pairs:
+            lists.setdefault(name, []).append(value)
+        return lists
+
     def __repr__(self) -> str:
-        shown = {name: "***" if name in _SECRET else value for name, value in self._pairs}
+        shown = [(name, "***" if _SECRET.fullmatch(name) else value) for name, value in self._pairs]
         return f"RequestMetadata({shown})"

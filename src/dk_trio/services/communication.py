@@ -4,20 +4,58 @@
         async for answer in answers:
             answer["output"]["root"]
 
-A metadata argument is passed on as it is; `context.request_metadata.to_grpc_metadata()` is that of the own caller.
+Metadata goes to the other module only when it is given; `context.request_metadata` is that of the own caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias, runtime_checkable
 
-Metadata: TypeAlias = Mapping[str, str | bytes] | Collection[tuple[str, str | bytes]]
+Pairs: TypeAlias = Collection[tuple[str, str | bytes]]
 Callback: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
-SCHEMAS = ("input", "output", "setup", "secret", "cost")
+SCHEMAS: Final = ("input", "output", "setup", "secret", "cost")
 """The keys of what `get_module_schemas` gives."""
+
+SCHEMAS_TIMEOUT: Final = 30.0
+"""Seconds that a module gets to tell its schemas, where the caller does not say: their fetchers may ask others."""
+
+
+@runtime_checkable
+class Forwarded(Protocol):
+    """Metadata of a request that can be passed on: `RequestMetadata`, with its repeated keys."""
+
+    def to_grpc_metadata(self) -> Pairs:
+        """The pairs to send."""
+        ...
+
+
+Metadata: TypeAlias = Mapping[str, str | bytes] | Pairs | Forwarded
+
+
+class Answers(Protocol):
+    """What another module sends, as `{"success": True, "job_id": ..., "output": {...}}`, until its job has succeeded.
+
+    `module_start_info` is among them, `end_of_stream` is not.
+    """
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        ...
+
+    async def __anext__(self) -> dict[str, Any]:
+        """The next one.
+
+        Raises:
+            ModuleCallError: The job failed, or could not be started.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Cancel the other job, unless it has ended."""
+        ...
 
 
 class Communication(Protocol):
@@ -29,7 +67,7 @@ class Communication(Protocol):
         port: int,
         llm_format: bool = False,
         *,
-        timeout: float | None = None,
+        timeout: float = SCHEMAS_TIMEOUT,
         metadata: Metadata | None = None,
     ) -> dict[str, dict[str, Any]]:
         """The schemas of a module by `input`, `output`, `setup`, `secret` and `cost`, asked for all at once.
@@ -59,7 +97,7 @@ class Communication(Protocol):
         *,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+    ) -> AbstractAsyncContextManager[Answers]:
         """Start a job of another module. Leaving the block before its end cancels that job.
 
         Args:
@@ -69,15 +107,8 @@ class Communication(Protocol):
             setup_id: The setup of the other module.
             mission_id: The mission that both jobs are part of.
             metadata: Sent with the call.
-            timeout: Seconds for the whole job. The server gets the nearest deadline of this one, of the cancel scopes
-                around, and of the own caller.
-
-        Returns:
-            An iterator of `{"success": True, "job_id": ..., "output": {...}}`, `module_start_info` included and
-            `end_of_stream` not. It ends when the job has succeeded.
-
-        Raises:
-            ModuleCallError: While entering or iterating: the job failed or could not be started.
+            timeout: Seconds for the whole job. The server is told the nearest deadline: this one, or that of a cancel
+                scope around, such as the one that the own caller's deadline has set.
         """
         ...
 
@@ -91,11 +122,12 @@ class Communication(Protocol):
         callback: Callback | None = None,
         metadata: Metadata | None = None,
         timeout: float | None = None,
-    ) -> AsyncGenerator[dict[str, Any]]:
-        """`start_module` as a generator; `callback` is awaited with each answer before it is yielded.
+    ) -> Answers:
+        """`start_module` without a block; `callback` is awaited with each answer before it is given.
 
-        The other job is cancelled when the generator is closed. Python closes one that a loop has left early only when
-        it is collected, so leave early inside `async with contextlib.aclosing(...)`, or use `start_module`.
+        Nothing is sent before the first answer is asked for. The other job is cancelled by `aclose`, by a cancellation
+        of `__anext__`, and when the iterator is dropped. When that happens is the interpreter's matter, so whoever may
+        leave early takes `async with contextlib.aclosing(...)`, or `start_module`.
         """
         ...
 

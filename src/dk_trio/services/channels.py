@@ -1,0 +1,228 @@
+"""Channels that calls share: one for each target, made by its first user and closed some time after its last one.
+
+A server owns one cache and opens it for its own lifetime. Its jobs lease channels from it; a lease only counts, so a
+job that calls a module ten times connects once, and a thousand jobs that call the same module share that connection.
+
+Each channel lives in a task of the cache, never in that of a job: whoever leaves, the others keep it. That task is
+cancelled at a deadline, which is never while there are users, and `grace` seconds after the last one has left. A user
+who comes in between moves the deadline away; one who comes when it has passed makes another channel.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, NamedTuple, Self, TypeAlias
+
+import trio
+
+from dk_trio import rpc
+
+Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
+"""Makes the byte stream to a server, in place of TCP."""
+
+# A module that is called now and then keeps its connection; a server that is gone is forgotten before anybody wonders.
+GRACE: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelCacheStatistics:
+    """A snapshot of a cache.
+
+    Attributes:
+        channels: Open now.
+        in_use: Of these, those that are leased.
+        leases: Leases that were not given back.
+        opened: Channels since the cache was made.
+    """
+
+    channels: int
+    in_use: int
+    leases: int
+    opened: int
+
+
+class _Key(NamedTuple):
+    """Everything that makes two channels different."""
+
+    target: str
+    ssl_context: ssl.SSLContext | bool | None
+    options: rpc.ChannelOptions
+    connect: Connect | None
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    channel: rpc.Channel
+    users: int = 0
+    lifetime: trio.CancelScope = field(default_factory=trio.CancelScope)
+    entered: trio.Event = field(default_factory=trio.Event)
+
+
+class Lease:
+    """The use of a channel, until `release`.
+
+    Attributes:
+        channel: The channel, which is open.
+    """
+
+    __slots__ = ("_grace", "_shared", "_token", "channel")
+
+    def __init__(self, shared: _Shared, grace: float) -> None:
+        self.channel = shared.channel
+        self._shared: _Shared | None = shared
+        self._grace = grace
+        self._token = trio.lowlevel.current_trio_token()
+        shared.users += 1
+        shared.lifetime.deadline = inf
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.channel!r}{'' if self._shared else ', released'}>"
+
+    def release(self) -> None:
+        """Give the channel back. Doing it again does nothing."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.users -= 1
+            if not shared.users:
+                shared.lifetime.deadline = trio.current_time() + self._grace
+
+    def abandon(self) -> None:
+        """Release as soon as Trio can; for finalisers, which run at any time in any thread."""
+        if self._shared is not None:
+            try:
+                self._token.run_sync_soon(self.release)
+            except trio.RunFinishedError:
+                return
+
+
+class ChannelCache:
+    """Shared channels, usable inside `async with cache.opened():` only.
+
+    Args:
+        options: Of channels that are not given their own.
+        grace: Seconds that a channel without users stays open.
+    """
+
+    def __init__(self, *, options: rpc.ChannelOptions | None = None, grace: float = GRACE) -> None:
+        if not grace >= 0:
+            raise ValueError(f"grace must not be negative, not {grace!r}")
+        self._options = options or rpc.ChannelOptions()
+        self._grace = grace
+        self._channels: dict[_Key, _Shared] = {}
+        self._nursery: trio.Nursery | None = None
+        self._context: contextvars.Context
+        self._opened = 0
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        state = "" if self._nursery is not None else ", closed"
+        return f"<ChannelCache {now.channels} channels, {now.in_use} in use{state}>"
+
+    def statistics(self) -> ChannelCacheStatistics:
+        """What is open now."""
+        users = [shared.users for shared in self._channels.values()]
+        return ChannelCacheStatistics(
+            channels=len(users), in_use=sum(map(bool, users)), leases=sum(users), opened=self._opened
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """Channels exist for the length of the block. At its end all are closed, and calls on them fail: CANCELLED."""
+        if self._nursery is not None:
+            raise RuntimeError("This ChannelCache is open already.")
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._context = contextvars.copy_context()
+                try:
+                    yield self
+                finally:
+                    self._nursery = None
+                    nursery.cancel_scope.cancel(reason="the channel cache was closed")
+        except BaseExceptionGroup as group:
+            # The nursery is ours, not the caller's: an exception of the block goes on as it was.
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+
+    @asynccontextmanager
+    async def channel(
+        self,
+        address: str,
+        port: int,
+        *,
+        ssl_context: ssl.SSLContext | bool | None = None,
+        options: rpc.ChannelOptions | None = None,
+        connect: Connect | None = None,
+    ) -> AsyncIterator[rpc.Channel]:
+        """A channel to `address:port`, shared with all who ask for the same; see `lease`."""
+        lease = await self.lease(address, port, ssl_context=ssl_context, options=options, connect=connect)
+        try:
+            yield lease.channel
+        finally:
+            lease.release()
+
+    async def lease(
+        self,
+        address: str,
+        port: int,
+        *,
+        ssl_context: ssl.SSLContext | bool | None = None,
+        options: rpc.ChannelOptions | None = None,
+        connect: Connect | None = None,
+    ) -> Lease:
+        """`channel` for those who cannot keep a block open; they owe a `release`. Connects with the first call.
+
+        Args:
+            address: Host name or IP address, or the whole target of a Unix socket (`unix:/path`).
+            port: Its port.
+            ssl_context: TLS as for `rpc.open_channel`; None is plain text.
+            options: Of the channel; those of the cache when None.
+            connect: Makes the byte stream in place of TCP, for a server in this process. `address` and `port` only
+                name it then.
+
+        Raises:
+            ValueError: The address is not understood.
+            RuntimeError: The cache is not open.
+        """
+        nursery = self._nursery
+        if nursery is None:
+            raise RuntimeError("This ChannelCache is not open: use it inside `async with cache.opened():`.")
+        key = _Key(target_of(address, port), ssl_context, options or self._options, connect)
+        shared = self._channels.get(key)
+        if shared is None or shared.lifetime.cancel_called:
+            channel = rpc.open_channel(key.target, options=key.options, ssl_context=ssl_context, connect=connect)
+            shared = self._channels[key] = _Shared(channel)
+            self._opened += 1
+            # In the context of the cache's owner: the first user's must not live on in it.
+            self._context.run(nursery.start_soon, self._keep, key, shared)
+        lease = Lease(shared, self._grace)
+        try:
+            await shared.entered.wait()
+        except BaseException:
+            lease.release()
+            raise
+        return lease
+
+    async def _keep(self, key: _Key, shared: _Shared) -> None:
+        try:
+            with shared.lifetime:
+                async with shared.channel:
+                    shared.entered.set()
+                    await trio.sleep_forever()
+        finally:
+            shared.entered.set()
+            if self._channels.get(key) is shared:
+                del self._channels[key]
+
+
+def target_of(address: str, port: int) -> str:
+    """Host and port as one target; an IPv6 address gets its brackets, a Unix socket has no port."""
+    if address.startswith("unix:"):
+        return address
+    return f"[{address}]:{port}" if ":" in address and not address.startswith("[") else f"{address}:{port}"
