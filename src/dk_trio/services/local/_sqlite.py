@@ -1,0 +1,277 @@
+"""The SQLite half of `Database`, without Trio: its file, lock, connections, transactions, and what its errors mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import outcome
+
+from dk_trio.errors import ConfigurationError, StorageServiceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T")
+
+FILE: Final = "dk-trio.sqlite3"
+LOCK: Final = "dk-trio.lock"
+
+# Seconds that the writer waits for a stranger, such as a person's `sqlite3` shell, to end a transaction. Its callers
+# wait along. A read on the loop waits for nobody: it would stop the server.
+_BUSY: Final = 5.0
+
+_OTHER_DIRECTORY: Final = "or set DIGITALKIN_DATA_DIR to another directory"
+
+# What an error means by its primary code, and the remedy. Others are mistakes of a statement: they stay what they are.
+_MEANINGS: Final = {
+    sqlite3.SQLITE_FULL: ("the disk is full", f"Free some space, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_BUSY: ("another process has locked it", "End the process that has it open; only one may."),
+    sqlite3.SQLITE_LOCKED: ("another process has locked it", "End the process that has it open; only one may."),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", f"Restore it from a copy or move it away, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_NOTADB: ("it is no SQLite database", f"Move it away, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", f"Make it and its directory writable, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_PERM: ("it may not be opened", f"Make it and its directory writable, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", f"Make it and its directory writable, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_IOERR: ("reading or writing it failed", f"Look at the disk, {_OTHER_DIRECTORY}."),
+    sqlite3.SQLITE_NOMEM: ("there is no memory", "Give the process more memory, or store smaller records."),
+    sqlite3.SQLITE_TOOBIG: ("a value is too large", "Store smaller records; files belong in the filesystem service."),
+}
+
+
+def explained(error: Exception, name: str) -> Exception:
+    """What the caller is told: a `StorageServiceError` with file and remedy, or the error itself if it is a mistake."""
+    code = getattr(error, "sqlite_errorcode", None)
+    meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
+    if meaning is None:
+        return error
+    what, remedy = meaning
+    told = StorageServiceError(f"The database {name} cannot be used: {what} ({error}).", hint=remedy)
+    told.__cause__ = error
+    return told
+
+
+class Connections:
+    """The file of a database and its connections: one writes, one reads on the loop, one scans in a thread.
+
+    Args:
+        directory: Of the file and its lock; None: one connection to a database in memory does everything.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._path = None if directory is None else directory / FILE
+        self.name = "in memory" if self._path is None else str(self._path)
+        self._lock: int | None = None
+        self._inode = 0
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._scanner: sqlite3.Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open, and its directory locked."""
+        return self._writer is not None
+
+    # --- opening and closing -----------------------------------------------------------------------------------------
+
+    def open(self, schemas: Mapping[str, Sequence[str]]) -> None:
+        """Take the directory, open the file if it is not open, and bring its tables up to date."""
+        try:
+            if self._writer is None:
+                self._connect()
+            self._migrate(schemas)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Exception) and (told := explained(error, self.name)) is not error:
+                raise told from error
+            raise
+
+    def _connect(self) -> None:
+        if self._directory is None:
+            self._writer = self._reader = self._scanner = _connected(":memory:", 0)
+            return
+        self._lock = _locked(self._directory)
+        assert self._path is not None
+        created = not self._path.exists()
+        self._writer = _connected(str(self._path), _BUSY)
+        if created:
+            self._path.chmod(0o600)  # records of users; SQLite gives its other files the same mode
+        (mode,) = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StorageServiceError(
+                f"The database {self.name} cannot be used: its file system does not support WAL.",
+                hint="Set DIGITALKIN_DATA_DIR to a directory on a local disk.",
+            )
+        self._writer.execute("PRAGMA synchronous = FULL")
+        damages = [row[0] for row in self._writer.execute("PRAGMA quick_check(3)")]
+        if damages != ["ok"]:
+            raise StorageServiceError(
+                f"The database {self.name} cannot be used: it is damaged ({'; '.join(damages)}).",
+                hint=_MEANINGS[sqlite3.SQLITE_CORRUPT][1],
+            )
+        self._inode = self._path.stat().st_ino
+        self._reader = _connected(str(self._path), 0)
+        self._scanner = _connected(str(self._path), _BUSY)
+        for connection in (self._reader, self._scanner):
+            connection.execute("PRAGMA query_only = ON")
+        if created:
+            _sync(self._directory)
+
+    def _migrate(self, schemas: Mapping[str, Sequence[str]]) -> None:
+        writer = self._open_writer()
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            writer.execute("CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY, version INTEGER NOT NULL)")
+            versions = dict(writer.execute("SELECT name, version FROM schemas"))
+            for name, statements in schemas.items():
+                version = versions.get(name, 0)
+                if version > len(statements):
+                    raise StorageServiceError(
+                        f"The database {self.name} is from a newer release: its tables of {name!r} have version"
+                        f" {version}, this release knows {len(statements)}.",
+                        hint="Use the newer release, or set DIGITALKIN_DATA_DIR to another directory.",
+                    )
+                for statement in statements[version:]:
+                    writer.execute(statement)
+                writer.execute("INSERT OR REPLACE INTO schemas VALUES (?, ?)", (name, len(statements)))
+            writer.execute("COMMIT")
+        finally:
+            _roll_back(writer)
+
+    def close(self) -> None:
+        """Move the log into the file, close, give the directory back. What is closed already stays so."""
+        readers, self._reader, self._scanner = (self._reader, self._scanner), None, None
+        for connection in readers:
+            if connection is not None and connection is not self._writer:
+                connection.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            # Convenience, not durability: what was committed is in the log, and the next owner reads that too.
+            with suppress(sqlite3.Error):
+                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            writer.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            # Before the close: a forked child of the author's may hold the same lock through its copy of the file.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
+
+    def check_file(self) -> None:
+        """Raise when the open file is not the one that the next start will find."""
+        if self._path is None or not self.is_open:
+            return
+        try:
+            same = self._path.stat().st_ino == self._inode
+        except OSError:
+            same = False
+        if not same:
+            raise StorageServiceError(
+                f"The database {self.name} was deleted or replaced while it was in use.",
+                hint="What is written now will be lost: restart the server.",
+            )
+
+    # --- using -------------------------------------------------------------------------------------------------------
+
+    def transact(self, works: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[outcome.Outcome[Any]]:
+        """Run works in one transaction and commit it. A work that raises undoes itself alone.
+
+        Raises:
+            Exception: The transaction was given up; nothing of any work is there.
+        """
+        writer = self._open_writer()
+        results: list[outcome.Outcome[Any]] = []
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            for work in works:
+                writer.execute("SAVEPOINT item")
+                try:
+                    results.append(outcome.Value(work(writer)))
+                except Exception as error:
+                    if not writer.in_transaction:  # full disk, failed I/O: SQLite has undone the works before, too
+                        raise
+                    writer.execute("ROLLBACK TO item")
+                    results.append(outcome.Error(explained(error, self.name)))
+                writer.execute("RELEASE item")
+            writer.execute("COMMIT")
+        finally:
+            _roll_back(writer)
+        return results
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` reads, on the loop."""
+        return self._snapshot(self._reader, work)
+
+    def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` reads, in a thread."""
+        return self._snapshot(self._scanner, work)
+
+    def _snapshot(self, connection: sqlite3.Connection | None, work: Callable[[sqlite3.Connection], T]) -> T:
+        if connection is None:
+            raise _closed()
+        try:
+            connection.execute("BEGIN")  # several statements of a work see one state
+            try:
+                return work(connection)
+            finally:
+                _roll_back(connection)
+        except sqlite3.Error as error:
+            told = explained(error, self.name)
+            if told is error:
+                raise
+            raise told from error
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            raise _closed()
+        return self._writer
+
+
+def _connected(path: str, timeout: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("This Database was closed.")
+
+
+def _locked(directory: Path) -> int:
+    """The descriptor of the lock file of `directory`, which is made if need be. The kernel frees it when we die."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The directory for local data {directory} cannot be used: {error.strerror}.",
+            hint="Make it writable, or set DIGITALKIN_DATA_DIR to another directory.",
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        pid = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise ConfigurationError(
+            f"The directory for local data {directory} is in use by the process {pid}.",
+            hint="One process owns it: end that one, or set DIGITALKIN_DATA_DIR to another directory for this one.",
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _sync(directory: Path) -> None:
+    """Make the entry of a new file durable: SQLite does that for its log, not for the database."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
