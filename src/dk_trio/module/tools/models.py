@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from dk_trio.services.registry import ModuleInfo
 
@@ -15,12 +15,18 @@ class ToolDefinition(BaseModel):
     Attributes:
         name: The trigger's protocol.
         description: What it does, from the docstring of its input model.
-        parameters_schema: JSON schema of its arguments: an object without references.
+        parameters_schema: JSON schema of its arguments: an object without references, unless it is recursive.
     """
 
     name: str
     description: str = ""
     parameters_schema: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("parameters_schema", mode="before")
+    @classmethod
+    def _whole_numbers(cls, schema: Any) -> Any:
+        """A Struct makes `maxLength: 10` a double, and not every reader of schemas takes 10.0 for a length."""
+        return _whole(schema)
 
 
 class ToolModuleInfo(ModuleInfo):
@@ -37,3 +43,11 @@ class ToolModuleInfo(ModuleInfo):
     tool_name: str = ""
     cost_config: dict[str, Any] = Field(default_factory=dict)
     tools: list[ToolDefinition] = Field(default_factory=list)
+
+
+def _whole(node: Any) -> Any:
+    if isinstance(node, float) and node.is_integer():
+        return int(node)
+    if isinstance(node, dict):
+        return {key: _whole(value) for key, value in node.items()}
+    return [_whole(item) for item in node] if isinstance(node, list) else node
