@@ -7,6 +7,7 @@ are accepted. (The existing SDK returns one or the other, by mode: reference, 6.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
@@ -26,6 +27,8 @@ DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 
 NAME_MAX: Final = 1024  # bytes of UTF-8: a quarter of PATH_MAX on Linux, so that a name can stand below a directory
 SEGMENT_MAX: Final = 255  # bytes of UTF-8: what common file systems allow
+CONTENT_TYPE_MAX: Final = 255  # characters: RFC 6838 allows 127 on each side of the slash
+METADATA_MAX: Final = 64 * 1024  # bytes of JSON: they are read with every page of a list
 LIST_MAX: Final = 1000  # GetFilesRequest.list_size of the contract
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -378,3 +381,30 @@ def check_status(status: str, field: str = "status") -> FileStatus:
     if bare not in get_args(FileStatus):
         raise refused(field, f"{shown(status)} is none of {', '.join(get_args(FileStatus))}")
     return bare  # type: ignore[return-value]  # one of its literals
+
+
+def check_content_type(content_type: str, field: str = "content_type") -> str:
+    """Return the content type if it can be the value of a header.
+
+    Raises:
+        InvalidFileError: It is empty, too long, or not printable ASCII.
+    """
+    if not 0 < len(content_type) <= CONTENT_TYPE_MAX or not (content_type.isascii() and content_type.isprintable()):
+        raise refused(field, f"{shown(content_type)} is no content type: 1 to {CONTENT_TYPE_MAX} printable characters")
+    return content_type
+
+
+def check_metadata(metadata: Mapping[str, Any], field: str = "metadata") -> str:
+    """Metadata as JSON text.
+
+    Raises:
+        InvalidFileError: They are not JSON, or too large.
+    """
+    try:
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refused(field, f"metadata are JSON values: {error}") from None
+    if size > METADATA_MAX:
+        raise refused(field, f"metadata have at most {METADATA_MAX} bytes of JSON, not {size}")
+    return text

@@ -1,0 +1,319 @@
+"""Where the contents of files are: a directory, or memory. What the index does not know is as good as not there.
+
+A content is written once, under a name that is made for it and never used again, and does not change until it is
+removed. So nothing here needs a lock: nobody finds a content before the index names it, and once no row of the index
+names it nobody can come to need it again. What a crash leaves behind is a content without a row: the sweep finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, ParamSpec, Protocol, TypeVar
+from uuid import uuid4
+
+import trio
+
+from dk_trio.errors import FilesystemServiceError
+from dk_trio.services.filesystem import Content
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Bytes of one step. A hop to a thread takes 0.1 ms, to hash and write so many 0.3 ms; a cancel waits for one step.
+PIECE: Final = 256 * 1024
+
+# Bytes of all contents in memory. Such a platform is for tests and trials, and must not take the machine down.
+MEMORY_MAX: Final = 256 * 1024 * 1024
+
+# Seconds to remove what a failed or cancelled upload has written; if that is not enough, the next sweep does it.
+CLEANUP_GRACE: Final = 10
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_SWEEP_STEP = 1000
+
+Known = Callable[[list[str]], Awaitable[set[str]]]
+"""Which of these names the index knows."""
+
+
+class ContentGoneError(Exception):
+    """The content was removed between the look into the index and its opening."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A content that is written and, in a directory, durable."""
+
+    name: str
+    digest: str
+    size: int
+
+
+class Contents(Protocol):
+    """Contents by name."""
+
+    in_threads: bool
+    """Whether work is done in threads. In memory nothing is, so that it runs under a virtual clock."""
+
+    async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
+        """Write a content. Cancelled or failed, it leaves nothing."""
+        ...
+
+    def opened(self, content: StoredContent) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Its pieces; once opened it can be read to its end, even if it is removed meanwhile."""
+        ...
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """Remove contents; one that is not there is no matter."""
+        ...
+
+    async def sweep(self, known: Known) -> int:
+        """Remove what the index does not know, and say how many that were. Only before anything else is done."""
+        ...
+
+    def uri(self, name: str) -> str:
+        """Where a content is."""
+        ...
+
+
+async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work on files in a thread; what the system refuses is an error of the service."""
+    try:
+        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FilesystemServiceError(f"The store of files failed: {error}.") from error
+
+
+class DiskContents:
+    """Contents as files of a directory, which is made when the first is written.
+
+    Args:
+        directory: Where; nothing else should be in it.
+    """
+
+    in_threads = True
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
+        name = uuid4().hex
+        writer = await in_thread(_Writer, self._directory / name)
+        try:
+            async for piece in pieces:
+                await in_thread(writer.add, piece)
+            await in_thread(writer.finish)
+        except BaseException:
+            with trio.move_on_after(CLEANUP_GRACE, shield=True):
+                await in_thread(writer.discard)
+            raise
+        return StoredContent(name, writer.digest.hexdigest(), writer.size)
+
+    @asynccontextmanager
+    async def opened(self, content: StoredContent) -> AsyncIterator[AsyncIterator[bytes]]:
+        try:
+            file = await in_thread((self._directory / content.name).open, "rb", buffering=0)
+        except FileNotFoundError:
+            raise ContentGoneError from None
+        with file:  # closed here, not in a thread: nothing is left to write
+            async with aclosing(_read(file, content)) as pieces:
+                yield pieces
+
+    async def remove(self, names: Iterable[str]) -> None:
+        paths = [self._directory / name for name in names]
+        if paths:
+            await in_thread(_unlink, paths)
+
+    async def sweep(self, known: Known) -> int:
+        swept = 0
+        try:
+            entries = await in_thread(os.scandir, self._directory)
+        except FileNotFoundError:
+            return 0
+        with entries:
+            names = (entry.name for entry in entries if _NAME.fullmatch(entry.name))
+            while step := await in_thread(list, itertools.islice(names, _SWEEP_STEP)):
+                unknown = set(step) - await known(step)
+                await self.remove(unknown)
+                swept += len(unknown)
+        return swept
+
+    def uri(self, name: str) -> str:
+        return (self._directory / name).absolute().as_uri()
+
+
+class _Writer:
+    """A content that is being written. Every method blocks."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        self.size += len(piece)
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def finish(self) -> None:
+        """Return when the content and its entry in the directory are on the disk: the index may name it from now on."""
+        os.fsync(self._file)
+        self._close()
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def discard(self) -> None:
+        with suppress(OSError):  # what cannot be removed now is swept later; why the upload ended matters more
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            file, self._file = self._file, -1
+            os.close(file)
+
+
+async def _read(file: BinaryIO, content: StoredContent) -> AsyncGenerator[bytes]:
+    rest = content.size
+    while rest:
+        piece = await in_thread(file.read, min(PIECE, rest))
+        if not piece:
+            raise FilesystemServiceError(f"The content {content.name} lacks its last {rest} bytes.")
+        rest -= len(piece)
+        yield piece
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+class MemoryContents:
+    """Contents in memory, for as long as this object lives.
+
+    Args:
+        limit: Bytes of all contents; what does not fit is `FilesystemServiceError`.
+    """
+
+    in_threads = False
+
+    def __init__(self, limit: int = MEMORY_MAX) -> None:
+        self._limit = limit
+        self._used = 0
+        self._contents: dict[str, list[bytes]] = {}
+
+    async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
+        name = uuid4().hex
+        content = self._contents[name] = []
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            async for piece in pieces:
+                await trio.lowlevel.checkpoint()
+                if self._used + len(piece) > self._limit:
+                    raise FilesystemServiceError(
+                        f"Files in memory may have {self._limit} bytes together, and this one does not fit.",
+                        hint="DIGITALKIN_DATA_DIR names a directory to keep them in.",
+                    )
+                content.append(piece)
+                digest.update(piece)
+                size += len(piece)
+                self._used += len(piece)
+        except BaseException:
+            self._drop(name)
+            raise
+        return StoredContent(name, digest.hexdigest(), size)
+
+    @asynccontextmanager
+    async def opened(self, content: StoredContent) -> AsyncIterator[AsyncIterator[bytes]]:
+        await trio.lowlevel.checkpoint()
+        pieces = self._contents.get(content.name)
+        if pieces is None:
+            raise ContentGoneError
+        async with aclosing(_each(pieces)) as stream:
+            yield stream
+
+    async def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._drop(name)
+
+    async def sweep(self, known: Known) -> int:
+        return 0  # what is in memory was written by this process, which removes what it has no use for
+
+    def uri(self, name: str) -> str:
+        return f"memory:{name}"
+
+    def _drop(self, name: str) -> None:
+        self._used -= sum(map(len, self._contents.pop(name, ())))
+
+
+async def _each(pieces: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    for piece in pieces:
+        await trio.lowlevel.checkpoint()
+        yield piece
+
+
+def pieces_of(content: Content, *, in_threads: bool) -> AsyncGenerator[bytes]:
+    """A content in pieces of `PIECE` bytes, the last one shorter; never more than one of them in memory."""
+    if isinstance(content, bytes):
+        return _pieces_of_bytes(content)
+    if isinstance(content, os.PathLike):
+        return _pieces_of_file(Path(content), in_threads=in_threads)
+    return _pieces_of_stream(content)
+
+
+async def _pieces_of_bytes(content: bytes) -> AsyncGenerator[bytes]:
+    view = memoryview(content)
+    for start in range(0, len(view), PIECE):
+        yield bytes(view[start : start + PIECE])
+
+
+async def _pieces_of_stream(content: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    """Joins small pieces, since a byte is not worth a thread, and cuts large ones, since a cancel waits for a piece."""
+    buffer = bytearray()
+    source = aiter(content)
+    try:
+        async for piece in source:
+            view = memoryview(piece).cast("B")
+            for start in range(0, len(view), PIECE):
+                buffer += view[start : start + PIECE]
+                if len(buffer) >= PIECE:
+                    yield bytes(buffer[:PIECE])
+                    del buffer[:PIECE]
+        if buffer:
+            yield bytes(buffer)
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:  # a generator: its `finally` runs here, not when the collector comes by
+            await close()
+
+
+async def _pieces_of_file(path: Path, *, in_threads: bool) -> AsyncGenerator[bytes]:
+    async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if in_threads:
+            return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
+        await trio.lowlevel.checkpoint()
+        return function(*args, **kwargs)
+
+    try:
+        file = await run(path.open, "rb", buffering=0)
+        with file:
+            while piece := await run(file.read, PIECE):
+                yield piece
+    except OSError as error:
+        raise FilesystemServiceError(f"The content cannot be read from {path}: {error.strerror}.") from error

@@ -1,0 +1,283 @@
+"""The index of files: tables, rows, and what a filter is in SQL. Everything here runs inside a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dk_trio.errors import FileExistsInContextError, StoredFileNotFoundError, Violation
+from dk_trio.services.filesystem import ID_PREFIX, LIST_MAX, FileFilter, FilesystemRecord, check_text, refused, shown
+from dk_trio.services.local.contents import StoredContent
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+# A content is referred to by its rows and by no counter: a counter can be wrong. Deleted files give their names free.
+SCHEMA: Final = (
+    "CREATE TABLE file_contents (name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL)",
+    """CREATE TABLE files (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, context TEXT NOT NULL, name TEXT NOT NULL,
+        file_type TEXT NOT NULL, content_type TEXT NOT NULL, metadata TEXT, status TEXT NOT NULL,
+        created INTEGER NOT NULL, updated INTEGER NOT NULL, content TEXT NOT NULL REFERENCES file_contents (name))""",
+    "CREATE UNIQUE INDEX files_by_name ON files (context, name) WHERE status <> 'DELETED'",
+    "CREATE INDEX files_by_context ON files (context, seq)",
+    "CREATE INDEX files_by_content ON files (content)",
+)
+
+IN_USE: Final = frozenset({"UPLOADING", "PROCESSING"})
+
+_ORDERS: Final = {
+    "name": "files.name",
+    "file_type": "file_type",
+    "content_type": "content_type",
+    "size_bytes": "size",
+    "status": "status",
+    "creation_date": "created",
+    "update_date": "updated",
+}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS = "id, context, files.name, file_type, content_type, metadata, status, created, updated, content, digest, size"
+_FROM = "FROM files JOIN file_contents ON file_contents.name = content"
+
+
+class Row(NamedTuple):
+    """A file in the index; times in microseconds since 1970."""
+
+    id: str
+    context: str
+    name: str
+    file_type: str
+    content_type: str
+    metadata: str | None
+    status: str
+    created: int
+    updated: int
+    content: str
+    digest: str
+    size: int
+
+    def stored_content(self) -> StoredContent:
+        """What the store of contents knows it by."""
+        return StoredContent(self.content, self.digest, self.size)
+
+    def record(self, uri: Callable[[str], str]) -> FilesystemRecord:
+        """The row as authors see it."""
+        return FilesystemRecord(
+            id=self.id,
+            context=self.context,
+            name=self.name,
+            file_type=self.file_type,
+            content_type=self.content_type,
+            size_bytes=self.size,
+            checksum=self.digest,
+            metadata=None if self.metadata is None else json.loads(self.metadata),
+            storage_uri=uri(self.content),
+            file_url=uri(self.content),
+            status=self.status,
+            creation_date=_EPOCH + timedelta(microseconds=self.created),
+            update_date=_EPOCH + timedelta(microseconds=self.updated),
+        )
+
+
+def microseconds(moment: datetime) -> int:
+    """A moment as the index keeps it, without the rounding of a float."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def full_id(file_id: str) -> str:
+    """The id with its prefix."""
+    return ID_PREFIX + file_id.removeprefix(ID_PREFIX)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def row_of(connection: Connection, context: str, file_id: str) -> Row:
+    """The row of an id.
+
+    Raises:
+        StoredFileNotFoundError: There is none in this context.
+    """
+    query = f"SELECT {_COLUMNS} {_FROM} WHERE id = ? AND context = ?"
+    row = connection.execute(query, (full_id(check_text(file_id, "file_id")), context)).fetchone()
+    if row is None:
+        raise not_found(context, file_id)
+    return Row._make(row)
+
+
+def not_found(context: str, file_id: str, rule: str = "") -> StoredFileNotFoundError:
+    """The error for an id that is not in a context."""
+    text = f"No file {shown(file_id)} in the context {context}{rule}"
+    hint = "A file of the setup is found with context='setup'." if context.startswith("missions:") else ""
+    return StoredFileNotFoundError(f"{text}.", hint=hint, violations=[Violation("file_id", text)])
+
+
+def row_named(connection: Connection, context: str, name: str) -> Row | None:
+    """The row that has a name, unless it is deleted."""
+    query = f"SELECT {_COLUMNS} {_FROM} WHERE context = ? AND files.name = ? AND status <> 'DELETED'"
+    row = connection.execute(query, (context, name)).fetchone()
+    return None if row is None else Row._make(row)
+
+
+def name_taken(context: str, name: str, field: str, hint: str) -> FileExistsInContextError:
+    """The error for a name that another file has."""
+    text = f"A file {shown(name)} is in the context {context} already"
+    return FileExistsInContextError(f"{text}.", hint=hint, violations=[Violation(field, text)])
+
+
+def insert(connection: Connection, row: Row) -> None:
+    """A new row; its content must be there."""
+    query = """INSERT INTO files
+        (id, context, name, file_type, content_type, metadata, status, created, updated, content)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    connection.execute(query, row[:10])
+
+
+def change(connection: Connection, row: Row) -> None:
+    """A row as it is from now on."""
+    query = """UPDATE files SET name = ?, file_type = ?, content_type = ?, metadata = ?, status = ?, updated = ?,
+        content = ? WHERE id = ?"""
+    parameters = (row.name, row.file_type, row.content_type, row.metadata, row.status, row.updated, row.content, row.id)
+    connection.execute(query, parameters)
+
+
+# --- contents --------------------------------------------------------------------------------------------------------
+
+
+def adopt(connection: Connection, content: StoredContent) -> StoredContent:
+    """The content that stands for these bytes: the one that was there before, or else this one from now on."""
+    row = connection.execute("SELECT name FROM file_contents WHERE digest = ?", (content.digest,)).fetchone()
+    if row is not None:
+        return StoredContent(row[0], content.digest, content.size)
+    values = (content.name, content.digest, content.size)
+    connection.execute("INSERT INTO file_contents (name, digest, size) VALUES (?, ?, ?)", values)
+    return content
+
+
+def drop_unused(connection: Connection, names: Iterable[str]) -> list[str]:
+    """Forget those of these contents that no file has. They can be removed once this is committed."""
+    unused = []
+    for name in sorted(set(names)):
+        query = "DELETE FROM file_contents WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM files WHERE content = ?1)"
+        if connection.execute(query, (name,)).rowcount:
+            unused.append(name)
+    return unused
+
+
+def known(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Which of these contents the index knows."""
+    query = f"SELECT name FROM file_contents WHERE name IN ({_marks(names)})"  # noqa: S608 - question marks
+    return {name for (name,) in connection.execute(query, names)}
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+class Condition(NamedTuple):
+    """What follows WHERE, and its parameters."""
+
+    text: str
+    parameters: list[Any]
+
+
+def condition_of(context: str, filters: FileFilter, *, with_deleted: bool = False) -> Condition:
+    """A filter in SQL.
+
+    Args:
+        context: The id of the context.
+        filters: Its own `context` is not looked at.
+        with_deleted: Deleted files match too, when the filter asks for no status.
+
+    Raises:
+        InvalidFileError: A value can be no name, prefix or id, or a list is too long.
+    """
+    parts = ["context = ?"]
+    parameters: list[Any] = [context]
+
+    def add(part: str, *values: object) -> None:
+        parts.append(part)
+        parameters.extend(values)
+
+    ids = None if filters.file_ids is None else [full_id(file_id) for file_id in filters.file_ids]
+    for field, column, values in (
+        ("names", "files.name", filters.names),
+        ("file_ids", "id", ids),
+        ("file_types", "file_type", filters.file_types),
+    ):
+        if values is not None:
+            if len(values) > LIST_MAX:
+                raise refused(f"filters.{field}", f"{len(values)} values are more than {LIST_MAX}")
+            for index, value in enumerate(values):
+                check_text(value, f"filters.{field}[{index}]")
+            add(f"{column} IN ({_marks(values)})", *values)
+    for field, column, text in (
+        ("prefix", "files.name", filters.prefix),
+        ("content_type_prefix", "content_type", filters.content_type_prefix),
+    ):
+        if text is not None:
+            check_text(text, f"filters.{field}")
+            add(f"substr({column}, 1, ?) = ?", len(text), text)
+    if filters.prefix is not None and ".." in filters.prefix:
+        raise refused("filters.prefix", f"{shown(filters.prefix)} is refused, a name has no two dots in a row")
+    if filters.content_type is not None:
+        add("content_type = ?", check_text(filters.content_type, "filters.content_type"))
+    for column, sign, moment in (
+        ("created", ">", filters.created_after),
+        ("created", "<", filters.created_before),
+        ("updated", ">", filters.updated_after),
+        ("updated", "<", filters.updated_before),
+    ):
+        if moment is not None:
+            add(f"{column} {sign} ?", microseconds(moment))
+    if filters.min_size_bytes is not None:
+        add("size >= ?", filters.min_size_bytes)
+    if filters.max_size_bytes is not None:
+        add("size <= ?", filters.max_size_bytes)
+    if filters.status is not None:
+        add("status = ?", filters.status)
+    elif not with_deleted:
+        add("status <> 'DELETED'")
+    return Condition(" AND ".join(parts), parameters)
+
+
+def order_of(order: str | None) -> str:
+    """What follows ORDER BY.
+
+    Raises:
+        InvalidFileError: There is no such order.
+    """
+    if order is None or not order.strip():
+        return "seq"
+    field, _, direction = order.strip().lower().partition(" ")
+    if field not in _ORDERS or direction.strip() not in {"", "asc", "desc"}:
+        raise refused("order", f"{shown(order)} is no order: one of {', '.join(_ORDERS)}, and `desc` if descending")
+    return f"{_ORDERS[field]} {direction.strip()}, seq"
+
+
+def page(
+    connection: Connection, condition: Condition, order: str, list_size: int, offset: int
+) -> tuple[list[Row], int]:
+    """Rows of a page, and how many match in all, of one state of the index."""
+    query = f"SELECT COUNT(*) {_FROM} WHERE {condition.text}"
+    total = connection.execute(query, condition.parameters).fetchone()[0]
+    query = f"SELECT {_COLUMNS} {_FROM} WHERE {condition.text} ORDER BY {order} LIMIT ? OFFSET ?"
+    rows = connection.execute(query, [*condition.parameters, list_size, offset])
+    return [Row._make(row) for row in rows], total
+
+
+def matching(connection: Connection, condition: Condition) -> list[Row]:
+    """All rows that match, in the order of their upload."""
+    query = f"SELECT {_COLUMNS} {_FROM} WHERE {condition.text} ORDER BY seq"
+    return [Row._make(row) for row in connection.execute(query, condition.parameters)]
+
+
+def delete(connection: Connection, rows: Sequence[Row]) -> None:
+    """Rows go, their contents stay for `drop_unused`."""
+    connection.executemany("DELETE FROM files WHERE id = ?", [(row.id,) for row in rows])
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

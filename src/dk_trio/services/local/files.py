@@ -1,0 +1,392 @@
+"""Files of all contexts: contents in a directory or in memory, and the index of them in the database.
+
+A file is there when the index says so. Its content is written first, in pieces, under a name that nobody else knows,
+and made durable; then one transaction makes the file visible, or gives a file its new content. If the same bytes are
+stored already, the transaction takes those and the new content is removed. A content that the last file has lost is
+dropped in the transaction, and removed after it. Whatever a crash, a cancel or an error leaves behind is therefore at
+most a content that no row names, and the first use of the next process sweeps those away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import uuid4
+
+import trio
+
+from dk_trio.errors import FilesystemServiceError, StorageServiceError, StoredFileNotFoundError
+from dk_trio.services.filesystem import (
+    DEFAULT_CONTENT_TYPE,
+    ID_PREFIX,
+    LIST_MAX,
+    Content,
+    DeleteResult,
+    FileFilter,
+    FilesystemRecord,
+    UploadFileData,
+    check_content_type,
+    check_metadata,
+    check_name,
+    check_status,
+    check_type,
+    refused,
+)
+from dk_trio.services.local import file_index as index
+from dk_trio.services.local.contents import (
+    CLEANUP_GRACE,
+    ContentGoneError,
+    Contents,
+    DiskContents,
+    MemoryContents,
+    StoredContent,
+    pieces_of,
+)
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from dk_trio.services.local.database import Database
+
+T = TypeVar("T")
+
+# Bytes that one answer may hold in memory: as much as one gRPC message of the contract. `opened` has no limit.
+INLINE_MAX: Final = 100 * 1024 * 1024
+
+_log = logging.getLogger("dk_trio.filesystem")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class FileStore:
+    """Files by context and id. One for all jobs of a server.
+
+    Args:
+        database: Where the index is.
+        directory: Its subdirectory `files` holds the contents; it is made when the first is written. None: in memory.
+        now: What is written as date of a file.
+    """
+
+    def __init__(self, database: Database, directory: Path | None, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self._database = database
+        self._contents: Contents = MemoryContents() if directory is None else DiskContents(directory / "files")
+        self._now = now
+        self._swept = False
+        self._sweeping = trio.Lock()
+        database.declare("files", index.SCHEMA)
+
+    def __repr__(self) -> str:
+        return f"<FileStore {'on disk' if self._contents.in_threads else 'in memory'}>"
+
+    # --- one file ----------------------------------------------------------------------------------------------------
+
+    async def put(self, context: str, file: UploadFileData, *, max_size: int, field: str = "file") -> FilesystemRecord:
+        """Store a file.
+
+        Args:
+            context: The id of its context.
+            file: The file; its own `context` is not looked at.
+            max_size: Bytes that its content may have.
+            field: What the file is called in errors, such as `files[0]`.
+
+        Raises:
+            InvalidFileError: Something of the file is not allowed.
+            FileExistsInContextError: The name is taken.
+            Exception: What the content's own iterable raises.
+        """
+        name = check_name(file.name, f"{field}.name")
+        content_type = check_content_type(file.content_type or DEFAULT_CONTENT_TYPE, f"{field}.content_type")
+        metadata = None if file.metadata is None else check_metadata(file.metadata, f"{field}.metadata")
+
+        def existing(connection: Connection) -> index.Row | None:
+            row = index.row_named(connection, context, name)
+            if row is not None and not file.replace_if_exists:
+                raise index.name_taken(context, name, f"{field}.name", "replace_if_exists=True replaces it.")
+            return row
+
+        def work(connection: Connection, content: StoredContent) -> tuple[index.Row, list[str]]:
+            old = existing(connection)
+            now = index.microseconds(self._now())
+            row = index.Row(
+                id=ID_PREFIX + str(uuid4()) if old is None else old.id,
+                context=context,
+                name=name,
+                file_type=file.file_type,
+                content_type=content_type,
+                metadata=metadata,
+                status="ACTIVE",
+                created=now if old is None else old.created,
+                updated=now,
+                content=content.name,
+                digest=content.digest,
+                size=content.size,
+            )
+            if old is None:
+                index.insert(connection, row)
+                return row, []
+            index.change(connection, row)
+            return row, index.drop_unused(connection, [old.content])
+
+        await self._read(existing)  # a name that is taken is told before a gigabyte was read, not after
+        return await self._stored(file.content, work, max_size=max_size, field=f"{field}.content")
+
+    async def get(self, context: str, file_id: str) -> FilesystemRecord:
+        """A file without its content.
+
+        Raises:
+            StoredFileNotFoundError: No such file in this context.
+        """
+        row = await self._read(lambda connection: index.row_of(connection, context, file_id))
+        return row.record(self._contents.uri)
+
+    async def get_with_content(self, context: str, file_id: str, *, room: int = INLINE_MAX) -> FilesystemRecord:
+        """A file with its content.
+
+        Raises:
+            StoredFileNotFoundError: No such file in this context.
+            FilesystemServiceError: The content has more bytes than there is room for.
+        """
+        async with self.opened(context, file_id) as (record, pieces):
+            if record.size_bytes > room:
+                raise FilesystemServiceError(
+                    f"The content of {record.id} does not fit into the {INLINE_MAX} bytes of one answer.",
+                    hint="`open_file` streams a file of any size; fewer files may be asked for at a time.",
+                )
+            record.content = b"".join([piece async for piece in pieces])
+        return record
+
+    @asynccontextmanager
+    async def opened(self, context: str, file_id: str) -> AsyncIterator[tuple[FilesystemRecord, AsyncIterator[bytes]]]:
+        """A file and its content in pieces, of one state of the file, whatever happens to it meanwhile.
+
+        Raises:
+            StoredFileNotFoundError: No such file in this context.
+        """
+        async with AsyncExitStack() as stack:
+            gone = ""
+            while True:
+                row = await self._read(lambda connection: index.row_of(connection, context, file_id))
+                try:
+                    pieces = await stack.enter_async_context(self._contents.opened(row.stored_content()))
+                    break
+                except ContentGoneError:
+                    # Removed since we looked: the next look does not find it. What it finds twice has been lost.
+                    if row.content == gone:
+                        raise FilesystemServiceError(
+                            f"The content of the file {row.id} is lost: {self._contents.uri(gone)} is not there."
+                        ) from None
+                    gone = row.content
+            yield row.record(self._contents.uri), pieces
+
+    async def update(
+        self,
+        context: str,
+        file_id: str,
+        *,
+        content: Content | None,
+        file_type: str | None,
+        content_type: str | None,
+        metadata: Mapping[str, Any] | None,
+        new_name: str | None,
+        status: str | None,
+        max_size: int,
+    ) -> FilesystemRecord:
+        """Change what is not None.
+
+        Raises:
+            StoredFileNotFoundError: No such file in this context.
+            FileExistsInContextError: Another file has the name, or took it while this one was deleted.
+            InvalidFileError: A value is not allowed.
+        """
+        changes: dict[str, Any] = {}
+        if file_type is not None:
+            changes["file_type"] = check_type(file_type)
+        if content_type is not None:
+            changes["content_type"] = check_content_type(content_type)
+        if metadata is not None:
+            changes["metadata"] = check_metadata(metadata)
+        if new_name is not None:
+            changes["name"] = check_name(new_name, "new_name")
+        if status is not None:
+            changes["status"] = check_status(status)
+
+        def changed(connection: Connection) -> tuple[index.Row, index.Row]:
+            old = index.row_of(connection, context, file_id)
+            row = old._replace(**changes)
+            other = index.row_named(connection, context, row.name) if row.status != "DELETED" else None
+            if other is not None and other.id != row.id:
+                raise index.name_taken(context, row.name, "new_name", "Another name is needed.")
+            return old, row._replace(updated=index.microseconds(self._now()))
+
+        def work(connection: Connection, new: StoredContent | None) -> tuple[index.Row, list[str]]:
+            old, row = changed(connection)
+            if new is not None:
+                row = row._replace(content=new.name, digest=new.digest, size=new.size)
+            index.change(connection, row)
+            return row, index.drop_unused(connection, [old.content])
+
+        if content is None:
+            row, _ = await self._write(lambda connection: work(connection, None))
+            return row.record(self._contents.uri)
+        await self._read(changed)
+        return await self._stored(content, work, max_size=max_size, field="content")
+
+    # --- many files --------------------------------------------------------------------------------------------------
+
+    async def find(
+        self,
+        context: str,
+        filters: FileFilter,
+        *,
+        list_size: int,
+        offset: int,
+        order: str | None,
+        include_content: bool = False,
+    ) -> tuple[list[FilesystemRecord], int]:
+        """A page of the files that match, and how many match. One that is removed while contents are read is left out.
+
+        Raises:
+            InvalidFileError: A value of the filter, the page or the order is not allowed.
+            FilesystemServiceError: Contents were asked for, and are larger than `INLINE_MAX` together.
+        """
+        if not 1 <= list_size <= LIST_MAX:
+            raise refused("list_size", f"{list_size} is not from 1 to {LIST_MAX}")
+        if not 0 <= offset < 2**63:
+            raise refused("offset", f"{offset} is negative or beyond 64 bits")
+        condition = index.condition_of(context, filters)
+        by = index.order_of(order)
+        rows, total = await self._read(
+            lambda connection: index.page(connection, condition, by, list_size, offset), thread=True
+        )
+        if not include_content:
+            return [row.record(self._contents.uri) for row in rows], total
+        records = []
+        room = INLINE_MAX
+        for row in rows:
+            with suppress(StoredFileNotFoundError):
+                record = await self.get_with_content(context, row.id, room=room)
+                records.append(record)
+                room -= record.size_bytes
+        return records, total
+
+    async def delete(self, context: str, filters: FileFilter, *, permanent: bool, force: bool) -> DeleteResult:
+        """Delete the files that match; see `Filesystem.delete_files`.
+
+        Raises:
+            InvalidFileError: A value of the filter is not allowed.
+        """
+        condition = index.condition_of(context, filters, with_deleted=permanent)
+        wanted = [index.full_id(file_id) for file_id in filters.file_ids or ()]
+
+        def work(connection: Connection) -> tuple[list[str], dict[str, Exception], list[str]]:
+            rows = index.matching(connection, condition)
+            failures: dict[str, Exception] = {
+                row.id: FilesystemServiceError(
+                    f"The file {row.id} is in use: its status is {row.status}.", hint="force=True deletes it."
+                )
+                for row in rows
+                if row.status in index.IN_USE and not force
+            }
+            going = [row for row in rows if row.id not in failures]
+            unused: list[str] = []
+            if permanent:
+                index.delete(connection, going)
+                unused = index.drop_unused(connection, [row.content for row in going])
+            else:
+                now = index.microseconds(self._now())
+                for row in going:
+                    index.change(connection, row._replace(status="DELETED", updated=now))
+            for file_id in set(wanted).difference(row.id for row in rows):
+                failures[file_id] = index.not_found(context, file_id, ", or the filter does not match it")
+            return [row.id for row in going], failures, unused
+
+        deleted, failures, unused = await self._write(work)
+        await self._remove(unused)
+        return DeleteResult(deleted, failures)
+
+    async def check_health(self) -> None:
+        """Raise when no file can be stored now. Writes a content and removes it."""
+        await self._database.check_health()
+        await self._ready()
+        async with aclosing(pieces_of(b"healthy", in_threads=self._contents.in_threads)) as pieces:
+            content = await self._contents.write(pieces)
+        await self._remove([content.name])
+
+    # --- contents and index together ----------------------------------------------------------------------------------
+
+    async def _stored(
+        self,
+        content: Content,
+        work: Callable[[Connection, StoredContent], tuple[index.Row, list[str]]],
+        *,
+        max_size: int,
+        field: str,
+    ) -> FilesystemRecord:
+        """Write a content, then let `work` refer to it; it returns its row and contents that no file has any more."""
+        await self._ready()
+
+        def adopting(connection: Connection) -> tuple[index.Row, list[str]]:
+            return work(connection, index.adopt(connection, new))
+
+        pieces = pieces_of(content, in_threads=self._contents.in_threads)
+        async with aclosing(_limited(pieces, max_size, field)) as limited:
+            new = await self._contents.write(limited)
+        try:
+            row, unused = await self._write(adopting)
+        except BaseException:
+            await self._remove([new.name])  # an error and a cancel both mean that nothing was committed
+            raise
+        if row.content != new.name:  # the same bytes were there
+            unused.append(new.name)
+        await self._remove(unused)
+        return row.record(self._contents.uri)
+
+    async def _remove(self, names: Iterable[str]) -> None:
+        with trio.move_on_after(CLEANUP_GRACE, shield=True):
+            try:
+                await self._contents.remove(names)
+            except FilesystemServiceError as error:  # the index does not know them: the work is done without this
+                _log.warning("contents of files are left for the next sweep: %s", error)
+
+    async def _ready(self) -> None:
+        if self._swept:
+            return
+        async with self._sweeping:
+            if not self._swept:
+                await self._guarded(self._database.open())  # from here on the directory is ours
+                swept = await self._contents.sweep(self._known)
+                if swept:
+                    _log.info("swept %d contents of files that an earlier process left unfinished", swept)
+                self._swept = True
+
+    async def _known(self, names: list[str]) -> set[str]:
+        return await self._database.read(lambda connection: index.known(connection, names), thread=True)
+
+    async def _read(self, work: Callable[[Connection], T], *, thread: bool = False) -> T:
+        await self._ready()
+        return await self._guarded(self._database.read(work, thread=thread))
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await self._guarded(self._database.write(work))
+
+    async def _guarded(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except StorageServiceError as error:
+            raise FilesystemServiceError(error.message, hint=error.hint) from error
+
+
+async def _limited(pieces: AsyncGenerator[bytes], limit: int, field: str) -> AsyncGenerator[bytes]:
+    rest = limit
+    async with aclosing(pieces):
+        async for piece in pieces:
+            rest -= len(piece)
+            if rest < 0:
+                raise refused(field, f"the content has more than {limit} bytes")
+            yield piece

@@ -1,0 +1,114 @@
+"""Snapshots in the database that all jobs of this server share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from dk_trio.errors import InvalidRecordError, RecordExistsError, Violation
+from dk_trio.services.local.profiles import bare
+from dk_trio.services.strategy import BaseStrategy
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from dk_trio.services.local.platform import LocalPlatform
+
+NAME_MAX: Final = 255  # characters
+DATA_MAX: Final = 1024 * 1024  # bytes of JSON: `get_all` holds COUNT_MAX of them at once
+COUNT_MAX: Final = 100  # in a mission
+
+SCHEMA: Final = (
+    """CREATE TABLE snapshots (seq INTEGER PRIMARY KEY AUTOINCREMENT, mission TEXT NOT NULL, name TEXT NOT NULL,
+        data TEXT NOT NULL, UNIQUE (mission, name))""",
+)
+
+
+class DefaultSnapshot(BaseStrategy):
+    """Snapshots of the job's mission: at most 100, each of at most 1 MiB of JSON.
+
+    Args:
+        mission_id: The mission, with or without prefix.
+        setup_id: The setup.
+        setup_version_id: Its version.
+        platform: Where they are stored.
+    """
+
+    def __init__(self, mission_id: str, setup_id: str, setup_version_id: str, *, platform: LocalPlatform) -> None:
+        super().__init__(mission_id, setup_id, setup_version_id)
+        self._mission = bare(mission_id)
+        self._database = platform.database
+        self._database.declare("snapshots", SCHEMA)
+
+    async def create(self, data: Mapping[str, Any], name: str | None = None) -> str:
+        name = uuid4().hex if name is None else _checked(name)
+        text = _json(data)
+
+        def work(connection: Connection) -> str:
+            if self._row(connection, name) is not None:
+                raise RecordExistsError(
+                    f"A snapshot {name!r} of this mission exists.",
+                    hint="`update` replaces its data.",
+                    violations=[Violation("name", f"{name!r} is taken")],
+                )
+            query = "SELECT COUNT(*) FROM snapshots WHERE mission = ?"
+            if connection.execute(query, (self._mission,)).fetchone()[0] >= COUNT_MAX:
+                raise _refused("name", f"a mission has at most {COUNT_MAX} snapshots")
+            query = "INSERT INTO snapshots (mission, name, data) VALUES (?, ?, ?)"
+            connection.execute(query, (self._mission, name, text))
+            return name
+
+        return await self._database.write(work)
+
+    async def get(self, name: str) -> dict[str, Any] | None:
+        row = await self._database.read(lambda connection: self._row(connection, _checked(name)))
+        return None if row is None else json.loads(row)
+
+    async def update(self, name: str, data: Mapping[str, Any]) -> int:
+        query = "UPDATE snapshots SET data = ? WHERE mission = ? AND name = ?"
+        parameters = (_json(data), self._mission, _checked(name))
+        return await self._database.write(lambda connection: connection.execute(query, parameters).rowcount)
+
+    async def delete(self, name: str) -> int:
+        query = "DELETE FROM snapshots WHERE mission = ? AND name = ?"
+        parameters = (self._mission, _checked(name))
+        return await self._database.write(lambda connection: connection.execute(query, parameters).rowcount)
+
+    async def get_all(self) -> dict[str, dict[str, Any]]:
+        query = "SELECT name, data FROM snapshots WHERE mission = ? ORDER BY seq"
+        rows = await self._database.read(
+            lambda connection: connection.execute(query, (self._mission,)).fetchall(), thread=True
+        )
+        return {name: json.loads(data) for name, data in rows}
+
+    async def check_health(self) -> None:
+        await self._database.check_health()
+
+    def _row(self, connection: Connection, name: str) -> str | None:
+        query = "SELECT data FROM snapshots WHERE mission = ? AND name = ?"
+        row = connection.execute(query, (self._mission, name)).fetchone()
+        return None if row is None else row[0]
+
+
+def _refused(field: str, rule: str) -> InvalidRecordError:
+    return InvalidRecordError(f"{field}: {rule}.", violations=[Violation(field, rule)])
+
+
+def _checked(name: str) -> str:
+    if not name.isprintable() or not 0 < len(name) <= NAME_MAX:
+        raise _refused("name", f"{ascii(name)[:100]} is refused, a name has 1 to {NAME_MAX} printable characters")
+    return name
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refused("data", f"a snapshot is a dict of JSON values: {error}") from None
+    if not text.startswith("{"):
+        raise _refused("data", f"a snapshot is a dict of JSON values, not {type(data).__name__}")
+    if len(text) > DATA_MAX:
+        raise _refused("data", f"a snapshot has at most {DATA_MAX} bytes of JSON, not {len(text)}")
+    return text
