@@ -174,14 +174,14 @@ class Database:
             StorageServiceError: The file is damaged, from a newer release, or cannot be written.
             RuntimeError: Outside of `opened`.
         """
-        if self._nursery is None:
-            raise RuntimeError("This Database is not open: use it inside `async with database.opened():`.")
+        self._check_open()
         while not self._ready:  # again when another store was declared meanwhile
             await self._open()
 
     async def _open(self) -> None:
         attempt = self._attempts
         async with self._opening:
+            self._check_open()
             schemas = dict(self._schemas)
             if self._attempts == attempt:
                 self._attempts += 1
@@ -195,6 +195,11 @@ class Database:
             elif self._refusal is not None:
                 # Who waited for an attempt shares its end: a thousand callers must not try a damaged file in turn.
                 raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint) from self._refusal
+
+    def _check_open(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise RuntimeError("This Database is not open: use it inside `async with database.opened():`.")
+        return self._nursery
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self.directory is None:
@@ -255,8 +260,7 @@ class Database:
         await self.open()
         if self.directory is None:
             await trio.lowlevel.checkpoint()
-            (result,) = self._committed([work])
-            return self._told(result)
+            return self._told(self._committed([work])[0])
         try:
             self._room.acquire_nowait()
         except trio.WouldBlock:
@@ -267,14 +271,13 @@ class Database:
             self._room.release()
 
     async def _queued(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._nursery is None:
-            raise RuntimeError("This Database was closed before the write was begun.")
+        nursery = self._check_open()
         item = _Write(work, trio.lowlevel.current_task())
         self._queue.append(item)
         if not self._draining:
             self._draining = True
             # A task inherits the context of who starts it: without this it would be the first writer's.
-            self._context.run(self._nursery.start_soon, self._drain)
+            self._context.run(nursery.start_soon, self._drain)
 
         def withdraw(_: object) -> trio.lowlevel.Abort:
             try:
