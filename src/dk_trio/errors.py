@@ -2,7 +2,7 @@
 
 Every error that dk-trio raises on purpose derives from `DkTrioError`. Each class is a row of the error table: a stable
 `code` in UPPER_SNAKE_CASE, the gRPC `status` a caller sees, the `fault`, and the `short_description` of the in-stream
-failure message. The translation of an error into a status is one function, `dk_trio.servicer.status_of`; nothing else
+failure message. The translation of an error into a status is one function, `dk_trio.statuses.status_of`; nothing else
 chooses a status.
 
 Imports nothing of ours.

@@ -20,28 +20,35 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from dk_trio import rpc
 from dk_trio.admission import Admission, AdmissionStatistics
+from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import InvalidSetupError, ListenError
 from dk_trio.jobs import SLACK, JobStatistics
 from dk_trio.lifecycle import Reason, SessionOptions
-from dk_trio.module import ModuleDefinition, TrioModule
+from dk_trio.module import ArchetypeModule, Environment, ModuleDefinition, ToolModule, TrioModule
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
+from dk_trio.services.channels import ChannelCache, ChannelCacheStatistics
+from dk_trio.services.config import ServicesConfig, SharedServices
+from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.setup import LocalSetup, read_setups
+from dk_trio.services.registry import ModuleInfo, RegistryModuleType, SetupInfo, bare_module_id
 from dk_trio.services.setup import SetupSource
 from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
+from dk_trio.services.strategy import ServicesMode
 from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import Settings
 from dk_trio.signals import LocalSignals, SignalExchange
@@ -61,6 +68,9 @@ DEFAULT_GRACE = 10.0
 # The loop is looked at this often, and a delay above the limit is told: nobody else's job has run meanwhile.
 WATCH_EVERY = 0.25
 BLOCKED_ABOVE = 1.0
+
+_NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_UNKNOWN: Final = "unknown"  # the id of a module that names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +95,7 @@ class ServerStatistics:
     jobs: JobStatistics
     admission: AdmissionStatistics
     setups: SetupCacheStatistics
+    channels: ChannelCacheStatistics
     rpc: rpc.ServerStatistics
 
 
@@ -99,6 +110,8 @@ class ModuleServer:
         strict_setup: An unknown setup id is NOT_FOUND also when the module has a default setup.
         session_options: Times of each session, in place of those in `settings.lifecycle`.
         signals: Where signals of jobs go and come from; within the process when None.
+        platform: What local services keep, for servers of one process that share it; the caller opens it. The server's
+            own when None, in a directory for this module below `settings.services.data_dir`.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
 
     Raises:
@@ -116,21 +129,39 @@ class ModuleServer:
         strict_setup: bool = False,
         session_options: SessionOptions | None = None,
         signals: SignalExchange | None = None,
+        platform: LocalPlatform | None = None,
         interceptors: Sequence[rpc.Interceptor] = (),
     ) -> None:
         settings = self._settings = settings or Settings()
         lifecycle = settings.lifecycle
         self.definition = ModuleDefinition.of(module, module_id=settings.module.module_id)
+        self._local_setups: LocalSetup | None = None
         if setups is None:
-            setups = _local_setups(self.definition, setup_file=setup_file, strict=strict_setup)
+            setups = self._local_setups = _local_setups(self.definition, setup_file=setup_file, strict=strict_setup)
         self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
         self._admission = Admission(settings.tasks)
         self.signals = signals or LocalSignals()
+        self.platform = platform or LocalPlatform(_directory(settings.services.data_dir, self._module_id))
+        self._owns_platform = platform is None
+        self._channels = ChannelCache(options=channel_options(settings.channel))
         self._servicer = ModuleServicer(
             self.definition,
             setups=self._setups,
             admission=self._admission,
             signals=self.signals,
+            environment=Environment(
+                settings=settings.services,
+                config=ServicesConfig(
+                    module.services_config_strategies,
+                    module.services_config_params,
+                    mode=ServicesMode(settings.services.mode),
+                    owner=self.definition.name,
+                ),
+                shared=SharedServices(platform=self.platform, channels=self._channels),
+                signals=self.signals,
+            ),
+            accepting=lambda: self._ready,
+            configured=lambda setup_id: self.platform.registry.put_setup(self._setup_info(setup_id)),
             session_options=session_options
             or SessionOptions(
                 completion_timeout=lifecycle.completion_timeout,
@@ -139,7 +170,9 @@ class ModuleServer:
             ),
             settings=lifecycle,
         )
+        self._nursery: trio.Nursery
         self._open = False
+        self._ready = False
         self.health = rpc.Health()
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
@@ -163,6 +196,7 @@ class ModuleServer:
             jobs=self._servicer.jobs.statistics(),
             admission=self._admission.statistics(),
             setups=self._setups.statistics(),
+            channels=self._channels.statistics(),
             rpc=self._rpc.statistics(),
         )
 
@@ -234,16 +268,66 @@ class ModuleServer:
 
         The connections live where `serve_stream` is called, inside this block. At its end fetches of setups stop.
         """
-        async with _unwrapped(), self._setups.opened(), trio.open_nursery() as nursery:
+        async with (
+            _unwrapped(),
+            self.platform.opened() if self._owns_platform else nullcontext(),
+            self._channels.opened(),
+            self._setups.opened(),
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(self._servicer.jobs.watch)
-            self._open = True
-            self._set_ready(ready=True)
-            try:
-                yield
-            finally:
-                self._open = False
-                self._set_ready(ready=False)
-                nursery.cancel_scope.cancel()
+
+            self._nursery = nursery
+            with self._registered():
+                self._open = True
+                self._set_ready(ready=True)
+                try:
+                    yield
+                finally:
+                    self._open = False
+                    self._set_ready(ready=False)
+                    nursery.cancel_scope.cancel()
+
+    async def _connect(self) -> trio.abc.Stream:
+        """A connection from this process."""
+        from trio.testing import memory_stream_pair  # 15 ms, for the first one
+
+        ours, theirs = memory_stream_pair()
+        self._nursery.start_soon(self._rpc.serve_stream, theirs)
+        return ours
+
+    @contextmanager
+    def _registered(self, address: str = "", port: int = 0) -> Iterator[None]:
+        """Other modules of this process find this one for the length of the block."""
+        definition = self.definition
+        unspecified = RegistryModuleType.UNSPECIFIED
+        kinds = ((ToolModule, RegistryModuleType.TOOL), (ArchetypeModule, RegistryModuleType.ARCHETYPE))
+        info = ModuleInfo(
+            module_id=self._module_id,
+            module_type=next((kind for cls, kind in kinds if issubclass(definition.cls, cls)), unspecified),
+            address=address,
+            port=port,
+            version=str(definition.cls.metadata.get("version", "0.0.0")),
+            module_name=definition.name,
+            documentation=definition.cls.description,
+        )
+        setups = map(self._setup_info, self._local_setups.ids() if self._local_setups is not None else ())
+        with self.platform.registry.serving(info, connect=self._connect, setups=setups):
+            yield
+
+    def _setup_info(self, setup_id: str) -> SetupInfo:
+        definition = self.definition
+        return SetupInfo(
+            setup_id=setup_id,
+            module_id=self._module_id,
+            name=definition.name,
+            documentation=definition.cls.description,
+        )
+
+    @property
+    def _module_id(self) -> str:
+        """The id in the registry, where a module that names none goes by its name."""
+        return self.definition.name if self.definition.id == _UNKNOWN else self.definition.id
 
     @asynccontextmanager
     async def running(self, *, host: str | None = None, port: int | None = None) -> AsyncIterator[str]:
@@ -262,11 +346,13 @@ class ModuleServer:
         async with self.opened(), _unwrapped(), trio.open_nursery() as nursery:
             await nursery.start(self._rpc.serve, listeners)
             nursery.start_soon(self._watch_loop)
-            try:
-                yield _address(host, listeners)
-            finally:
-                self._set_ready(ready=False)
-                nursery.cancel_scope.cancel()
+            port = listeners[0].socket.getsockname()[1]
+            with self._registered(host, port):
+                try:
+                    yield _address(host, listeners)
+                finally:
+                    self._set_ready(ready=False)
+                    nursery.cancel_scope.cancel()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends; for tests and for transports of one's own.
@@ -320,6 +406,7 @@ class ModuleServer:
                 )
 
     def _set_ready(self, *, ready: bool) -> None:
+        self._ready = ready
         self.health.set(READINESS, ready)
         self.health.set(MODULE_SERVICE, ready)
 
@@ -353,7 +440,14 @@ def _local_setups(definition: ModuleDefinition, *, setup_file: Path | None, stri
         return LocalSetup(
             setups, missing_hint=f"{name} has fields without defaults, so it must be given with --setup FILE.json."
         )
-    return LocalSetup(setups, default={})
+    return LocalSetup(setups, default={}, default_id=f"setups:{bare_module_id(definition.id)}")
+
+
+def _directory(data_dir: Path | None, module_id: str) -> Path | None:
+    """A directory for each module: two modules that are served from one place do not meet in it."""
+    if data_dir is None:
+        return None
+    return data_dir / (_NO_FILE_NAME.sub("-", bare_module_id(module_id)).strip(".-") or "module")
 
 
 async def _open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:

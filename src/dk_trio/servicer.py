@@ -1,4 +1,4 @@
-"""ModuleService on the wire: messages to sessions and back, and the one function that gives an error its status.
+"""ModuleService on the wire: messages to sessions and back.
 
 StartModule is served by a handler on the stream itself and not by a generator of responses: the author's `send` then
 awaits the HTTP/2 stream directly, and cleanup ends inside the RPC. A failed job sends one response with `success=false`
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from math import inf
 from typing import Any, Final
 
@@ -22,16 +21,25 @@ from dk_trio import rpc
 from dk_trio.admission import Admission
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import (
-    AdmissionError,
     DkTrioError,
     InvalidInputError,
     InvalidOutputError,
     InvalidSetupError,
     SessionEndedError,
 )
+from dk_trio.healthchecks import HealthChecks
 from dk_trio.jobs import Jobs
 from dk_trio.lifecycle import Reason, SessionOptions
-from dk_trio.module import ModuleDefinition, RequestMetadata, SessionIds
+from dk_trio.module import (
+    UTILITY_PROTOCOLS,
+    Environment,
+    ModuleDefinition,
+    RequestMetadata,
+    SessionIds,
+    end_of_stream,
+    module_start_info,
+    parse_cost_limits,
+)
 from dk_trio.module._schema import llm_format
 from dk_trio.pb import DecodeError
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
@@ -54,19 +62,17 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 )
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
-from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.services.setup import SetupVersion
 from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import ABANDON_AFTER, Session
-from dk_trio.settings import LifecycleSettings
+from dk_trio.settings import LifecycleSettings, ServicesSettings
 from dk_trio.signals import SignalExchange
+from dk_trio.statuses import status_of
 
 _SERVICE = "/agentic_mesh_protocol.module.v1.ModuleService/"
 START_MODULE = f"{_SERVICE}StartModule"
 CONFIG_SETUP_MODULE = f"{_SERVICE}ConfigSetupModule"
 
-ERROR_DOMAIN = "dk-trio"
-"""`ErrorInfo.domain` of our errors: who defines the reasons."""
 LAST_WORDS: Final = 1.0
 """Seconds for the message that says why a job has failed. Its status follows in any case, and needs no room."""
 
@@ -79,6 +85,9 @@ class ModuleServicer(ModuleServiceBase):
         setups: Where setups come from; it must be open while jobs start.
         admission: What StartModule and ConfigSetupModule have to pass.
         signals: Where signals of jobs go and come from.
+        environment: Where the services of contexts come from; None: there are none.
+        configured: Called with the id of each setup that was configured here.
+        accepting: Whether new jobs are welcome; health checks tell it.
         session_options: Times of each session.
         settings: Times of streams and of config setup.
 
@@ -94,6 +103,9 @@ class ModuleServicer(ModuleServiceBase):
         setups: SetupCache,
         admission: Admission,
         signals: SignalExchange,
+        environment: Environment | None = None,
+        accepting: Callable[[], bool] = lambda: True,
+        configured: Callable[[str], None] = lambda _: None,
         session_options: SessionOptions,
         settings: LifecycleSettings,
     ) -> None:
@@ -103,7 +115,11 @@ class ModuleServicer(ModuleServiceBase):
         self._setups = setups
         self._admission = admission
         self._signals = signals
+        self._environment = environment
+        self._configured = configured
+        self._health = HealthChecks(definition, jobs=self.jobs, environment=environment, accepting=accepting)
         self._session_options = session_options
+        self._timezone = (ServicesSettings() if environment is None else environment.settings).timezone
         self._settings = settings
 
     def __repr__(self) -> str:
@@ -133,7 +149,12 @@ class ModuleServicer(ModuleServiceBase):
         try:
             if request is None:
                 raise InvalidInputError("The request stream ended without a StartModuleRequest.")
-            session = await self._session(request, stream)
+            input_data = _dict(request.input, "input")
+            root = input_data.get("root")
+            if isinstance(root, dict) and root.get("protocol") in UTILITY_PROTOCOLS:
+                await self._check_health(root["protocol"], request, stream)
+                return
+            session = await self._session(input_data, request, stream)
             outcome = await self.jobs.run(session)
         except DkTrioError as error:
             await _fail(stream, error, job_id)
@@ -143,13 +164,36 @@ class ModuleServicer(ModuleServiceBase):
                     job_id = session.ids.job_id
                 await _fail(stream, outcome.error, job_id)
 
-    async def _session(self, request: StartModuleRequest, stream: rpc.ServerCall) -> Session:
+    async def _check_health(self, protocol: str, request: StartModuleRequest, stream: rpc.ServerCall) -> None:
+        received_at = trio.current_time()
+        ids = self._ids(request.mission_id, request.setup_id, "")
+        start = module_start_info(ids, module_id=self._definition.id, module_name=self._definition.name)
+        answer = await self._health.answer(
+            protocol, ids=ids, request_metadata=RequestMetadata(stream.metadata.items()), received_at=received_at
+        )
+        for output in (start, answer, end_of_stream()):
+            message = StartModuleResponse(success=True, output=Struct.from_dict(output), job_id=ids.job_id)
+            await stream.send_message(message)
+
+    def _ids(self, mission_id: str, setup_id: str, setup_version_id: str) -> SessionIds:
+        """The ids of a new job."""
+        return SessionIds(
+            job_id=str(uuid.uuid4()),
+            mission_id=mission_id,
+            setup_id=setup_id,
+            setup_version_id=setup_version_id,
+            timezone_name=self._timezone,
+        )
+
+    async def _session(self, data: dict[str, Any], request: StartModuleRequest, stream: rpc.ServerCall) -> Session:
         """Everything that can be refused before a job exists."""
         definition = self._definition
-        job_id = str(uuid.uuid4())
-        input_data = definition.parse_input(_dict(request.input, "input"))
+        input_data = definition.parse_input(data)
+        cost_limits = parse_cost_limits(data)
         setup = await self._setups.get_setup(request.setup_id, request.mission_id)
         setup_data = definition.parse_setup(setup.content, setup_id=setup.setup_id)
+        ids = self._ids(request.mission_id, request.setup_id, setup.id)
+        job_id = ids.job_id
 
         async def deliver(output: dict[str, Any]) -> None:
             try:
@@ -163,12 +207,7 @@ class ModuleServicer(ModuleServiceBase):
 
         return Session(
             definition,
-            ids=SessionIds(
-                job_id=job_id,
-                mission_id=request.mission_id,
-                setup_id=request.setup_id,
-                setup_version_id=setup.id,
-            ),
+            ids=ids,
             input_data=input_data,
             setup_data=setup_data,
             deliver=deliver,
@@ -178,6 +217,8 @@ class ModuleServicer(ModuleServiceBase):
             admission=self._admission,
             signals=self._signals,
             request_metadata=RequestMetadata(stream.metadata.items()),
+            environment=self._environment,
+            cost_limits=cost_limits,
             options=self._session_options,
         )
 
@@ -228,6 +269,7 @@ class ModuleServicer(ModuleServiceBase):
         # caller that stays sees the end of the call after this.
         assert version.content is not None
         self._setups.put(SetupVersion(id=version.id, setup_id=version.setup_id, content=version.content.to_dict()))
+        self._configured(version.setup_id)
 
     async def _configure(self, request: ConfigSetupModuleRequest, stream: rpc.ServerCall) -> SetupVersionMessage:
         version = request.setup_version
@@ -236,13 +278,9 @@ class ModuleServicer(ModuleServiceBase):
         setup = ConfigSetup(
             self._definition,
             self._definition.parse_setup(_dict(request.content, "content"), setup_id=version.setup_id),
-            ids=SessionIds(
-                job_id=str(uuid.uuid4()),
-                mission_id=request.mission_id,
-                setup_id=version.setup_id,
-                setup_version_id=version.id,
-            ),
+            ids=self._ids(request.mission_id, version.setup_id, version.id),
             request_metadata=RequestMetadata(stream.metadata.items()),
+            environment=self._environment,
             timeout=self._settings.config_setup_timeout,
             patience=ABANDON_AFTER,
             abandon=lambda error: _finish(stream, error),
@@ -281,29 +319,6 @@ class ModuleServicer(ModuleServiceBase):
         if schema is None:
             raise GRPCError(Status.UNIMPLEMENTED, f"{self._definition.name} names no output format.")
         return GetModuleOutputResponse(success=True, output_schema=_schema(schema, llm=message.llm_format))
-
-
-def status_of(error: Exception) -> GRPCError:
-    """The status of an error: the only place where errors become statuses.
-
-    A `DkTrioError` carries its own, and its `code` as the reason of a google.rpc.ErrorInfo; a refusal by admission also
-    a google.rpc.RetryInfo. A `GRPCError` stays what it is; anything else is a defect of ours and INTERNAL.
-    """
-    if isinstance(error, GRPCError):
-        return error
-    if isinstance(error, AdmissionError):
-        facts = {"limit": error.limit, "size": str(error.size), "waited": f"{round(error.waited, 3):g}"}
-        return GRPCError(
-            error.status,
-            error.text,
-            [
-                ErrorInfo(reason=error.code, domain=ERROR_DOMAIN, metadata=facts),
-                RetryInfo(retry_delay=timedelta(seconds=error.retry_after)),
-            ],
-        )
-    if isinstance(error, DkTrioError):
-        return GRPCError(error.status, error.text, [ErrorInfo(reason=error.code, domain=ERROR_DOMAIN)])
-    return GRPCError(Status.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None:

@@ -36,11 +36,12 @@ from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.rpc.server import VITAL_RPCS
 from dk_trio.server import DEFAULT_GRACE, LIVENESS, MODULE_SERVICE, READINESS
-from dk_trio.servicer import ERROR_DOMAIN, LAST_WORDS
+from dk_trio.servicer import LAST_WORDS
 from dk_trio.services.local.setup import CONFIGURED_MAX
 from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import ABANDON_AFTER
 from dk_trio.settings import LifecycleSettings, ServerSettings, TaskSettings
+from dk_trio.statuses import ERROR_DOMAIN
 
 ROOT = Path(__file__).parents[2]
 JOBS, ADMISSION, CONFIGURATION, OPERATIONS, INDEX = (

@@ -9,7 +9,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import errors
 from dk_trio.errors import DkTrioError, Fault
-from dk_trio.servicer import status_of
+from dk_trio.statuses import status_of
 
 
 def tree(root: type[DkTrioError] = DkTrioError) -> Iterator[type[DkTrioError]]:

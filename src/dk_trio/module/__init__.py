@@ -11,6 +11,7 @@ from ._context import Environment as Environment
 from ._context import ModuleContext as ModuleContext
 from ._context import Output as Output
 from ._context import SessionIds as SessionIds
+from ._cost_limits import parse_cost_limits as parse_cost_limits
 from ._definition import ModuleDefinition as ModuleDefinition
 from ._models import DataModel as DataModel
 from ._models import DataTrigger as DataTrigger
@@ -22,3 +23,4 @@ from ._request_metadata import RequestMetadata as RequestMetadata
 from ._system_messages import end_of_stream as end_of_stream
 from ._system_messages import module_start_info as module_start_info
 from ._trigger import TriggerHandler as TriggerHandler
+from ._utility import UTILITY_PROTOCOLS as UTILITY_PROTOCOLS

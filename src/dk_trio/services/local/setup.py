@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dk_trio.errors import DkTrioError, SetupFileError, SetupNotFoundError
-from dk_trio.services.setup import SetupVersion, bare
+from dk_trio.services.setup import PREFIX, SetupVersion, bare
 
 _log = logging.getLogger("dk_trio.setup")
 
@@ -38,6 +38,7 @@ class LocalSetup:
     Args:
         setups: By setup id, with or without prefix.
         default: Content for ids that are not in `setups`; None makes such an id `SetupNotFoundError`.
+        default_id: The id under which other modules of this process find the default.
         missing_hint: Why there is no default, for the error.
     """
 
@@ -46,11 +47,13 @@ class LocalSetup:
         setups: Mapping[str, SetupVersion] | None = None,
         *,
         default: Mapping[str, Any] | None = None,
+        default_id: str = "",
         missing_hint: str = "",
     ) -> None:
         self._setups = {bare(setup_id): setup for setup_id, setup in (setups or {}).items()}
         self._configured: OrderedDict[str, SetupVersion] = OrderedDict()  # least recently used first
         self._default = default
+        self._default_id = default_id
         self._missing_hint = missing_hint
         self._logged: set[str] = set()
 
@@ -75,6 +78,11 @@ class LocalSetup:
             self._logged.add(setup_id)
             _log.info("setup %r is not stored here: the module's default setup is used", setup_id)
         return SetupVersion(id="setup_versions:default", setup_id=setup_id, content=self._default)
+
+    def ids(self) -> list[str]:
+        """The ids that are known by name, with their prefix."""
+        known = {**self._setups, **self._configured}
+        return [PREFIX + key for key in known] + ([self._default_id] if self._default_id else [])
 
     def put(self, version: SetupVersion) -> None:
         """See `SetupStore.put`. It goes before what the file says, which is not written.
