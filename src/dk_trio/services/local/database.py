@@ -260,7 +260,8 @@ class Database:
         await self.open()
         if self.directory is None:
             await trio.lowlevel.checkpoint()
-            return self._told(self._committed([work])[0])
+            result: outcome.Outcome[T] = self._committed([work])[0]
+            return self._told(result)
         try:
             self._room.acquire_nowait()
         except trio.WouldBlock:
