@@ -45,8 +45,18 @@ class DataModel(BaseModel, Generic[RootT]):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
-class SetupModel(BaseModel):
-    """The configuration of a module for one use of it. Unknown keys in stored setups are ignored."""
+class ModuleCodeModel(BaseModel):
+    """What a failure says in the stream (reference, 2.2).
+
+    Attributes:
+        code: For programs.
+        message: The cause.
+        short_description: What kind of failure, for people.
+    """
+
+    code: str
+    message: str | None = None
+    short_description: str | None = None
 
 
 class ModuleStartInfoOutput(DataTrigger):
@@ -66,3 +76,7 @@ class EndOfStreamOutput(DataTrigger):
     """Last message of a stream that succeeded. A stream without it has failed, and its status says why."""
 
     protocol: Literal["end_of_stream"] = "end_of_stream"
+
+
+# Below the triggers, which it needs: setups know tools, and tools know the triggers that every module has.
+from .setup import SetupModel as SetupModel  # noqa: E402

@@ -1,0 +1,108 @@
+"""Schemas without references: what a language model, or a form without a resolver, can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from dk_trio.module._subschemas import Schema, children, with_children
+from dk_trio.module.setup import json_schema
+
+_PREFIXES: Final = ("#/$defs/", "#/definitions/")
+# Keywords that only tell: beside a reference they take the place of the target's, others must hold as well as its own.
+_ANNOTATIONS: Final = frozenset("title description default examples deprecated readOnly writeOnly config".split())
+_ORDER: Final = ("title", "description", "type", "properties", "required")  # as a person would tell it
+
+
+def inline_refs(schema: Schema) -> Schema:
+    """A copy with the definitions in place of the references to them. The keywords beside a `$ref` are kept.
+
+    A recursive model has no end; references to it stay, and `$defs` holds the definitions on such cycles, nothing else.
+    At the root even these are written out, so that its `properties` can be seen.
+    """
+    definitions = definitions_of(schema)
+    cyclic = {name for name in definitions if name in _reachable(name, definitions)}
+
+    kept = {name: definitions[name] for name in definitions if name in cyclic}
+
+    def inlined(node: Schema) -> Schema:
+        name = target(node, definitions)
+        if name is not None and name not in cyclic:
+            return _joined(inlined(definitions[name]), with_children(_beside(node), inlined))
+        return _without_dangling(with_children(node, inlined), kept)
+
+    root = {key: value for key, value in schema.items() if key not in {"$defs", "definitions"}}
+    name = target(root, definitions)
+    if name in cyclic:
+        result = _joined(inlined(definitions[name]), with_children(_beside(root), inlined))
+    else:
+        result = inlined(root)
+    if kept:
+        result["$defs"] = {name: inlined(definition) for name, definition in kept.items()}
+    return result
+
+
+def llm_ready_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a model without references, its keywords in the order in which they are read.
+
+    Raises:
+        ModuleDefinitionError: A field has no JSON schema.
+    """
+    return _ordered(inline_refs(json_schema(model)))
+
+
+def definitions_of(schema: Schema) -> Mapping[str, Schema]:
+    """The definitions that references of a schema may name."""
+    return {**schema.get("definitions", {}), **schema.get("$defs", {})}
+
+
+def target(node: Schema, definitions: Mapping[str, Schema]) -> str | None:
+    """The name of the definition that a node refers to, or None."""
+    ref = node.get("$ref")
+    for prefix in _PREFIXES:
+        if isinstance(ref, str) and ref.startswith(prefix):
+            name = ref.removeprefix(prefix).replace("~1", "/").replace("~0", "~")  # RFC 6901
+            return name if name in definitions else None
+    return None
+
+
+def _reachable(name: str, definitions: Mapping[str, Schema]) -> set[str]:
+    """The definitions that this one refers to, itself or through others."""
+    found: set[str] = set()
+    waiting = [definitions[name]]
+    while waiting:
+        node = waiting.pop()
+        waiting += (child for _, child in children(node))
+        other = target(node, definitions)
+        if other is not None and other not in found:
+            found.add(other)
+            waiting.append(definitions[other])
+    return found
+
+
+def _beside(node: Schema) -> Schema:
+    return {key: value for key, value in node.items() if key != "$ref"}
+
+
+def _joined(found: Schema, beside: Schema) -> Schema:
+    clash = {
+        key for key in found.keys() & beside.keys() if key not in _ANNOTATIONS and not key.startswith(("ui:", "x-"))
+    }
+    return {"allOf": [found], **beside} if clash else {**found, **beside}
+
+
+def _without_dangling(node: Schema, kept: Mapping[str, Schema]) -> Schema:
+    """Without a discriminator's mapping to definitions that are not there any more."""
+    discriminator = node.get("discriminator")
+    if isinstance(discriminator, dict):
+        mapping = discriminator.get("mapping", {})
+        if not all(target({"$ref": ref}, kept) for ref in mapping.values()):
+            node["discriminator"] = {key: value for key, value in discriminator.items() if key != "mapping"}
+    return node
+
+
+def _ordered(node: Schema) -> Schema:
+    first: dict[str, Any] = {key: node[key] for key in _ORDER if key in node}
+    return with_children({**first, **node}, _ordered)
