@@ -2,21 +2,30 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import trio
 import trio.testing
 
-from dk_trio import ModuleClient, ModuleServer, rpc
+from dk_trio import ModuleClient, ModuleServer, Settings, rpc
 
 # Nothing in virtual time takes longer; a deadlock ends here instead of never.
 DAY = 86400
 
 
 @asynccontextmanager
-async def served(module: Any, **arguments: Any) -> AsyncIterator[tuple[ModuleServer, ModuleClient]]:
-    """Serve `module` for the length of the block; each connection is a pair of memory streams."""
-    server = ModuleServer(module, **arguments)
+async def served(
+    module: Any, *, settings: Settings | None = None, data_dir: Path | None = None, **arguments: Any
+) -> AsyncIterator[tuple[ModuleServer, ModuleClient]]:
+    """Serve `module` for the length of the block; each connection is a pair of memory streams.
+
+    Without `data_dir` local services keep everything in memory, and need no threads: virtual time stands still for none.
+    """
+    settings = settings or Settings()
+    settings = replace(settings, services=replace(settings.services, data_dir=data_dir))
+    server = ModuleServer(module, settings=settings, **arguments)
     with trio.fail_after(DAY):
         async with server.opened(), trio.open_nursery() as nursery:
 

@@ -1,0 +1,162 @@
+"""Strategies and their parameters: what is wrong with them shows when the server starts."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from dk_trio.errors import ModuleDefinitionError, ServiceError
+from dk_trio.services.config import JobServices, ServicesConfig, probe
+from dk_trio.services.strategy import BaseStrategy, ServicesMode, ServicesStrategy
+
+IDS = ("missions:m", "setups:s", "setup_versions:v")
+
+
+class Local(BaseStrategy):
+    def __init__(self, mission_id: str, setup_id: str, setup_version_id: str, *, path: str, job_id: str = "") -> None:
+        super().__init__(mission_id, setup_id, setup_version_id)
+        self.path = path
+        self.job_id = job_id
+
+
+class Remote(BaseStrategy):
+    def __init__(self, mission_id: str, setup_id: str, setup_version_id: str, *, host: str) -> None:
+        super().__init__(mission_id, setup_id, setup_version_id)
+        self.host = host
+
+
+BOTH = {"storage": ServicesStrategy(local=Local, remote=Remote)}
+PARAMS = {"storage": {"path": "p", "host": "h", "client_config": object()}}
+
+
+def test_one_dict_of_parameters_serves_both_modes() -> None:
+    local = ServicesConfig(BOTH, PARAMS).make("storage", IDS, {"job_id": "j", "platform": None})
+    assert (type(local), local.path, local.job_id, local.mission_id) == (Local, "p", "j", "missions:m")
+    remote = ServicesConfig(BOTH, PARAMS, mode=ServicesMode.REMOTE).make("storage", IDS, {"job_id": "j"})
+    assert (type(remote), remote.host) == (Remote, "h")
+
+
+def test_a_parameter_of_the_module_goes_before_what_the_server_offers() -> None:
+    config = ServicesConfig(BOTH, {"storage": {"path": "p", "job_id": "mine"}})
+    assert config.make("storage", IDS, {"job_id": "j"}).job_id == "mine"
+
+
+def test_a_constructor_that_takes_anything_gets_the_modules_parameters() -> None:
+    class Any_:
+        def __init__(self, *ids: str, **parameters: Any) -> None:
+            self.ids, self.parameters = ids, parameters
+
+    config = ServicesConfig({"cost": ServicesStrategy(local=Any_)}, {"cost": {"a": 1}})
+    made = config.make("cost", IDS, {"job_id": "j"})
+    assert (made.ids, made.parameters) == (IDS, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("strategies", "params", "texts"),
+    [
+        ({}, {"storrage": {}}, ["'storrage'", "storage"]),
+        (BOTH, {"storage": {"path": "p", "paht": "q"}}, ["'paht'", "Local and Remote", "host, path"]),
+        (BOTH, {"storage": {"host": "h"}}, ["lacks path", "Local"]),
+        ({"storage": Local}, {}, ["ServicesStrategy(local="]),
+        ({"storage": ServicesStrategy(local=len)}, {}, ["not a class"]),  # type: ignore[arg-type]
+        ({"storage": ServicesStrategy(local=object)}, {}, ["three ids", "BaseStrategy"]),
+    ],
+)
+def test_what_cannot_work_is_refused_at_start(strategies: Any, params: Any, texts: list[str]) -> None:
+    with pytest.raises(ModuleDefinitionError) as caught:
+        ServicesConfig(strategies, params, owner="Mine")
+    assert "Mine" in caught.value.text
+    for text in texts:
+        assert text in caught.value.text
+
+
+def test_a_configured_service_that_the_mode_does_not_have_is_refused_at_start() -> None:
+    with pytest.raises(ModuleDefinitionError, match="identity, which has no strategy in remote mode"):
+        ServicesConfig({}, {"identity": {}}, mode=ServicesMode.REMOTE)
+
+
+def test_a_service_without_its_parameters_says_so_when_it_is_used() -> None:
+    config = ServicesConfig(owner="Mine")
+    with pytest.raises(ServiceError) as caught:
+        config.make("storage", IDS, {"platform": None})
+    assert 'services_config_params = {"storage": {"config": ...}}' in caught.value.text
+    remote = ServicesConfig(mode=ServicesMode.REMOTE, owner="Mine")
+    with pytest.raises(ServiceError, match="uses storage, which has no strategy in remote mode"):
+        remote.make("storage", IDS, {})
+
+
+def services(*strategies: tuple[str, type]) -> JobServices:
+    config = ServicesConfig({name: ServicesStrategy(local=cls) for name, cls in strategies})
+    shared: Any = type("Shared", (), {"platform": None, "channels": None})
+    return JobServices(config=config, shared=shared, ids=IDS, offered={"job_id": "j"})
+
+
+async def test_a_service_is_made_once_and_closed_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    closed = []
+
+    class Noted(BaseStrategy):
+        async def close(self) -> None:
+            closed.append(type(self).__name__)
+            if type(self) is Cost:
+                raise ValueError("cannot close")
+
+    class Cost(Noted): ...
+
+    class Storage(Noted): ...
+
+    class Bare:
+        def __init__(self, *ids: str) -> None: ...
+
+    job = services(("storage", Storage), ("cost", Cost), ("registry", Bare))
+    assert not job.used
+    assert job.get("storage") is job.get("storage")
+    job.get("registry")
+    job.get("cost")
+    assert job.used
+    assert await job.close() == []
+    assert closed == ["Cost", "Storage"]
+    assert "service cost of job j: close failed" in caplog.text
+    assert not job.used
+
+
+async def test_every_flush_gets_its_turn_once_before_the_services_close() -> None:
+    events = []
+
+    class Storage(BaseStrategy):
+        async def close(self) -> None:
+            events.append("closed")
+
+    async def fails() -> None:
+        events.append("fails")
+        raise OSError("full")
+
+    async def works() -> None:
+        events.append("works")
+
+    job = services(("storage", Storage))
+    job.get("storage")
+    job.at_end("a", fails)
+    job.at_end("b", works)
+    job.at_end("a", works)
+    assert [str(error) for error in await job.close()] == ["full"]
+    assert events == ["fails", "works", "closed"]
+    assert await job.close() == []
+
+
+async def test_probes_run_at_the_same_time(autojump_clock: object) -> None:
+    class Slow(BaseStrategy):
+        async def check_health(self) -> None:
+            await trio.sleep(3)
+
+    class Hangs(BaseStrategy):
+        async def check_health(self) -> None:
+            await trio.sleep_forever()
+
+    job = services(("storage", Slow), ("cost", Slow), ("registry", Hangs))
+    with trio.fail_after(86400):
+        assert await probe(job, ["storage", "cost", "registry"], timeout=5) == {
+            "storage": "",
+            "cost": "",
+            "registry": "no answer within 5 s",
+        }
+    assert trio.current_time() == 5
