@@ -21,7 +21,7 @@ async def served(
 ) -> AsyncIterator[tuple[ModuleServer, ModuleClient]]:
     """Serve `module` for the length of the block; each connection is a pair of memory streams.
 
-    Without `data_dir` local services keep everything in memory, and need no threads: virtual time stands still for none.
+    Without `data_dir` local services keep everything in memory and need no threads, which virtual time does not know.
     """
     settings = settings or Settings()
     settings = replace(settings, services=replace(settings.services, data_dir=data_dir))
