@@ -1,0 +1,225 @@
+"""Costs of all missions, their sums, and whether a limit has room.
+
+Sums are decimal, not binary: ten times 0.1 is 1, so a limit of 1 has room for exactly ten. They are kept beside the
+entries, one row for each config of a mission, and change in the transaction that adds the entry: an add looks at a few
+rows however many entries there are, and two jobs can never pass a limit together that neither passes alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import Final, NamedTuple, TypeAlias
+
+from dk_trio.errors import CostLimitError, Violation
+from dk_trio.services.cost import AmountLimit, CostData, CostLimit, CostType
+
+from .database import Database
+
+# A product of two floats as they are written has 34 digits at most; 50 leave room to add up 10^16 of them exactly.
+_ARITHMETIC: Final = Context(prec=50)
+
+# Append only, see `Database.declare`. Sums are text: SQLite has no decimal numbers.
+_SCHEMA: Final = (
+    """CREATE TABLE costs (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        mission TEXT NOT NULL,
+        name TEXT NOT NULL,
+        config_name TEXT NOT NULL,
+        cost_type TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        rate REAL NOT NULL,
+        quantity REAL NOT NULL,
+        cost REAL NOT NULL,
+        setup_version_id TEXT NOT NULL,
+        job_id TEXT NOT NULL,
+        created INTEGER NOT NULL
+    )""",
+    "CREATE INDEX costs_of_mission ON costs (mission, place)",
+    "CREATE INDEX costs_of_name ON costs (mission, name, place)",
+    """CREATE TABLE cost_sums (
+        mission TEXT NOT NULL,
+        config_name TEXT NOT NULL,
+        cost_type TEXT NOT NULL,
+        quantity TEXT NOT NULL,
+        amount TEXT NOT NULL,
+        PRIMARY KEY (mission, config_name, cost_type)
+    ) WITHOUT ROWID""",
+)
+_INSERT: Final = """INSERT INTO costs (mission, name, config_name, cost_type, unit, rate, quantity, cost,
+    setup_version_id, job_id, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_SUMS: Final = "SELECT config_name, cost_type, quantity, amount FROM cost_sums WHERE mission = ?"
+_SUM: Final = "INSERT OR REPLACE INTO cost_sums VALUES (?, ?, ?, ?, ?)"
+_OF_MISSION: Final = """SELECT place, cost, name, cost_type, unit, rate, setup_version_id, quantity FROM costs
+    WHERE mission = ?1 AND place > ?2
+    AND (?3 IS NULL OR name IN (SELECT value FROM json_each(?3)))
+    AND (?4 IS NULL OR cost_type IN (SELECT value FROM json_each(?4))) ORDER BY place LIMIT ?5"""
+_OF_NAME: Final = """SELECT place, cost, name, cost_type, unit, rate, setup_version_id, quantity FROM costs
+    WHERE mission = ?1 AND place > ?2 AND name = ?3 ORDER BY place LIMIT ?4"""
+
+# Entries that are read and made into models in one go, on the loop.
+_PAGE: Final = 200
+
+
+class Sum(NamedTuple):
+    """What was used: units, and money."""
+
+    quantity: Decimal = Decimal(0)
+    amount: Decimal = Decimal(0)
+
+    def plus(self, other: Sum) -> Sum:
+        """Both together."""
+        return Sum(
+            _ARITHMETIC.add(self.quantity, other.quantity),
+            _ARITHMETIC.add(self.amount, other.amount),
+        )
+
+
+Sums: TypeAlias = Mapping[tuple[str, CostType], Sum]
+"""What was used by config name and type."""
+
+
+class PlacedLimit(NamedTuple):
+    """A limit, and the field it stands in, such as `cost_limits[0]`."""
+
+    field: str
+    limit: CostLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A cost that is to be added."""
+
+    mission: str
+    name: str
+    config_name: str
+    cost_type: CostType
+    unit: str
+    rate: float
+    quantity: float
+    setup_version_id: str
+    job_id: str
+
+    @property
+    def sum(self) -> Sum:
+        """What it adds to the sums: the decimal numbers that the floats are written as."""
+        quantity = Decimal(repr(self.quantity))
+        return Sum(quantity, _ARITHMETIC.multiply(Decimal(repr(self.rate)), quantity))
+
+
+def check(limits: Sequence[PlacedLimit], sums: Sums, entry: Entry) -> None:
+    """Raise when `entry`, on top of `sums`, exceeds one of `limits`.
+
+    Raises:
+        CostLimitError: Names the first that it exceeds.
+    """
+    for field, limit in limits:
+        if not limit.covers(entry.config_name, entry.cost_type):
+            continue
+        used = Sum()
+        for (config_name, cost_type), row in sums.items():
+            if limit.covers(config_name, cost_type):
+                used = used.plus(row)
+        total = used.plus(entry.sum)
+        money = isinstance(limit, AmountLimit)
+        if (total.amount if money else total.quantity) <= Decimal(repr(limit.max_value)):
+            continue
+        what = " of ".join(filter(None, [limit.type, limit.name and repr(limit.name)])) or "everything"
+        have, asked = (used.amount, entry.sum.amount) if money else (used.quantity, entry.sum.quantity)
+        rule = f"{'cost' if money else 'quantity'} of {what} at most {limit.max_value:g} in a {limit.scope}"
+        raise CostLimitError(
+            f"A cost limit is reached ({rule}): {have:f} used, {asked:f} asked for {entry.name!r}.",
+            hint=f"Nothing was added. Raise `max_value` of the limit, or start another {limit.scope}.",
+            violations=[Violation(f"{field}.max_value", f"{rule}: {have:f} used, {asked:f} asked")],
+        )
+
+
+class CostStore:
+    """Costs by mission.
+
+    Args:
+        database: Where they are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        database.declare("costs", _SCHEMA)
+
+    def __repr__(self) -> str:
+        return f"<CostStore in {self.database!r}>"
+
+    async def add(self, entry: Entry, limits: Sequence[PlacedLimit]) -> None:
+        """Add an entry, if the mission has room for it under `limits`.
+
+        Raises:
+            CostLimitError: It has not; nothing was added.
+        """
+        added, now = entry.sum, time.time_ns() // 1000
+
+        def add(connection: sqlite3.Connection) -> None:
+            sums = _sums(connection, entry.mission)
+            check(limits, sums, entry)
+            key = (entry.config_name, entry.cost_type)
+            total = sums.get(key, Sum()).plus(added)
+            connection.execute(
+                _INSERT,
+                (
+                    *(entry.mission, entry.name, *key, entry.unit, entry.rate, entry.quantity, float(added.amount)),
+                    *(entry.setup_version_id, entry.job_id, now),
+                ),
+            )
+            connection.execute(_SUM, (entry.mission, *key, str(total.quantity), str(total.amount)))
+
+        await self.database.write(add)
+
+    async def sums(self, mission: str) -> Sums:
+        """What a mission has used."""
+        return await self.database.read(lambda connection: _sums(connection, mission))
+
+    async def named(self, mission: str, name: str) -> list[CostData]:
+        """Entries of one name, oldest first."""
+        return await self._entries(mission, _OF_NAME, (name,))
+
+    async def filtered(self, mission: str, names: Sequence[str], cost_types: Sequence[CostType]) -> list[CostData]:
+        """Entries that have one of the names and one of the types, oldest first; an empty filter lets all pass."""
+        filters = (json.dumps(names) if names else None, json.dumps(cost_types) if cost_types else None)
+        return await self._entries(mission, _OF_MISSION, filters)
+
+    async def _entries(self, mission: str, statement: str, filters: tuple[str | None, ...]) -> list[CostData]:
+        entries: list[CostData] = []
+        after = 0
+        while True:
+            parameters = (mission, after, *filters, _PAGE)
+            rows = await self.database.read(
+                lambda connection, parameters=parameters: connection.execute(statement, parameters).fetchall()  # type: ignore[misc]
+            )
+            entries += [_cost(mission, *row) for _, *row in rows]
+            if len(rows) < _PAGE:
+                return entries
+            after = rows[-1][0]
+
+
+def _cost(
+    mission: str, cost: float, name: str, cost_type: str, unit: str, rate: float, version: str, quantity: float
+) -> CostData:
+    return CostData.model_construct(
+        cost=cost,
+        mission_id=mission,
+        name=name,
+        cost_type=CostType(cost_type),
+        unit=unit,
+        rate=rate,
+        setup_version_id=version,
+        quantity=quantity,
+    )
+
+
+def _sums(connection: sqlite3.Connection, mission: str) -> dict[tuple[str, CostType], Sum]:
+    return {
+        (config_name, CostType(cost_type)): Sum(Decimal(quantity), Decimal(amount))
+        for config_name, cost_type, quantity, amount in connection.execute(_SUMS, (mission,))
+    }
