@@ -42,11 +42,11 @@ def test_a_parameter_of_the_module_goes_before_what_the_server_offers() -> None:
 
 
 def test_a_constructor_that_takes_anything_gets_the_modules_parameters() -> None:
-    class Any_:
+    class Open:
         def __init__(self, *ids: str, **parameters: Any) -> None:
             self.ids, self.parameters = ids, parameters
 
-    config = ServicesConfig({"cost": ServicesStrategy(local=Any_)}, {"cost": {"a": 1}})
+    config = ServicesConfig({"cost": ServicesStrategy(local=Open)}, {"cost": {"a": 1}})
     made = config.make("cost", IDS, {"job_id": "j"})
     assert (made.ids, made.parameters) == (IDS, {"a": 1})
 
