@@ -9,44 +9,47 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dk_trio.module._context import ModuleContext
-    from dk_trio.services.cost import CostData
+    from dk_trio.services.cost import CostData, CostType
     from dk_trio.services.filesystem import FilesystemRecord, UploadFileData, UploadResult
-    from dk_trio.services.storage import StorageRecord
+    from dk_trio.services.storage import DataTypeName, RecordData, StorageRecord
 
 
 class CostMixin:
     """Costs of the job, through `context.cost`."""
 
     async def add_cost(self, context: ModuleContext, name: str, cost_config_name: str, quantity: float) -> None:
-        """Book a cost: the rate of its configuration times the quantity.
+        """Add a cost of `quantity` units at the rate of the config.
 
         Args:
             context: Of the job.
-            name: Of this cost in its mission.
+            name: Of the entry, for `get_cost`; calls with one name add up.
             cost_config_name: Key of `services_config_params["cost"]["config"]`.
-            quantity: In the configuration's unit.
+            quantity: Units, not negative.
 
         Raises:
-            CostServiceError: No such configuration, or the cost was not booked.
-            CostLimitError: The caller's limit would be exceeded; nothing was booked.
+            CostServiceError: No such config, or the quantity is no number of units.
+            CostLimitError: A limit would be exceeded; nothing was added.
         """
         await context.cost.add(name, cost_config_name, quantity)
 
     async def get_cost(self, context: ModuleContext, name: str) -> list[CostData]:
-        """The costs of this name in the mission.
+        """The mission's costs of this name, oldest first; empty when there are none.
 
         Raises:
-            CostServiceError: There are none, or the service failed.
+            ServiceError: The service failed.
         """
         return await context.cost.get(name)
 
     async def get_costs(
-        self, context: ModuleContext, names: Sequence[str] | None = None, cost_types: Sequence[Any] | None = None
+        self,
+        context: ModuleContext,
+        names: Sequence[str] | None = None,
+        cost_types: Sequence[CostType | str] | None = None,
     ) -> list[CostData]:
-        """The costs of the mission that have one of these names and one of these types; None: any.
+        """The mission's costs with one of these names and one of these types, oldest first; None: any.
 
         Raises:
-            CostServiceError: The service failed.
+            CostServiceError: There is no such type.
         """
         return await context.cost.get_filtered(names, cost_types)
 
@@ -59,8 +62,8 @@ class StorageMixin:
         context: ModuleContext,
         collection: str,
         record_id: str | None,
-        data: dict[str, Any],
-        data_type: Any = "OUTPUT",
+        data: RecordData,
+        data_type: DataTypeName = "OUTPUT",
     ) -> StorageRecord:
         """Store a new record; without an id it gets one.
 
@@ -80,7 +83,7 @@ class StorageMixin:
         return await context.storage.read(collection, record_id)
 
     async def update_storage(
-        self, context: ModuleContext, collection: str, record_id: str, data: dict[str, Any]
+        self, context: ModuleContext, collection: str, record_id: str, data: RecordData
     ) -> StorageRecord | None:
         """Replace the data of a record; None when there is none.
 
@@ -91,7 +94,12 @@ class StorageMixin:
         return await context.storage.update(collection, record_id, data)
 
     async def upsert_storage(
-        self, context: ModuleContext, collection: str, record_id: str, data: dict[str, Any], data_type: Any = "OUTPUT"
+        self,
+        context: ModuleContext,
+        collection: str,
+        record_id: str,
+        data: RecordData,
+        data_type: DataTypeName = "OUTPUT",
     ) -> StorageRecord:
         """Replace the data of a record, or store it when there is none.
 

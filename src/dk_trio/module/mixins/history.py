@@ -4,9 +4,9 @@ A history is appended to in memory, and written every few appends and at the end
 mission, and several jobs of one mission may run at once, here and elsewhere. So a write never replaces what is stored
 by what this job knows: it puts this job's entries behind whatever is stored at that moment.
 
-- Where the storage can change a record in one step (`AtomicStorage`; the local one can), nothing is ever lost between
-  jobs. Other storages are read right before they are written. Two jobs may still cross in that moment, and the entries
-  of one be overwritten; it puts them back with its next write, which adds whatever of its own is not there.
+- Where the storage can change a record in one step (`AtomicStorage`), nothing is ever lost between jobs. Other storages
+  are read right before they are written. Two jobs may still cross in that moment, and the entries of one be
+  overwritten; it puts them back with its next write, which adds whatever of its own is not there.
 - Each entry has an id of its own, so adding it twice is adding it once. A write whose answer was lost, or that was
   cancelled on its way, can be done again without anybody knowing whether it was done.
 - Writes of one history follow each other. One that fails leaves its entries to be written with the next, and raises.
@@ -25,6 +25,8 @@ from uuid import uuid4
 
 import trio
 from pydantic import BaseModel, ConfigDict, Field
+
+from dk_trio.errors import InvalidRecordError
 
 if TYPE_CHECKING:
     from dk_trio.module._context import ModuleContext
@@ -106,9 +108,9 @@ class AtomicStorage(Protocol):
     """A storage that changes a record in one step, so that nobody can write between the reading and the writing."""
 
     async def amend(self, collection: str, record_id: str, change: Change) -> Any:
-        """Store `change(data)`, where data are those of the record, or None when there is none.
+        """Store `change(data)`, where data are the JSON values of the record, or None when there is none.
 
-        `change` is short, does not wait, and may be called again.
+        `change` is short, does not wait, and may be called again. Returns the record.
         """
         ...
 
@@ -205,7 +207,7 @@ class History(Generic[HistoryT]):
                 return
             appends = self._appends
             self._stored = await self._write()
-            self._unwritten.difference_update(row.get(_ENTRY_ID) for row in self._stored[self._entries])
+            self._unwritten -= _ids(self._stored[self._entries])
             self._appends -= appends
 
     def clear(self) -> None:
@@ -218,27 +220,32 @@ class History(Generic[HistoryT]):
 
     async def _write(self) -> dict[str, Any]:
         storage: Any = self._context.storage
-        written: dict[str, Any] = {}
-
-        def change(stored: dict[str, Any] | None) -> dict[str, Any]:
-            nonlocal written
-            written = self._with_own(stored or {})
-            return written
-
         if isinstance(storage, AtomicStorage):
-            await storage.amend(self._collection, self._record_id, change)
+            record = await storage.amend(self._collection, self._record_id, self._with_own)
         else:
-            await storage.upsert(self._collection, self._record_id, change(await self._read()))
+            record = await storage.upsert(self._collection, self._record_id, self._with_own(await self._read()))
+        written = _data(record)
+        if not self._unwritten & _ids(written[self._entries]):
+            raise InvalidRecordError(
+                f"Collection {self._collection!r} was written with a model that leaves out {_ENTRY_ID!r}: each write "
+                "would add all entries again.",
+                hint=f"Give it {self._model.__module__}.{self._model.__name__}, or a model that derives from it.",
+            )
         return written
 
-    def _with_own(self, stored: dict[str, Any]) -> dict[str, Any]:
+    def _with_own(self, stored: dict[str, Any] | None) -> dict[str, Any]:
+        stored = stored or {}
         rows = stored.get(self._entries, [])
-        there = {row.get(_ENTRY_ID) for row in rows}
+        there = _ids(rows)
         return {**stored, self._entries: [*rows, *(row for key, row in self._own.items() if key not in there)]}
 
 
+def _ids(rows: list[dict[str, Any]]) -> set[str]:
+    return {row[_ENTRY_ID] for row in rows if _ENTRY_ID in row}
+
+
 def _data(record: Any) -> dict[str, Any]:
-    """The data of a record, whose collection may have been given a model of the author's own."""
+    """The data of a record as JSON values, whatever model its collection has."""
     data = record.data
     dumped: dict[str, Any] = data.model_dump(mode="json") if isinstance(data, BaseModel) else dict(data)
     return dumped
