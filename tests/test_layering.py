@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"module"}),
     frozenset({"session", "config_setup"}),
     frozenset({"jobs"}),
-    frozenset({"healthchecks", "statuses"}),
+    frozenset({"healthchecks", "schemas", "statuses"}),
     frozenset({"servicer"}),
     frozenset({"server", "provider", "observe"}),
     frozenset({"testing"}),

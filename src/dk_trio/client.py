@@ -20,9 +20,14 @@ from grpclib.exceptions import GRPCError
 from dk_trio import rpc
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     ConfigSetupModuleRequest,
+    GetConfigSetupModuleRequest,
+    GetModuleCostRequest,
     GetModuleInputRequest,
     GetModuleJobsRequest,
     GetModuleOutputRequest,
+    GetModuleSecretRequest,
+    GetModuleSelectInputRequest,
+    GetModuleSetupRequest,
     GetModuleStatusRequest,
     ModuleServiceStub,
     ModuleStatus,
@@ -257,14 +262,40 @@ class ModuleClient:
         return _to_dict(reply.setup_version.content if reply.setup_version is not None else None)
 
     async def input_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
-        """JSON schema of the module's inputs; `llm_format` wraps it as `{"json_schema": ...}`."""
+        """JSON schema of the module's inputs. `llm_format` wraps it as `{"json_schema": ...}`, without references."""
         reply = await self._stub.get_module_input(GetModuleInputRequest(llm_format=llm_format), timeout=timeout)
         return _to_dict(reply.input_schema)
 
     async def output_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
-        """JSON schema of the module's outputs; `llm_format` wraps it as `{"json_schema": ...}`."""
+        """JSON schema of the module's outputs. `llm_format` wraps it as `{"json_schema": ...}`, without references."""
         reply = await self._stub.get_module_output(GetModuleOutputRequest(llm_format=llm_format), timeout=timeout)
         return _to_dict(reply.output_schema)
+
+    async def setup_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """JSON schema of what jobs run with. `llm_format` wraps it as `{"json_schema": ...}`, without references."""
+        reply = await self._stub.get_module_setup(GetModuleSetupRequest(llm_format=llm_format), timeout=timeout)
+        return _to_dict(reply.setup_schema)
+
+    async def config_setup_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """JSON schema of the form. `llm_format` splits it into `{"json_schema": ..., "ui_schema": ...}`."""
+        request = GetConfigSetupModuleRequest(llm_format=llm_format)
+        reply = await self._stub.get_config_setup_module(request, timeout=timeout)
+        return _to_dict(reply.config_setup_schema)
+
+    async def secret_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """JSON schema of the module's secrets. `llm_format` splits it into `{"json_schema": ..., "ui_schema": ...}`."""
+        reply = await self._stub.get_module_secret(GetModuleSecretRequest(llm_format=llm_format), timeout=timeout)
+        return _to_dict(reply.secret_schema)
+
+    async def cost_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
+        """What the module charges: `{name: {name, type, description, unit, rate}}`."""
+        reply = await self._stub.get_module_cost(GetModuleCostRequest(llm_format=llm_format), timeout=timeout)
+        return _to_dict(reply.cost_schema)
+
+    async def select_schema(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """The form for the selection of triggers: `{"json_schema": ..., "ui_schema": ...}`, or `{}`."""
+        reply = await self._stub.get_module_select_input(GetModuleSelectInputRequest(), timeout=timeout)
+        return _to_dict(reply.select_input_schema)
 
 
 def wrap_input(input_data: Mapping[str, Any], protocol: str | None = None) -> dict[str, Any]:

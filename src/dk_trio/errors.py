@@ -194,6 +194,14 @@ class JobNotFoundError(RequestError):
     short_description = "Job not found"
 
 
+class NoSchemaError(RequestError):
+    """The module names no such format."""
+
+    code = "NO_SCHEMA"
+    status = Status.UNIMPLEMENTED
+    short_description = "No schema"
+
+
 # --- what a server has no room for -----------------------------------------------------------------------------------
 
 
@@ -430,7 +438,7 @@ class CostServiceError(ServiceError):
 
 
 class CostLimitError(CostServiceError):
-    """A cost would exceed a limit. Nothing of it was added."""
+    """A cost would exceed a limit; nothing was added."""
 
     code = "COST_LIMIT"
     status = Status.FAILED_PRECONDITION
@@ -461,7 +469,7 @@ class SetupServiceError(ServiceError):
 
 
 class UserProfileServiceError(ServiceError):
-    """The user profile service cannot do what was asked."""
+    """The user profile service failed."""
 
     code = "USER_PROFILE_FAILED"
     short_description = "User profile failed"
@@ -470,8 +478,7 @@ class UserProfileServiceError(ServiceError):
 class ModuleCallError(ServiceError):
     """A call of another module failed.
 
-    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED keep their meaning on the way up, so the error has that status; a
-    failure of the other module's own code is INTERNAL here. The cause is the other side's error with all its details.
+    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED stay what they are on the way up; all else is INTERNAL here.
     """
 
     code = "MODULE_CALL_FAILED"

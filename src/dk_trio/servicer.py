@@ -9,13 +9,14 @@ callers that look only at the status both see it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Final
 
 import trio
-from grpclib.const import Cardinality, Handler, Status
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.const import Cardinality, Handler
+from grpclib.exceptions import ProtocolError, StreamTerminatedError
 
 from dk_trio import rpc
 from dk_trio.admission import Admission
@@ -40,17 +41,26 @@ from dk_trio.module import (
     module_start_info,
     parse_cost_limits,
 )
-from dk_trio.module._schema import llm_format
 from dk_trio.pb import DecodeError
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     ConfigSetupModuleRequest,
     ConfigSetupModuleResponse,
+    GetConfigSetupModuleRequest,
+    GetConfigSetupModuleResponse,
+    GetModuleCostRequest,
+    GetModuleCostResponse,
     GetModuleInputRequest,
     GetModuleInputResponse,
     GetModuleJobsRequest,
     GetModuleJobsResponse,
     GetModuleOutputRequest,
     GetModuleOutputResponse,
+    GetModuleSecretRequest,
+    GetModuleSecretResponse,
+    GetModuleSelectInputRequest,
+    GetModuleSelectInputResponse,
+    GetModuleSetupRequest,
+    GetModuleSetupResponse,
     GetModuleStatusRequest,
     GetModuleStatusResponse,
     JobInfo,
@@ -62,6 +72,7 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 )
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
+from dk_trio.schemas import ModuleSchemas
 from dk_trio.services.setup import SetupVersion
 from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import ABANDON_AFTER, Session
@@ -119,6 +130,11 @@ class ModuleServicer(ModuleServiceBase):
         self._configured = configured
         self._health = HealthChecks(definition, jobs=self.jobs, environment=environment, accepting=accepting)
         self._session_options = session_options
+        self._schemas = ModuleSchemas(
+            definition,
+            None if environment is None else environment.config,
+            fetch_timeout=(ServicesSettings() if environment is None else environment.settings).fetch_timeout,
+        )
         self._timezone = (ServicesSettings() if environment is None else environment.settings).timezone
         self._settings = settings
 
@@ -304,10 +320,10 @@ class ModuleServicer(ModuleServiceBase):
     # --- schemas -----------------------------------------------------------------------------------------------------
 
     async def get_module_input(self, message: GetModuleInputRequest) -> GetModuleInputResponse:
-        """The JSON schema of the inputs. The request's module id is ignored: there is one module here."""
-        return GetModuleInputResponse(
-            success=True, input_schema=_schema(self._definition.input_schema, llm=message.llm_format)
-        )
+        """The JSON schema of the inputs. The request's module id is ignored here and below: there is one module."""
+        with _statuses():
+            schema = Struct.from_dict(self._schemas.input(llm=message.llm_format))
+        return GetModuleInputResponse(success=True, input_schema=schema)
 
     async def get_module_output(self, message: GetModuleOutputRequest) -> GetModuleOutputResponse:
         """The JSON schema of the outputs, with the messages that every stream has.
@@ -315,10 +331,52 @@ class ModuleServicer(ModuleServiceBase):
         Raises:
             GRPCError: UNIMPLEMENTED, when the module names no output format.
         """
-        schema = self._definition.output_schema
-        if schema is None:
-            raise GRPCError(Status.UNIMPLEMENTED, f"{self._definition.name} names no output format.")
-        return GetModuleOutputResponse(success=True, output_schema=_schema(schema, llm=message.llm_format))
+        with _statuses():
+            schema = Struct.from_dict(self._schemas.output(llm=message.llm_format))
+        return GetModuleOutputResponse(success=True, output_schema=schema)
+
+    async def get_module_setup(self, message: GetModuleSetupRequest) -> GetModuleSetupResponse:
+        """The JSON schema of what jobs run with. It says which values could not be fetched."""
+        with _statuses():
+            schema = Struct.from_dict(await self._schemas.setup(llm=message.llm_format))
+        return GetModuleSetupResponse(success=True, setup_schema=schema)
+
+    async def get_config_setup_module(self, message: GetConfigSetupModuleRequest) -> GetConfigSetupModuleResponse:
+        """The form of a setup. It says which values could not be fetched."""
+        with _statuses():
+            schema = Struct.from_dict(await self._schemas.config_setup(llm=message.llm_format))
+        return GetConfigSetupModuleResponse(success=True, config_setup_schema=schema)
+
+    async def get_module_secret(self, message: GetModuleSecretRequest) -> GetModuleSecretResponse:
+        """The form of the module's secrets.
+
+        Raises:
+            GRPCError: UNIMPLEMENTED, when the module names no secret format.
+        """
+        with _statuses():
+            schema = Struct.from_dict(self._schemas.secret(llm=message.llm_format))
+        return GetModuleSecretResponse(success=True, secret_schema=schema)
+
+    async def get_module_cost(self, message: GetModuleCostRequest) -> GetModuleCostResponse:
+        """What the module charges, by name."""
+        with _statuses():
+            schema = Struct.from_dict(self._schemas.cost(llm=message.llm_format))
+        return GetModuleCostResponse(success=True, cost_schema=schema)
+
+    async def get_module_select_input(self, message: GetModuleSelectInputRequest) -> GetModuleSelectInputResponse:
+        """The form for the selection of triggers."""
+        with _statuses():
+            schema = Struct.from_dict(self._schemas.select())
+        return GetModuleSelectInputResponse(success=True, select_input_schema=schema)
+
+
+@contextmanager
+def _statuses() -> Iterator[None]:
+    """What the block raises on purpose becomes its status."""
+    try:
+        yield
+    except DkTrioError as error:
+        raise status_of(error) from error
 
 
 async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None:
@@ -363,7 +421,3 @@ def _dict(struct: Struct | None, what: str) -> dict[str, Any]:
         return struct.to_dict() if struct is not None else {}
     except DecodeError as error:  # a Struct is only parsed when somebody looks into it
         raise InvalidInputError(f"The {what} is not a valid google.protobuf.Struct: {error}.") from error
-
-
-def _schema(schema: dict[str, Any], *, llm: bool) -> Struct:
-    return Struct.from_dict(llm_format(schema) if llm else schema)
