@@ -82,8 +82,8 @@ def test_a_derived_class_inherits_and_replaces_triggers() -> None:
     derived = module_class(base)
     assert derived.triggers() == base.triggers()
     own = derived.register(handler())
-    assert derived.triggers() == {"message": own}
-    assert base.triggers()["message"] is not own
+    assert derived.triggers() == {"message": (own,)}
+    assert base.triggers()["message"] != (own,)
 
 
 def test_two_handlers_for_one_protocol() -> None:

@@ -10,20 +10,35 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ValidationError
 
-from dk_trio.errors import InvalidInputError, InvalidSetupError, ModuleDefinitionError, UnknownProtocolError
+from dk_trio.errors import (
+    InvalidInputError,
+    InvalidSetupError,
+    ModuleDefinitionError,
+    UnknownProtocolError,
+    Violation,
+)
 
-from ._base import TrioModule
-from ._formats import is_model, protocols, roots
-from ._models import DataModel
+from ._base import TrioModule, module_classes
+from ._formats import is_model, shown, type_arguments, where
+from ._models import DataModel, DataTrigger, SetupModel
+from ._routing import Roots, Triggers, check_output, check_routes, input_model, roots_by_protocol
 from ._schema import schema_with_system_outputs
-from ._trigger import TriggerHandler
-from ._validation import explain
+from ._trigger import TriggerHandler, callable_with, check_made, takes_self
+from ._validation import explain, rows_of_root, violations_of
 
 _PUBLISHED_AS_TEXT = 10  # protocols named in an error message; a message is one paragraph
+
+# Hook -> what it may be called with, the longest first.
+_HOOKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "initialize": (("context", "setup_data"),),
+    "run": (("input_data", "setup_data", "context"), ("input_data", "setup_data")),
+    "cleanup": (("context",), ()),
+    "run_config_setup": (("context", "config_setup_data"),),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +47,8 @@ class ModuleDefinition:
 
     Attributes:
         id: Module id, from `DIGITALKIN_MODULE_ID` or the class's metadata.
+        triggers: The handlers by protocol.
+        roots: Protocol -> the types that a root of this protocol may have.
         protocols: The protocols that an input may have; empty when `run` is overridden and the root has no `Literal`.
     """
 
@@ -39,7 +56,8 @@ class ModuleDefinition:
     id: str
     name: str
     input_model: type[BaseModel]
-    triggers: Mapping[str, type[TriggerHandler[Any, Any, Any]]]
+    triggers: Triggers
+    roots: Roots
     protocols: tuple[str, ...]
     run_takes_context: bool
     cleanup_takes_context: bool
@@ -53,38 +71,38 @@ class ModuleDefinition:
             module_id: Identity in place of the one in the class's metadata.
 
         Raises:
-            ModuleDefinitionError: Names what is missing and how to add it.
+            DiscoveryError: Files of triggers cannot be used; names each with its cause.
+            ModuleDefinitionError: Names what is missing, where it is, and how to add it.
         """
         if not (isinstance(module, type) and issubclass(module, TrioModule)):
             raise ModuleDefinitionError(f"{module!r} is not a module class.", hint="Derive it from dk_trio.TrioModule.")
+        module.discover()
         triggers = module.triggers()
         own_run = module.run is not TrioModule.run
         if not triggers and not own_run:
             raise ModuleDefinitionError(
-                f"{module.__name__} has no triggers and no run method of its own, so it can do nothing.",
-                hint=f"Register a handler with @{module.__name__}.register, or override run().",
+                f"{module.__name__} has no triggers and no run method of its own, so it can do nothing "
+                f"({where(module)}).",
+                hint=_imported_twice(module)
+                or f"Register a handler with @{module.__name__}.register, or override run().",
             )
-        for hook in ("initialize", "run", "cleanup", "run_config_setup"):
-            if not inspect.iscoroutinefunction(inspect.unwrap(getattr(module, hook))):
-                raise ModuleDefinitionError(
-                    f"{module.__name__}.{hook} is not async.", hint=f"Write it as `async def {hook}(...)`."
-                )
-        if not is_model(module.setup_format):
-            raise ModuleDefinitionError(
-                f"{module.__name__}.setup_format is {module.setup_format!r}, which is not a model class.",
-                hint="Give a class that derives from SetupModel.",
-            )
-        input_model = _input_model(module, triggers)
-        literals = (name for root in roots(input_model) for name in protocols(root))
+        check_made(module, (), "super().__init__()")
+        arguments = {hook: _arguments(module, hook) for hook in _HOOKS}
+        model = input_model(module, triggers)
+        check_output(module)
+        _check_setup(module, triggers)
+        known = roots_by_protocol(model)
+        check_routes(model, triggers, known)
         return cls(
             cls=module,
             id=module_id or module.get_module_id(),
             name=module.name or module.__name__,
-            input_model=input_model,
+            input_model=model,
             triggers=triggers,
-            protocols=tuple(literals if own_run else triggers),
-            run_takes_context=_arguments(module.run) > 2,
-            cleanup_takes_context=_arguments(module.cleanup) > 0,
+            roots=known,
+            protocols=tuple(known if own_run else triggers),
+            run_takes_context=own_run and arguments["run"] > 2,
+            cleanup_takes_context=arguments["cleanup"] > 0,
         )
 
     def parse_input(self, data: Mapping[str, Any]) -> Any:
@@ -98,28 +116,46 @@ class ModuleDefinition:
             UnknownProtocolError: Names the value and the protocols that exist.
             InvalidInputError: Names each field that does not fit, and why.
         """
+        if "cost_limits" in data and "cost_limits" not in self.input_model.model_fields:
+            data = {key: value for key, value in data.items() if key != "cost_limits"}
         root = data.get("root")
         if not isinstance(root, dict):
-            found = f"root is {root!r}" if "root" in data else f"the keys are {sorted(data)}"
+            found = f"root is {root!r:.80}" if "root" in data else f"the keys are {sorted(map(str, data))}"
             raise InvalidInputError(
                 f"The input has no root object: {found}.",
                 hint='Send {"root": {"protocol": ..., ...}}.',
+                violations=[Violation("input.root", f"must be an object with a protocol: {found}")],
             )
         known = self.protocols
         if known:
             protocol = root.get("protocol")
             if protocol is None and len(known) == 1:
-                data = {**data, "root": {**root, "protocol": known[0]}}
+                root = {**root, "protocol": known[0]}
+                data = {**data, "root": root}
             elif protocol not in known:
-                what = "root.protocol is missing" if protocol is None else f"Unknown protocol {protocol!r}"
-                raise UnknownProtocolError(f"{what}; {self.name} knows {_listing(known)}.")
+                what = "root.protocol is missing" if protocol is None else f"Unknown protocol {protocol!r:.80}"
+                rule = f"must be one of: {', '.join(known)}"
+                if protocol is not None:
+                    rule += f" (got {protocol!r:.80})"
+                raise UnknownProtocolError(
+                    f"{what}; {self.name} knows {_listing(known)}.",
+                    violations=[Violation("input.root.protocol", rule)],
+                )
         try:
             return self.input_model.model_validate(data)
         except ValidationError as error:
-            raise InvalidInputError(f"The input does not fit {self.name}: {explain(error)}.") from None
+            rows = rows_of_root(error, root, self.roots.get(root.get("protocol", ""), ()))
+            raise InvalidInputError(
+                f"The input does not fit {self.name}: {explain(rows)}.", violations=violations_of(rows, "input")
+            ) from None
 
-    def parse_setup(self, content: Mapping[str, Any], *, setup_id: str) -> Any:
+    def parse_setup(self, content: Mapping[str, Any], *, setup_id: str, field: str = "setup") -> Any:
         """The content of a setup as the module's setup model; a new object each time, so that no job sees another's.
+
+        Args:
+            content: JSON values.
+            setup_id: For messages.
+            field: Path of the content in what the caller sent, for the violations.
 
         Raises:
             InvalidSetupError: Names each field that does not fit, and why.
@@ -127,7 +163,10 @@ class ModuleDefinition:
         try:
             return self.cls.setup_format.model_validate(_copied(content))
         except ValidationError as error:
-            raise InvalidSetupError(f"Setup {setup_id!r} does not fit {self.name}: {explain(error)}.") from None
+            raise InvalidSetupError(
+                f"Setup {setup_id!r} does not fit {self.name}: {explain(error)}.",
+                violations=violations_of(error, field),
+            ) from None
 
     @functools.cached_property
     def input_schema(self) -> dict[str, Any]:
@@ -141,43 +180,42 @@ class ModuleDefinition:
         return schema_with_system_outputs(model) if is_model(model) else None
 
 
-def _input_model(
-    module: type[TrioModule[Any, Any, Any, Any]], triggers: Mapping[str, type[TriggerHandler[Any, Any, Any]]]
-) -> type[BaseModel]:
-    """The module's input format, or a union of what its handlers take."""
-    given = module.input_format
-    if is_model(given):
-        if not issubclass(given, DataModel) and "root" not in given.model_fields:
-            raise ModuleDefinitionError(
-                f"The input format {given.__name__} of {module.__name__} has no root.",
-                hint=f"Derive it from DataModel: class {given.__name__}(DataModel[...]).",
-            )
-        known = {name for root in roots(given.model_fields["root"].annotation) for name in protocols(root)}
-        for protocol, handler in triggers.items():
-            if protocol not in known:
-                raise ModuleDefinitionError(
-                    f"{handler.__qualname__} handles protocol {protocol!r}, but no root of {given.__name__} has it "
-                    f"(they have {_listing(sorted(known)) or 'no Literal protocol at all'}).",
-                    hint=f'Add a trigger class with protocol: Literal["{protocol}"] = "{protocol}" to its root.',
-                )
-        return given
-    members = []
-    for protocol, handler in triggers.items():
-        member = next((root for root in roots(handler.input_format) if protocol in protocols(root)), None)
-        if member is None:
-            raise ModuleDefinitionError(
-                f"Protocol {protocol!r} of {module.__name__} has no input type.",
-                hint=f"Name an input format in {module.__name__}'s type arguments, or give {handler.__qualname__} an "
-                f'input_format whose protocol is Literal["{protocol}"].',
-            )
-        members.append(member)
-    if not members:
+def _check_setup(module: type[TrioModule[Any, Any, Any, Any]], triggers: Triggers) -> None:
+    """Refuse a setup format that is none, and handlers that expect another."""
+    given = module.setup_format
+    if not is_model(given) or issubclass(given, (DataModel, DataTrigger)):
+        what = "is not a model class" if not is_model(given) else "is an input or output, not a setup"
         raise ModuleDefinitionError(
-            f"{module.__name__} has no input format.",
-            hint=f"Write class {module.__name__}(TrioModule[MyInput, MyOutput, MySetup]), or set input_format.",
+            f"{module.__name__}.setup_format is {shown(given)}, which {what} ({where(module)}).",
+            hint="Give a class that derives from SetupModel. The type arguments of a module are input, output, setup, "
+            "secret.",
         )
-    union: Any = Union[tuple(members)]  # noqa: UP007 - the members are known at run time only
-    return create_model(f"{module.__name__}Input", __base__=DataModel[union])
+    for handlers in triggers.values():
+        for handler in handlers:
+            _, expected, *_ = (*type_arguments(handler, TriggerHandler), None, None)
+            # SetupModel is what the type argument is when it was left out.
+            if is_model(expected) and expected is not SetupModel and not issubclass(given, expected):
+                raise ModuleDefinitionError(
+                    f"{handler.__qualname__} expects the setup {expected.__name__}, but that of {module.__name__} is "
+                    f"{given.__name__} ({where(handler)}).",
+                    hint=f"Name {given.__name__}, or a class it derives from, as the handler's second type argument.",
+                )
+
+
+def _imported_twice(module: type[TrioModule[Any, Any, Any, Any]]) -> str:
+    """A hint when the triggers have registered with another copy of this class, which Python has made of one file."""
+    for other in module_classes():
+        if other is not module and other.__qualname__ == module.__qualname__ and other.triggers():
+            try:
+                same = inspect.getsourcefile(other) == inspect.getsourcefile(module)
+            except (OSError, TypeError):
+                continue
+            if same:
+                return (
+                    f"Its file was imported twice, as {module.__module__} and as {other.__module__}, and the handlers "
+                    f"have registered with the latter: serve {other.__module__}:{other.__qualname__}."
+                )
+    return ""
 
 
 def _copied(value: Any) -> Any:
@@ -190,10 +228,37 @@ def _copied(value: Any) -> Any:
     return {key: _copied(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
 
 
-def _arguments(hook: Any) -> int:
-    """How many positional arguments a method takes besides self."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(parameter.kind in kinds for parameter in inspect.signature(hook).parameters.values()) - 1
+def _arguments(module: type[TrioModule[Any, Any, Any, Any]], hook: str) -> int:
+    """How many arguments a hook is called with.
+
+    Raises:
+        ModuleDefinitionError: It is not async, or there is no way to call it.
+    """
+    method = getattr(module, hook)
+    shapes = _HOOKS[hook]
+    name = f"{module.__name__}.{hook}"
+    written = f"Write it as `async def {hook}({', '.join(('self', *shapes[-1]))})`."
+    if method is getattr(TrioModule, hook):
+        return len(shapes[-1])
+    if inspect.isasyncgenfunction(inspect.unwrap(method)):
+        raise ModuleDefinitionError(
+            f"{name} is an async generator, whose yields nobody would get ({where(method)}).",
+            hint="Send with `await self.context.send(...)`; handlers may yield.",
+        )
+    if not inspect.iscoroutinefunction(inspect.unwrap(method)):
+        raise ModuleDefinitionError(f"{name} is not async ({where(method)}).", hint=written)
+    parameters = inspect.signature(method).parameters.values()
+    named = sum(each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD} for each in parameters)
+    named -= takes_self(module, hook)
+    fitting = [shape for shape in shapes if callable_with(module, hook, len(shape))]
+    if not fitting:
+        wanted = " or ".join(f"({', '.join(shape)})" for shape in shapes)
+        raise ModuleDefinitionError(
+            f"{name}({', '.join(each.name for each in parameters)}) cannot be called with {wanted} ({where(method)}).",
+            hint=written,
+        )
+    # Where only `*args` would take the context, what is behind it may not expect one.
+    return len(next((shape for shape in fitting if named >= len(shape)), fitting[-1]))
 
 
 def _listing(names: Any) -> str:

@@ -1,10 +1,11 @@
-"""Reading types: which models a class names in its type arguments, and which protocols a root has.
+"""Reading classes: which models a class names in its type arguments, which protocols a root has, where a class stands.
 
 Pure functions over `typing` objects; no registry, no state.
 """
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -42,8 +43,8 @@ def is_model(candidate: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def is_given(argument: Any) -> bool:
-    """Whether a type argument was given, and is not still a type variable."""
-    return not isinstance(argument, TypeVar)
+    """Whether a type argument was given: it is not still a type variable, nor a default that says nothing."""
+    return not isinstance(argument, TypeVar) and argument is not Any and argument is not BaseModel
 
 
 def roots(model: Any) -> Iterator[type[BaseModel]]:
@@ -67,3 +68,29 @@ def protocols(trigger: type[BaseModel]) -> tuple[str, ...]:
     if field is None or get_origin(field.annotation) is not Literal:
         return ()
     return tuple(str(value) for value in get_args(field.annotation))
+
+
+def shown(thing: Any) -> str:
+    """A type as an author has written it: `Message | Number`, not `<class 'x.Message'>`."""
+    return thing.__name__ if isinstance(thing, type) else repr(thing).replace("typing.", "")
+
+
+def where(thing: Any) -> str:
+    """`file:line` of a class or function, for messages. Reads the source: only for errors.
+
+    The line of a class that was made at run time is that of its first method.
+    """
+    members = vars(thing).values() if isinstance(thing, type) else (thing,)
+    functions = (getattr(member, "__func__", member) for member in members)
+    codes = [inspect.unwrap(each).__code__ for each in functions if inspect.isfunction(each)]
+    try:
+        lines, start = inspect.getsourcelines(thing)
+        block = range(start, start + len(lines))
+        # Two classes of one name in one file: the source that is found is that of the first.
+        if not codes or codes[0].co_firstlineno in block:
+            return f"{inspect.getsourcefile(thing)}:{start}"
+    except (OSError, TypeError, SyntaxError, IndexError):
+        pass
+    if codes:
+        return f"{codes[0].co_filename}:{codes[0].co_firstlineno}"
+    return f"module {getattr(thing, '__module__', '?')}"

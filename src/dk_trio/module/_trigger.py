@@ -1,10 +1,11 @@
-"""A trigger handler: the code for one protocol of a module."""
+"""A trigger handler: the code for one protocol of a module, or for one input type of it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, ClassVar, Generic
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from types import UnionType
+from typing import Any, ClassVar, Final, Generic
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -12,11 +13,19 @@ from typing_extensions import TypeVar
 from dk_trio.errors import ModuleDefinitionError
 
 from ._context import ModuleContext
-from ._models import SetupModel
+from ._formats import is_given, is_model, protocols, roots, shown, type_arguments, where
+from ._models import DataModel, DataTrigger, SetupModel
+from ._utility import UTILITY_PROTOCOLS
 
 TriggerInputT = TypeVar("TriggerInputT", bound=BaseModel, default=Any)
 TriggerSetupT = TypeVar("TriggerSetupT", bound=BaseModel, default=SetupModel)
 TriggerOutputT = TypeVar("TriggerOutputT", bound=BaseModel, default=Any)
+
+RESERVED: Final = UTILITY_PROTOCOLS | {"end_of_stream", "module_start_info"}
+"""Protocols that no input of an author may have: what a server answers itself, and the ends of a stream."""
+
+_ORDER = "The type arguments of a handler are input, setup, output: TriggerHandler[Message, MySetup, Reply]."
+_HANDLE = "Write `async def handle(self, input_data, setup_data, context)`."
 
 
 class TriggerHandler(Generic[TriggerInputT, TriggerSetupT, TriggerOutputT]):
@@ -31,24 +40,38 @@ class TriggerHandler(Generic[TriggerInputT, TriggerSetupT, TriggerOutputT]):
             async def handle(self, input_data, setup_data, context):
                 await context.send(MyOutput(root=Reply(text=input_data.text)))
 
+    Several handlers may share a protocol and take different input types of it; an input goes to the handler of its own
+    type, else to that of its nearest base class.
+
     Attributes:
         protocol: The protocol of the inputs it handles. Required.
         description: What it does, for people who choose triggers.
-        input_format: The trigger class of its inputs. Found from the module's input format when not given.
+        input_format: The trigger class of its inputs, or a union of them. Taken from the type arguments when not given;
+            a handler with neither takes every input of its protocol that no other handler takes.
         output_format: The trigger class of its outputs, for readers; `send` does not check it.
     """
 
     protocol: ClassVar[str]
     description: ClassVar[str] = ""
-    input_format: ClassVar[type[BaseModel] | None] = None
-    output_format: ClassVar[type[BaseModel] | None] = None
+    input_format: ClassVar[type[BaseModel] | UnionType | None] = None
+    output_format: ClassVar[type[BaseModel] | UnionType | None] = None
+
+    _takes: ClassVar[tuple[type[BaseModel], ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        given, _, output = (*type_arguments(cls, TriggerHandler), None, None, None)[:3]
+        for attribute, argument in (("input_format", given), ("output_format", output)):
+            if argument is not None and is_given(argument) and attribute not in cls.__dict__:
+                setattr(cls, attribute, argument)
+        cls._takes = tuple(dict.fromkeys(roots(cls.input_format)))
 
     def __init__(self, context: ModuleContext) -> None:
         self.context = context
 
     def handle(
         self, input_data: TriggerInputT, setup_data: TriggerSetupT, context: ModuleContext
-    ) -> Awaitable[None] | AsyncIterator[Any]:
+    ) -> Awaitable[None] | AsyncIterator[TriggerOutputT | DataModel[TriggerOutputT] | dict[str, Any]]:
         """Handle one input: `async def` that calls `context.send`, or an async generator whose yields are sent.
 
         Args:
@@ -62,11 +85,29 @@ class TriggerHandler(Generic[TriggerInputT, TriggerSetupT, TriggerOutputT]):
         raise ModuleDefinitionError(f"{type(self).__qualname__} has no handle method.")
 
 
+Handler = type[TriggerHandler[Any, Any, Any]]
+
+
+def takes(handler: Handler) -> tuple[type[BaseModel], ...]:
+    """The input types of a handler; empty: whatever its protocol has."""
+    return handler._takes
+
+
+def pick(handlers: Sequence[Handler], kind: type) -> Handler | None:
+    """The handler of one protocol that takes this type: the one that names the nearest of its base classes."""
+    for base in kind.__mro__:
+        for handler in handlers:
+            if base in handler._takes:
+                return handler
+    return next((handler for handler in handlers if not handler._takes), None)
+
+
 def check_handler(handler: Any, owner: str) -> None:
     """Refuse a handler that could only fail later.
 
     Raises:
-        ModuleDefinitionError: No protocol, no `handle`, or a `handle` that is not async or takes other arguments.
+        ModuleDefinitionError: No protocol, one that is reserved or that its input type does not have, wrong type
+            arguments, no `handle`, or a `handle` that is not async or takes other arguments.
     """
     if not (isinstance(handler, type) and issubclass(handler, TriggerHandler)):
         raise ModuleDefinitionError(
@@ -77,25 +118,96 @@ def check_handler(handler: Any, owner: str) -> None:
     protocol = getattr(handler, "protocol", None)
     if not isinstance(protocol, str) or not protocol:
         raise ModuleDefinitionError(
-            f"{name} has no protocol.", hint=f'Give {name} a class attribute such as protocol = "message".'
+            f"{name} has no protocol ({where(handler)}).",
+            hint=f'Give {name} a class attribute such as protocol = "message".',
         )
-    handle = handler.handle
-    if handle is TriggerHandler.handle:
+    if protocol in RESERVED:
         raise ModuleDefinitionError(
-            f"{name} has no handle method.",
-            hint="Write `async def handle(self, input_data, setup_data, context)`.",
+            f"{name} handles protocol {protocol!r}, which every module answers by itself ({where(handler)}).",
+            hint="Choose another protocol.",
         )
-    wrapped = hasattr(handle, "__wrapped__")  # a decorator may return what it likes; the call will show
-    if not wrapped and not (inspect.iscoroutinefunction(handle) or inspect.isasyncgenfunction(handle)):
-        raise ModuleDefinitionError(f"{name}.handle is not async.", hint="Write it as `async def handle(...)`.")
-    if wrapped:
+    _check_types(handler)
+    _check_handle(handler)
+    check_made(handler, ("context",), "super().__init__(context)")
+
+
+def _check_types(handler: Handler) -> None:
+    name, at = handler.__qualname__, where(handler)
+    _, setup, output = (*type_arguments(handler, TriggerHandler), None, None, None)[:3]
+    if setup is not None and is_given(setup) and (not is_model(setup) or issubclass(setup, (DataModel, DataTrigger))):
+        raise ModuleDefinitionError(f"{name} names {shown(setup)} as its setup ({at}).", hint=_ORDER)
+    if is_model(output) and issubclass(output, SetupModel):
+        raise ModuleDefinitionError(f"{name} names {shown(output)} as its output ({at}).", hint=_ORDER)
+    given = handler.input_format
+    if given is None:
         return
-    signature = inspect.signature(handle)
-    unbound = not isinstance(inspect.getattr_static(handler, "handle"), (staticmethod, classmethod))
-    try:
-        signature.bind(*[None] * (3 + unbound))
-    except TypeError:
+    kinds = takes(handler)
+    wrong = "" if kinds else f"{shown(given)} as its input, which is not a model class"
+    for kind in kinds:
+        if not protocols(kind):
+            found = "no Literal protocol" if "protocol" in kind.model_fields else "no protocol"
+            wrong = f"{kind.__name__} as its input, which has {found} ({where(kind)})"
+            break
+    if wrong:
         raise ModuleDefinitionError(
-            f"{name}.handle({', '.join(signature.parameters)}) cannot be called with an input, a setup and a context.",
-            hint="Write `async def handle(self, input_data, setup_data, context)`.",
-        ) from None
+            f"{name} names {wrong} ({at}).",
+            hint=f'Write a class derived from DataTrigger with protocol: Literal["{handler.protocol}"]. {_ORDER}',
+        )
+    known = [value for kind in kinds for value in protocols(kind)]
+    own = handler.protocol
+    if own not in known:
+        raise ModuleDefinitionError(
+            f"{name} handles protocol {own!r}, but its input {shown(given)} has {', '.join(known)} ({at}).",
+            hint="Give the handler the protocol of its input type.",
+        )
+
+
+def _check_handle(handler: Handler) -> None:
+    name = handler.__qualname__
+    handle: Any = handler.handle
+    if handle is TriggerHandler.handle:
+        raise ModuleDefinitionError(f"{name} has no handle method ({where(handler)}).", hint=_HANDLE)
+    if hasattr(handle, "__wrapped__"):  # a decorator may return what it likes; the call will show
+        return
+    if not (inspect.iscoroutinefunction(handle) or inspect.isasyncgenfunction(handle)):
+        raise ModuleDefinitionError(
+            f"{name}.handle is not async ({where(handler)}).", hint="Write it as `async def handle(...)`."
+        )
+    if not callable_with(handler, "handle", 3):
+        raise ModuleDefinitionError(
+            f"{name}.handle({', '.join(inspect.signature(handle).parameters)}) cannot be called with an input, a setup "
+            f"and a context ({where(handler)}).",
+            hint=_HANDLE,
+        )
+
+
+def check_made(cls: type, arguments: tuple[str, ...], hint: str) -> None:
+    """Refuse a class of which no instance can be made for a job.
+
+    Raises:
+        ModuleDefinitionError: It is abstract, or its `__init__` wants something else.
+    """
+    name, at, made = cls.__qualname__, where(cls), "__init__"
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise ModuleDefinitionError(f"{name} is abstract: it lacks {missing} ({at}).", hint=f"Write {missing} in it.")
+    if not callable_with(cls, made, len(arguments)):
+        raise ModuleDefinitionError(
+            f"{name}.__init__({', '.join(inspect.signature(getattr(cls, made)).parameters)}) cannot be called with "
+            f"({', '.join(arguments)}) ({at}).",
+            hint=f"Write `def __init__({', '.join(('self', *arguments))})`, and call {hint} in it.",
+        )
+
+
+def takes_self(cls: type, method: str) -> bool:
+    """Whether the first argument of a method is its instance."""
+    return not isinstance(inspect.getattr_static(cls, method), (staticmethod, classmethod))
+
+
+def callable_with(cls: type, method: str, count: int) -> bool:
+    """Whether an instance's method can be called with so many positional arguments."""
+    try:
+        inspect.signature(getattr(cls, method)).bind(*[None] * (count + takes_self(cls, method)))
+    except TypeError:
+        return False
+    return True
