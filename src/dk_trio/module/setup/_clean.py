@@ -107,10 +107,11 @@ def derived(
         sides: Config fields, hidden fields: for unpickling.
         attributes: Class attributes to add.
     """
-    inherited = cast("Any", model.__get_pydantic_core_schema__).__func__
+    authors = cast("Any", model.__get_pydantic_core_schema__).__func__
+    pydantics = cast("Any", BaseModel.__get_pydantic_core_schema__).__func__  # deprecated to call; it asks the handler
 
     def get_core_schema(cls: type[BaseModel], source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: CoreSchema = inherited(cls, source, handler)
+        schema: CoreSchema = handler(source) if authors is pydantics else authors(cls, source, handler)
         _take_out(schema, dropped, handler, model)
         return schema
 
