@@ -32,7 +32,6 @@ METADATA_MAX: Final = 64 * 1024  # bytes of JSON: they are read with every page 
 LIST_MAX: Final = 1000  # GetFilesRequest.list_size of the contract
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def _without(prefix: str) -> BeforeValidator:
@@ -342,7 +341,7 @@ def check_name(name: str, field: str) -> str:
         rule = "a name is not empty"
     elif len(name.encode()) > NAME_MAX:
         rule = f"a name has at most {NAME_MAX} bytes"
-    elif name.startswith("/") or _DRIVE.match(name):
+    elif name.startswith("/") or name[1:2] == ":":
         rule = "a name is not an absolute path"
     elif ".." in name:
         rule = "a name has no two dots in a row"

@@ -32,6 +32,9 @@ PIECE: Final = 256 * 1024
 # Bytes of all contents in memory. Such a platform is for tests and trials, and must not take the machine down.
 MEMORY_MAX: Final = 256 * 1024 * 1024
 
+# Threads for contents: enough to keep a disk busy.
+THREADS: Final = 8
+
 # Seconds to remove what a failed or cancelled upload has written; if that is not enough, the next sweep does it.
 CLEANUP_GRACE: Final = 10
 
@@ -58,8 +61,9 @@ class StoredContent:
 class Contents(Protocol):
     """Contents by name."""
 
-    in_threads: bool
-    """Whether work is done in threads. In memory nothing is, so that it runs under a virtual clock."""
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do blocking work on files: in a thread, or at once where no thread may be, under a virtual clock."""
+        ...
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
         """Write a content. Cancelled or failed, it leaves nothing."""
@@ -82,16 +86,6 @@ class Contents(Protocol):
         ...
 
 
-async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking work on files in a thread; what the system refuses is an error of the service."""
-    try:
-        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise FilesystemServiceError(f"The store of files failed: {error}.") from error
-
-
 class DiskContents:
     """Contents as files of a directory, which is made when the first is written.
 
@@ -99,48 +93,69 @@ class DiskContents:
         directory: Where; nothing else should be in it.
     """
 
-    in_threads = True
-
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        # Of our own: an upload must not wait for threads that authors keep busy.
+        self._threads = trio.CapacityLimiter(THREADS)
+
+    def __repr__(self) -> str:
+        return f"<DiskContents {self._directory}>"
+
+    async def run(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._threads)
+
+    async def _run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await self.run(lambda: work(*args, **kwargs))
+        except OSError as error:
+            raise FilesystemServiceError(f"The store of files failed: {error}.") from error
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
         name = uuid4().hex
-        writer = await in_thread(_Writer, self._directory / name)
+        writer = await self._run(_Writer, self._directory / name)
         try:
             async for piece in pieces:
-                await in_thread(writer.add, piece)
-            await in_thread(writer.finish)
+                await self._run(writer.add, piece)
+            await self._run(writer.finish)
         except BaseException:
             with trio.move_on_after(CLEANUP_GRACE, shield=True):
-                await in_thread(writer.discard)
+                await self._run(writer.discard)
             raise
         return StoredContent(name, writer.digest.hexdigest(), writer.size)
 
     @asynccontextmanager
     async def opened(self, content: StoredContent) -> AsyncIterator[AsyncIterator[bytes]]:
         try:
-            file = await in_thread((self._directory / content.name).open, "rb", buffering=0)
-        except FileNotFoundError:
-            raise ContentGoneError from None
+            file = await self._run((self._directory / content.name).open, "rb", buffering=0)
+        except FilesystemServiceError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise ContentGoneError from None
+            raise
         with file:  # closed here, not in a thread: nothing is left to write
-            async with aclosing(_read(file, content)) as pieces:
+            async with aclosing(self._read(file, content)) as pieces:
                 yield pieces
+
+    async def _read(self, file: BinaryIO, content: StoredContent) -> AsyncGenerator[bytes]:
+        rest = content.size
+        while rest:
+            piece = await self._run(file.read, min(PIECE, rest))
+            if not piece:
+                raise FilesystemServiceError(f"The content {content.name} lacks its last {rest} bytes.")
+            rest -= len(piece)
+            yield piece
 
     async def remove(self, names: Iterable[str]) -> None:
         paths = [self._directory / name for name in names]
         if paths:
-            await in_thread(_unlink, paths)
+            await self._run(_unlink, paths)
 
     async def sweep(self, known: Known) -> int:
-        swept = 0
-        try:
-            entries = await in_thread(os.scandir, self._directory)
-        except FileNotFoundError:
+        if not await self._run(self._directory.is_dir):
             return 0
-        with entries:
+        swept = 0
+        with await self._run(os.scandir, self._directory) as entries:
             names = (entry.name for entry in entries if _NAME.fullmatch(entry.name))
-            while step := await in_thread(list, itertools.islice(names, _SWEEP_STEP)):
+            while step := await self._run(list, itertools.islice(names, _SWEEP_STEP)):
                 unknown = set(step) - await known(step)
                 await self.remove(unknown)
                 swept += len(unknown)
@@ -154,7 +169,9 @@ class _Writer:
     """A content that is being written. Every method blocks."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700)
+            _sync(path.parent.parent)
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         self.digest = hashlib.sha256()
@@ -171,11 +188,7 @@ class _Writer:
         """Return when the content and its entry in the directory are on the disk: the index may name it from now on."""
         os.fsync(self._file)
         self._close()
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync(self._path.parent)
 
     def discard(self) -> None:
         with suppress(OSError):  # what cannot be removed now is swept later; why the upload ended matters more
@@ -188,14 +201,12 @@ class _Writer:
             os.close(file)
 
 
-async def _read(file: BinaryIO, content: StoredContent) -> AsyncGenerator[bytes]:
-    rest = content.size
-    while rest:
-        piece = await in_thread(file.read, min(PIECE, rest))
-        if not piece:
-            raise FilesystemServiceError(f"The content {content.name} lacks its last {rest} bytes.")
-        rest -= len(piece)
-        yield piece
+def _sync(directory: Path) -> None:
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _unlink(paths: Iterable[Path]) -> None:
@@ -210,12 +221,17 @@ class MemoryContents:
         limit: Bytes of all contents; what does not fit is `FilesystemServiceError`.
     """
 
-    in_threads = False
-
     def __init__(self, limit: int = MEMORY_MAX) -> None:
         self._limit = limit
         self._used = 0
         self._contents: dict[str, list[bytes]] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryContents {len(self._contents)} contents, {self._used} of {self._limit} bytes>"
+
+    async def run(self, work: Callable[[], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return work()
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
         name = uuid4().hex
@@ -268,12 +284,12 @@ async def _each(pieces: Iterable[bytes]) -> AsyncGenerator[bytes]:
         yield piece
 
 
-def pieces_of(content: Content, *, in_threads: bool) -> AsyncGenerator[bytes]:
-    """A content in pieces of `PIECE` bytes, the last one shorter; never more than one of them in memory."""
+def pieces_of(content: Content, contents: Contents) -> AsyncGenerator[bytes]:
+    """What is to be written to `contents`, in pieces of `PIECE` bytes, the last one shorter, one at a time."""
     if isinstance(content, bytes):
         return _pieces_of_bytes(content)
     if isinstance(content, os.PathLike):
-        return _pieces_of_file(Path(content), in_threads=in_threads)
+        return _pieces_of_file(Path(content), contents)
     return _pieces_of_stream(content)
 
 
@@ -289,12 +305,12 @@ async def _pieces_of_stream(content: AsyncIterable[bytes]) -> AsyncGenerator[byt
     source = aiter(content)
     try:
         async for piece in source:
-            view = memoryview(piece).cast("B")
-            for start in range(0, len(view), PIECE):
-                buffer += view[start : start + PIECE]
-                if len(buffer) >= PIECE:
-                    yield bytes(buffer[:PIECE])
-                    del buffer[:PIECE]
+            with memoryview(piece).cast("B") as view:  # released, so that a bytearray can be used again
+                for start in range(0, len(view), PIECE):
+                    buffer += view[start : start + PIECE]
+                    if len(buffer) >= PIECE:
+                        yield bytes(buffer[:PIECE])
+                        del buffer[:PIECE]
         if buffer:
             yield bytes(buffer)
     finally:
@@ -303,17 +319,12 @@ async def _pieces_of_stream(content: AsyncIterable[bytes]) -> AsyncGenerator[byt
             await close()
 
 
-async def _pieces_of_file(path: Path, *, in_threads: bool) -> AsyncGenerator[bytes]:
-    async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if in_threads:
-            return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
-        await trio.lowlevel.checkpoint()
-        return function(*args, **kwargs)
-
+async def _pieces_of_file(path: Path, contents: Contents) -> AsyncGenerator[bytes]:
     try:
-        file = await run(path.open, "rb", buffering=0)
-        with file:
-            while piece := await run(file.read, PIECE):
+        if not await contents.run(path.is_file):  # to open a pipe could take for ever
+            raise FilesystemServiceError(f"The content cannot be read from {path}: no such file, or not a regular one.")
+        with await contents.run(lambda: path.open("rb", buffering=0)) as file:
+            while piece := await contents.run(lambda: file.read(PIECE)):
                 yield piece
     except OSError as error:
         raise FilesystemServiceError(f"The content cannot be read from {path}: {error.strerror}.") from error

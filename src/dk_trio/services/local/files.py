@@ -82,7 +82,7 @@ class FileStore:
         database.declare("files", index.SCHEMA)
 
     def __repr__(self) -> str:
-        return f"<FileStore {'on disk' if self._contents.in_threads else 'in memory'}>"
+        return f"<FileStore of {self._contents!r}>"
 
     # --- one file ----------------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class FileStore:
         """Raise when no file can be stored now. Writes a content and removes it."""
         await self._database.check_health()
         await self._ready()
-        async with aclosing(pieces_of(b"healthy", in_threads=self._contents.in_threads)) as pieces:
+        async with aclosing(pieces_of(b"healthy", self._contents)) as pieces:
             content = await self._contents.write(pieces)
         await self._remove([content.name])
 
@@ -334,7 +334,7 @@ class FileStore:
         def adopting(connection: Connection) -> tuple[index.Row, list[str]]:
             return work(connection, index.adopt(connection, new))
 
-        pieces = pieces_of(content, in_threads=self._contents.in_threads)
+        pieces = pieces_of(content, self._contents)
         async with aclosing(_limited(pieces, max_size, field)) as limited:
             new = await self._contents.write(limited)
         try:
