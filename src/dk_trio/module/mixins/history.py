@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 from uuid import uuid4
 
@@ -110,7 +111,7 @@ class AtomicStorage(Protocol):
     async def amend(self, collection: str, record_id: str, change: Change) -> Any:
         """Store `change(data)`, where data are the JSON values of the record, or None when there is none.
 
-        `change` is short, does not wait, and may be called again. Returns the record.
+        `change` is short, does not wait, and may be called again, in any thread. Returns the record.
         """
         ...
 
@@ -167,7 +168,7 @@ class History(Generic[HistoryT]):
             async with self._turn:
                 if self._stored is None:
                     self._stored = await self._read() or {}
-        return self._model.model_validate(deepcopy(self._with_own(self._stored)))
+        return self._model.model_validate(deepcopy(_merged(self._entries, self._own, self._stored)))
 
     async def append(self, entries: Iterable[Entry]) -> None:
         """Add entries. They are in the history from the start of the call, and written by the end of the job.
@@ -220,10 +221,11 @@ class History(Generic[HistoryT]):
 
     async def _write(self) -> dict[str, Any]:
         storage: Any = self._context.storage
+        change = partial(_merged, self._entries, dict(self._own))
         if isinstance(storage, AtomicStorage):
-            record = await storage.amend(self._collection, self._record_id, self._with_own)
+            record = await storage.amend(self._collection, self._record_id, change)
         else:
-            record = await storage.upsert(self._collection, self._record_id, self._with_own(await self._read()))
+            record = await storage.upsert(self._collection, self._record_id, change(await self._read()))
         written = _data(record)
         if not self._unwritten & _ids(written[self._entries]):
             raise InvalidRecordError(
@@ -233,11 +235,13 @@ class History(Generic[HistoryT]):
             )
         return written
 
-    def _with_own(self, stored: dict[str, Any] | None) -> dict[str, Any]:
-        stored = stored or {}
-        rows = stored.get(self._entries, [])
-        there = _ids(rows)
-        return {**stored, self._entries: [*rows, *(row for key, row in self._own.items() if key not in there)]}
+
+def _merged(entries: str, own: dict[str, dict[str, Any]], stored: dict[str, Any] | None) -> dict[str, Any]:
+    """What is stored, with those of our own behind it that are not there. May run in another thread."""
+    stored = stored or {}
+    rows = stored.get(entries, [])
+    there = _ids(rows)
+    return {**stored, entries: [*rows, *(row for key, row in own.items() if key not in there)]}
 
 
 def _ids(rows: list[dict[str, Any]]) -> set[str]:
