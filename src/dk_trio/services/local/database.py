@@ -87,7 +87,7 @@ class Database:
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
         self._connections = Connections(directory)
-        self._schemas: dict[str, Sequence[str]] = {}
+        self._schemas: dict[str, tuple[str, ...]] = {}
         self._ready = False  # the file is open, and has all tables that were declared
         self._opening = trio.Lock()
         self._attempts = 0
@@ -154,15 +154,16 @@ class Database:
                 await self._run(self._connections.close)
 
     def declare(self, name: str, statements: Sequence[str]) -> None:
-        """Tables of one store. They exist before the next read or write.
+        """Tables of one store. They exist before the next read or write. Declaring them again changes nothing.
 
         Args:
             name: Of the store; its version is kept under it.
             statements: One SQL statement each. Their number is the version of the schema: a later release appends
                 statements and never changes one; a file that an earlier release wrote runs only those it lacks.
         """
-        self._schemas[name] = tuple(statements)
-        self._ready = False
+        if self._schemas.get(name) != (declared := tuple(statements)):
+            self._schemas[name] = declared
+            self._ready = False
 
     async def open(self) -> None:
         """The directory exists and is ours, and all declared tables are there. `read` and `write` do this themselves.

@@ -1,0 +1,235 @@
+"""What a full disk, a damaged file, a stranger's lock and a death do to the database of the local services."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from dk_trio.errors import StorageServiceError
+from dk_trio.services.local.database import Database
+
+from .test_database import SCHEMA, Gate, names, opened, put
+
+FILE = "dk-trio.sqlite3"
+
+
+def no_more_pages(connection: sqlite3.Connection) -> None:
+    """The disk is full now, for all that SQLite knows."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def room_again(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA max_page_count = 1000000")
+
+
+def scribble(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[8192:12288] = b"\xff" * 4096
+    file.write_bytes(data)
+
+
+LARGE = "x" * 100_000  # more than the pages of an empty database have room for
+
+
+async def test_a_full_disk_fails_what_has_no_room_and_nothing_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.write(no_more_pages)
+        gate, refused = Gate(database), []
+
+        async def too_large(name: str) -> None:
+            with pytest.raises(StorageServiceError) as caught:
+                await database.write(put(name, LARGE))
+            refused.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gate.hold)
+            await gate.entered.wait()
+            for index in range(5):  # one batch
+                nursery.start_soon(database.write, put(f"small {index}"))
+                nursery.start_soon(too_large, f"large {index}")
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert sorted(await database.read(names)) == [f"small {index}" for index in range(5)]
+        assert len(refused) == 5
+        assert all("the disk is full" in error.message and str(tmp_path / FILE) in error.message for error in refused)
+        assert all("DIGITALKIN_DATA_DIR" in error.hint for error in refused)
+        await database.write(room_again)
+        await database.write(put("large", LARGE))
+        assert await database.read(lambda c: c.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
+    assert database.statistics().failed == 5
+
+
+async def test_a_full_disk_in_memory_is_told_alike(autojump_clock: object) -> None:
+    async with opened(None) as database:
+        await database.write(no_more_pages)
+        with pytest.raises(StorageServiceError, match="in memory cannot be used: the disk is full"):
+            await database.write(put("large", LARGE))
+        await database.write(put("small"))
+        assert await database.read(names) == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda file: file.write_bytes(b"no database at all, only text" * 100), "it is no SQLite database"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-6000]), "it is damaged"),
+        (scribble, "it is damaged"),
+    ],
+    ids=["other file", "cut off", "scribbled"],
+)
+async def test_a_damaged_file_is_found_at_the_first_use(tmp_path: Path, damage: object, told: str) -> None:
+    async with opened(tmp_path) as database:
+        for index in range(50):
+            await database.write(put(f"{index}", "y" * 500))
+    damage(tmp_path / FILE)
+    async with opened(tmp_path) as database:
+        with pytest.raises(StorageServiceError) as caught:
+            await database.read(names)
+        assert told in caught.value.message
+        assert str(tmp_path / FILE) in caught.value.message
+        assert "move it away" in caught.value.hint.lower()
+        (tmp_path / FILE).unlink()
+        assert await database.read(names) == []  # the remedy, without a new start
+
+
+async def test_a_stranger_that_locks_the_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dk_trio.services.local._sqlite._BUSY", 0.05)
+    async with opened(tmp_path) as database:
+        await database.write(put("a"))
+        stranger = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+        stranger.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageServiceError, match="another process has locked it"):
+            await database.write(put("b"))
+        assert await database.read(names) == ["a"]
+        stranger.execute("ROLLBACK")
+        stranger.close()
+        await database.write(put("c"))
+        assert await database.read(names) == ["a", "c"]
+
+
+async def test_a_health_check_finds_a_file_that_was_deleted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.check_health()
+        (tmp_path / FILE).unlink()
+        with pytest.raises(StorageServiceError, match="deleted or replaced"):
+            await database.check_health()
+
+
+async def test_no_thread_to_be_had_fails_the_writes_of_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_left(*args: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with opened(tmp_path) as database:
+        await database.write(put("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.to_thread, "run_sync", none_left)
+            with pytest.raises(StorageServiceError, match="writer"):
+                await database.write(put("b"))
+        await database.write(put("c"))
+        assert await database.read(names) == ["a", "c"]
+
+
+# --- releases --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_later_release_runs_the_statements_that_the_file_lacks(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.write(put("a"))
+    later = Database(tmp_path)
+    later.declare("things", [*SCHEMA, "ALTER TABLE things ADD COLUMN colour TEXT DEFAULT 'red'"])
+    with trio.fail_after(30):
+        async with later.opened():
+            rows = await later.read(lambda c: c.execute("SELECT name, colour FROM things").fetchall())
+            assert rows == [("a", "red")]
+
+
+async def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Path) -> None:
+    newer = Database(tmp_path)
+    newer.declare("things", [*SCHEMA, "CREATE TABLE newer (x)"])
+    with trio.fail_after(30):
+        async with newer.opened():
+            await newer.open()
+    async with opened(tmp_path) as database:
+        with pytest.raises(StorageServiceError, match="newer release") as caught:
+            await database.read(names)
+        assert "'things' have version 2, this release knows 1" in caught.value.message
+
+
+async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.write(put("a"))
+    broken = Database(tmp_path)
+    broken.declare("things", [*SCHEMA, "CREATE TABLE half (x)", "CREATE TABLE things (x)"])
+    with trio.fail_after(30):
+        async with broken.opened():
+            with pytest.raises(sqlite3.OperationalError, match="already exists"):
+                await broken.open()
+    async with opened(tmp_path) as database:
+        assert await database.read(names) == ["a"]
+        tables = await database.read(lambda c: c.execute("SELECT name FROM sqlite_master").fetchall())
+        assert ("half",) not in tables
+
+
+# --- kill -9 ---------------------------------------------------------------------------------------------------------
+
+CHILD = """
+import sys
+from pathlib import Path
+
+import trio
+
+from dk_trio.services.local.database import Database
+
+async def main(directory, first):
+    database = Database(Path(directory))
+    database.declare("things", ["CREATE TABLE things (name TEXT UNIQUE, value TEXT)"])
+
+    async def writer(task):
+        for number in range(10**9):
+            name = f"{first}.{task}.{number}"
+            await database.write(lambda c: c.execute("INSERT INTO things VALUES (?, ?)", (name, "v" * 200)))
+            sys.stdout.write(name + "\\n")
+            sys.stdout.flush()
+
+    async with database.opened(), trio.open_nursery() as nursery:
+        for task in range(32):
+            nursery.start_soon(writer, task)
+
+trio.run(main, sys.argv[1], sys.argv[2])
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+    for round_ in range(3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path), str(round_)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        with child:
+            # It writes under load, and each kill comes at another moment.
+            lines = [child.stdout.readline() for _ in range(500 * (round_ + 1))]
+            child.kill()
+            lines += child.stdout.read().splitlines(keepends=True)
+            acknowledged += [line.strip() for line in lines if line.endswith("\n")]
+        assert child.returncode == -9
+
+    async def found() -> set[str]:
+        async with opened(tmp_path) as database:
+            assert await database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()) == [("ok",)]
+            return set(await database.read(names))
+
+    stored = trio.run(found)
+    assert acknowledged
+    assert all(acknowledged)
+    assert stored >= set(acknowledged)
+    assert len(stored) <= len(acknowledged) + 3 * 32  # and what was written when nobody could be told any more
