@@ -22,10 +22,14 @@ from dk_trio.errors import (
     InvalidSetupError,
     ShutdownError,
 )
+from dk_trio.lifecycle import FLUSH_GRACE
 from dk_trio.module import Environment, ModuleContext, ModuleDefinition, Output, RequestMetadata, SessionIds
+from dk_trio.module._find_tools import find_tools, unavailable
 from dk_trio.pb.google.protobuf import Struct
 
 _log = logging.getLogger("dk_trio.session")
+
+_RESOLVED = "resolved_tools"
 
 
 class ConfigSetup:
@@ -96,11 +100,35 @@ class ConfigSetup:
     async def _authors_task(self) -> None:
         try:
             with authors_code(ConfigSetupFailedError, self._ids.job_id):
-                module = self._definition.cls()
-                module.enter(self._context, self._definition.triggers)
-                self._returned.append(await module.run_config_setup(self._context, self._form))
+                try:
+                    await self._run()
+                finally:
+                    await self._close_services()
         except DkTrioError as error:
             self._failure = error
+
+    async def _run(self) -> None:
+        resolved = getattr(self._form, _RESOLVED, None)
+        if isinstance(resolved, dict):
+            resolved.clear()  # a form may hold those of an older version of the tool
+        await find_tools(self._context, self._form)
+        module = self._definition.cls()
+        module.enter(self._context, self._definition.triggers)
+        returned = await module.run_config_setup(self._context, self._form)
+        # Only now: the author has seen the failures, and may have done without the tool.
+        failure = unavailable(self._context, returned if isinstance(returned, BaseModel) else self._form)
+        if failure is not None:
+            raise failure
+        self._returned.append(returned)
+
+    async def _close_services(self) -> None:
+        if self._context.uses_services:
+            with trio.move_on_after(FLUSH_GRACE, shield=True) as scope:
+                failures = await self._context.services.close()
+                if failures:
+                    raise failures[0] if len(failures) == 1 else ExceptionGroup("at the end of the setup", failures)
+            if scope.cancelled_caught:
+                raise ConfigSetupFailedError(f"The services did not close within {FLUSH_GRACE:g} s.")
 
     def _goes_on(self, where: list[str]) -> None:
         _log.error(
@@ -125,6 +153,9 @@ class ConfigSetup:
         """What was returned as it goes on the wire, checked against the format that jobs will parse it with."""
         if isinstance(returned, BaseModel):
             content = returned.model_dump(mode="json")
+            found = {key: tool.model_dump(mode="json") for key, tool in self._context.tool_cache.entries.items()}
+            if found:  # the author may have returned another object than the form, which has them
+                content[_RESOLVED] = {**found, **content.get(_RESOLVED, {})}
         elif isinstance(returned, Mapping):
             content = dict(returned)
         else:

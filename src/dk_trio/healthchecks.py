@@ -10,6 +10,7 @@ the fields at the top.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -41,7 +42,12 @@ class HealthChecks:
         jobs: The jobs that are here.
         environment: Where services come from; None: there are none.
         accepting: Whether new jobs are welcome.
+
+    Attributes:
+        opened_at: Since when the server answers, on Trio's clock; set by the server.
     """
+
+    opened_at: float = inf
 
     def __init__(
         self,
@@ -55,7 +61,6 @@ class HealthChecks:
         self._jobs = jobs
         self._environment = environment
         self._accepting = accepting
-        self._since = trio.current_time()
 
     async def answer(
         self, protocol: str, *, ids: SessionIds, request_metadata: RequestMetadata, received_at: float
@@ -75,7 +80,7 @@ class HealthChecks:
             output = HealthcheckStatusOutput(
                 module_name=self._definition.name,
                 module_status="RUNNING" if self._accepting() else "STOPPING",
-                uptime_seconds=trio.current_time() - self._since,
+                uptime_seconds=max(0.0, trio.current_time() - self.opened_at),
                 active_jobs=sum(session.running for session in self._jobs),
                 metadata={**ids.current_ids(), "module_id": self._definition.id},
             )

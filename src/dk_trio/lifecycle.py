@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from dk_trio.errors import (
     AdmissionError,
@@ -135,6 +136,10 @@ class Outcome:
     def row(self) -> Row:
         """What the reason means."""
         return OUTCOMES[self.reason]
+
+
+FLUSH_GRACE: Final = 2.0
+"""Seconds that are left for writing what waits to be written, also when `cleanup` has used up all of its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -278,6 +278,7 @@ class ModuleServer:
             nursery.start_soon(self._servicer.jobs.watch)
 
             self._nursery = nursery
+            self._servicer.health_checks.opened_at = trio.current_time()
             with self._registered():
                 self._open = True
                 self._set_ready(ready=True)

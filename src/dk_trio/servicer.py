@@ -105,6 +105,7 @@ class ModuleServicer(ModuleServiceBase):
     Attributes:
         jobs: The jobs that are here.
         config_setups: The configurations that are here.
+        health_checks: Answers the health checks that come as inputs.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class ModuleServicer(ModuleServiceBase):
         self._signals = signals
         self._environment = environment
         self._configured = configured
-        self._health = HealthChecks(definition, jobs=self.jobs, environment=environment, accepting=accepting)
+        self.health_checks = HealthChecks(definition, jobs=self.jobs, environment=environment, accepting=accepting)
         self._session_options = session_options
         self._schemas = ModuleSchemas(
             definition,
@@ -184,7 +185,7 @@ class ModuleServicer(ModuleServiceBase):
         received_at = trio.current_time()
         ids = self._ids(request.mission_id, request.setup_id, "")
         start = module_start_info(ids, module_id=self._definition.id, module_name=self._definition.name)
-        answer = await self._health.answer(
+        answer = await self.health_checks.answer(
             protocol, ids=ids, request_metadata=RequestMetadata(stream.metadata.items()), received_at=received_at
         )
         for output in (start, answer, end_of_stream()):

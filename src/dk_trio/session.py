@@ -50,7 +50,7 @@ from dk_trio.errors import (
     ModuleFailedError,
     SessionEndedError,
 )
-from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Outcome, Reason, SessionOptions, State
+from dk_trio.lifecycle import FLUSH_GRACE, OUTCOMES, TRANSITIONS, Outcome, Reason, SessionOptions, State
 from dk_trio.module import (
     Environment,
     ModuleContext,
@@ -60,6 +60,7 @@ from dk_trio.module import (
     SessionIds,
     TrioModule,
     end_of_stream,
+    find_tools,
     module_start_info,
     output_dict,
 )
@@ -72,9 +73,6 @@ _log = logging.getLogger("dk_trio.session")
 
 ABANDON_AFTER: Final = 5.0
 """Seconds beyond `cleanup_grace` after which cancelled code that goes on is reported, and its caller is told."""
-
-FLUSH_GRACE: Final = 2.0
-"""Seconds that are left for writing what waits to be written, also when `cleanup` has used up all of its time."""
 
 PROMPT: Final = 1.0
 """Seconds within which a cancelled handler may still return normally without being told about it."""
@@ -350,6 +348,7 @@ class Session:
             module.enter(self._context, self._definition.triggers)
         try:
             with authors_code(InitializeFailedError, job_id):
+                await find_tools(self._context, self._setup)
                 await module.initialize(self._context, self._setup)
             self._enter(State.RUNNING)
             with authors_code(ModuleFailedError, job_id):

@@ -51,7 +51,7 @@ async def test_the_form_becomes_the_setup_that_jobs_run_with(autojump_clock: obj
         version = reply.setup_version
         assert (version.id, version.setup_id, version.version) == ("setup_versions:7", "setups:s", "7")
         assert version.creation_date == created
-        assert version.content.to_dict() == FORM
+        assert version.content.to_dict() == {**FORM, "resolved_tools": {}}
         async with client.start({"protocol": "message", "text": "hi"}, setup_id="setups:s") as outputs:
             info, message, _ = [output["root"] async for output in outputs]
         assert message["text"] == "> hi"
@@ -62,7 +62,7 @@ async def test_the_form_becomes_the_setup_that_jobs_run_with(autojump_clock: obj
 async def test_the_client_gives_the_content(autojump_clock: object) -> None:
     async with serving() as (_, client):
         content = await client.config_setup(FORM, setup_id="setups:s", setup_version_id="setup_versions:2")
-        assert content == FORM
+        assert content == {**FORM, "resolved_tools": {}}
         assert (await start(client, "hi", setup_id="s")).texts[1] == "> hi"  # one id, with or without its prefix
         assert (await start(client, "hi", setup_id="setups:other")).texts[1] == "hi"
 
@@ -82,7 +82,7 @@ async def test_run_config_setup_turns_the_form_into_something_else(autojump_cloc
             mission_id="missions:m",
             metadata={"x-tenant": "t"},
         )
-        assert content == {"prefix": "A "}
+        assert content == {"prefix": "A ", "resolved_tools": {}}
         assert (await start(client, "hi")).texts[1] == "A hi"
     ((_, ids, tenant),) = seen
     assert (ids.setup_id, ids.setup_version_id, ids.mission_id) == ("setups:s", "setup_versions:2", "missions:m")
@@ -91,11 +91,11 @@ async def test_run_config_setup_turns_the_form_into_something_else(autojump_cloc
 
 async def test_a_dict_is_a_setup_too(autojump_clock: object) -> None:
     async def run_config_setup(self: Any, context: Any, config_setup_data: Any) -> Any:
-        return {"prefix": "d ", "resolved_tools": ["t1"]}
+        return {"prefix": "d ", "found": ["t1"]}
 
     async with serving(run_config_setup=run_config_setup) as (_, client):
         # Keys that the format does not have are the author's, and for the caller to store.
-        assert await client.config_setup({}, setup_id="setups:s") == {"prefix": "d ", "resolved_tools": ["t1"]}
+        assert await client.config_setup({}, setup_id="setups:s") == {"prefix": "d ", "found": ["t1"]}
         assert (await start(client, "hi")).texts[1] == "d hi"
 
 

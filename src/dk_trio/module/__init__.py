@@ -13,6 +13,7 @@ from ._context import Output as Output
 from ._context import SessionIds as SessionIds
 from ._cost_limits import parse_cost_limits as parse_cost_limits
 from ._definition import ModuleDefinition as ModuleDefinition
+from ._find_tools import find_tools as find_tools
 from ._models import DataModel as DataModel
 from ._models import DataTrigger as DataTrigger
 from ._models import EndOfStreamOutput as EndOfStreamOutput

@@ -15,13 +15,7 @@ from dk_trio.services.config import JobServices
 from dk_trio.settings import ServicesSettings
 
 from ._request_metadata import RequestMetadata
-try:  # TEMPORARY
-    from .tools import ToolCache, openai_style_tools, tool_functions
-except ImportError:
-
-    class ToolCache: ...  # type: ignore
-
-    openai_style_tools = tool_functions = None  # type: ignore
+from .tools import ToolCache, openai_style_tools, tool_functions
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -38,7 +32,7 @@ if TYPE_CHECKING:
     from dk_trio.services.user_profile import UserProfile
     from dk_trio.signals import SignalExchange
 
-    from .tools import ToolFunction
+    from .tools import ToolDefinition, ToolFunction
 
 Output: TypeAlias = BaseModel | dict[str, Any]
 """What an author may send: an output model, a bare trigger, or a dict of JSON values. A dict without `root` is a root
@@ -286,7 +280,7 @@ class ModuleContext:
         """
         return openai_style_tools(self.tool_cache, setup_id)
 
-    def create_tool_functions(self, setup_id: str) -> list[ToolFunction]:
+    def create_tool_functions(self, setup_id: str) -> list[tuple[ToolDefinition, ToolFunction]]:
         """The tools of a setup as pairs of a definition and an async generator function that calls the tool.
 
         A call runs in this job's mission, with its caller's metadata and within its deadline; wrap the generator in
