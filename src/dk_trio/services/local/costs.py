@@ -129,12 +129,13 @@ def check(limits: Sequence[PlacedLimit], sums: Sums, entry: Entry) -> None:
         if (total.amount if money else total.quantity) <= Decimal(repr(limit.max_value)):
             continue
         what = " of ".join(filter(None, [limit.type, limit.name and repr(limit.name)])) or "everything"
-        have, asked = (used.amount, entry.sum.amount) if money else (used.quantity, entry.sum.quantity)
-        rule = f"{'cost' if money else 'quantity'} of {what} at most {limit.max_value:g} in a {limit.scope}"
+        have, asked = (float(row.amount if money else row.quantity) for row in (used, entry.sum))
+        rule = f"{'cost' if money else 'quantity'} of {what} at most {limit.max_value:.15g} in a {limit.scope}"
+        state = f"{have:.15g} used, {asked:.15g} asked"
         raise CostLimitError(
-            f"A cost limit is reached ({rule}): {have:f} used, {asked:f} asked for {entry.name!r}.",
+            f"A cost limit is reached ({rule}): {state} for {entry.name!r}.",
             hint=f"Nothing was added. Raise `max_value` of the limit, or start another {limit.scope}.",
-            violations=[Violation(f"{field}.max_value", f"{rule}: {have:f} used, {asked:f} asked")],
+            violations=[Violation(f"{field}.max_value", f"{rule}: {state}")],
         )
 
 
