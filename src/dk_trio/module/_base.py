@@ -19,6 +19,7 @@ from ._models import DataModel, SetupModel
 from ._trigger import Handler, TriggerHandler, check_handler, pick, takes
 from ._utility import UTILITY_INPUTS
 from ._validation import explain, violations_of
+from .schema import SelectSchema
 
 if TYPE_CHECKING:
     from dk_trio.services.strategy import ServicesStrategy
@@ -62,6 +63,7 @@ class TrioModule(Generic[InputT, OutputT, SetupT, SecretT]):
     output_format: ClassVar[type[BaseModel] | None] = None
     setup_format: ClassVar[type[BaseModel]] = SetupModel
     secret_format: ClassVar[type[BaseModel] | None] = None
+    select_format: ClassVar[type[SelectSchema] | None] = SelectSchema
     triggers_discoverer: ClassVar[ModuleDiscoverer | None] = None
     services_config_strategies: ClassVar[Mapping[str, ServicesStrategy | None]] = {}
     services_config_params: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
