@@ -9,8 +9,6 @@ import trio.testing
 from grpclib import GRPCError, Status
 from tests.module.served import outputs_of, served
 
-from dk_trio.pb.agentic_mesh_protocol.module.v1 import GetConfigSetupModuleRequest, ModuleServiceStub
-
 from .test_examples import load
 
 WRITER = load("examples/dynamic_setup.py")
@@ -32,8 +30,7 @@ def roots(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 async def test_the_form_of_the_writer_is_fetched() -> None:
     with trio.fail_after(PATIENCE):
         async with served(WRITER.Writer) as (_, client):
-            reply = await ModuleServiceStub(client.channel).get_config_setup_module(GetConfigSetupModuleRequest())
-    form = reply.config_setup_schema.to_dict()["json_schema"]
+            form = (await client.config_setup_schema(llm_format=True))["json_schema"]
     assert form["properties"]["model"]["enum"] == [*WRITER.MODELS]
     assert form["properties"]["words"]["maximum"] == 8000
     assert form["properties"].keys() == {"model", "words", "style", "use_glossary"}

@@ -3,23 +3,38 @@
 DK_TRIO_WRITE_IMAGES=1 pytest tests/forms    writes the picture of the documentation anew
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from tests.examples.test_examples import load
 from tests.forms.browser import Browser
+from tests.module.served import served
 
-HERE = Path(__file__).parent
-PICTURE = HERE.parents[1] / "docs" / "images" / "config-form.png"
+from dk_trio import TrioModule
+
+FETCH_TIMEOUT = 30  # seconds; two of the fetchers run in threads
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "config-form.png"
 SIZE = (640, 540)  # pixels
 PICTURE_MAX = 60_000  # bytes
 
 
+def form_of(module: type[TrioModule]) -> dict[str, Any]:
+    """What the server of a module answers to who wants to show its form."""
+
+    async def fetch() -> dict[str, Any]:
+        with trio.fail_after(FETCH_TIMEOUT):
+            async with served(module) as (_, client):
+                return await client.config_setup_schema(llm_format=True)
+
+    return trio.run(fetch)
+
+
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return json.loads((HERE / "writer_form.json").read_text())
+    return form_of(load("examples/dynamic_setup.py").Writer)
 
 
 def test_fetched_values_are_the_choices(browser: Browser, document: dict[str, Any]) -> None:
@@ -64,6 +79,13 @@ def test_a_required_conditional_field_has_to_be_filled_in(browser: Browser, docu
     *_, last = browser.visit(document, ("click", "use_glossary"), ("click", "submit"))
     assert last.submitted == []
     assert last.refused == ["glossary must have required property 'Glossary'"]
+
+
+def test_tools_are_selected_with_the_widget_of_the_platform(browser: Browser) -> None:
+    (form,) = browser.visit(form_of(load("examples/agent_with_tools.py").Agent))
+    assert form.complaints == []
+    assert form.fields.keys() == {"tools"}
+    assert form.fields["tools"]["offered"].keys() >= {"setupIds", "moduleIds", "tagIds", "categories", "showModules"}
 
 
 def test_the_picture_of_the_documentation(browser: Browser, document: dict[str, Any], tmp_path: Path) -> None:

@@ -36,12 +36,13 @@ function fieldOf(node) {
   const field = { tag: node.tagName.toLowerCase(), type: node.type, label: labelOf(node), value: node.value };
   if (node.type === 'checkbox') field.value = node.checked;
   if (node.tagName === 'SELECT') field.options = [...node.options].map((option) => option.textContent).filter(Boolean);
+  if (node.dataset.options) field.offered = JSON.parse(node.dataset.options);
   for (const limit of ['min', 'max', 'step']) if (node[limit]) field[limit] = Number(node[limit]);
   return field;
 }
 
 function snapshot() {
-  const nodes = [...document.querySelectorAll('#form :is(input, select, textarea)')].filter(visible);
+  const nodes = [...document.querySelectorAll('#form :is(input, select, textarea, .tool-select)')].filter(visible);
   return {
     fields: Object.fromEntries(nodes.map((node) => [node.id.replace(/^root_/, ''), fieldOf(node)])),
     complaints: [...document.querySelectorAll('.unsupported-field, .error-detail li')].map((node) => node.textContent),
