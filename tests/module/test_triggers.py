@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from dk_trio.errors import InvalidInputError, ModuleDefinitionError, UnknownProtocolError
+from dk_trio.errors import InvalidInputError, InvalidSetupError, ModuleDefinitionError, UnknownProtocolError
 from dk_trio.module import DataModel, DataTrigger, ModuleDefinition, SetupModel, ToolModule, TriggerHandler, TrioModule
 
 from .sample import Input, Message, Number, Output, Settings, module_class, module_with, send_one, session_of
@@ -416,6 +416,18 @@ def test_violations_show_no_values_of_objects() -> None:
     (violation,) = caught.value.violations  # type: ignore[attr-defined]
     assert violation.field == "content.nested"
     assert "s3cret" not in violation.description + str(caught.value)
+
+
+def test_violations_are_bounded() -> None:
+    class Own(SetupModel):
+        many: dict[str, int]
+
+    definition = ModuleDefinition.of(module_with(send_one, setup_format=Own))
+    with pytest.raises(InvalidSetupError) as caught:
+        definition.parse_setup({"many": {f"{'k' * 10_000}{i}": "x" * 10_000 for i in range(1000)}}, setup_id="setups:a")
+    assert len(caught.value.violations) == 10
+    assert all(len(each.field) < 300 and len(each.description) < 300 for each in caught.value.violations)
+    assert len(caught.value.message) < 3000
 
 
 def test_cost_limits_beside_the_root_are_not_the_models() -> None:

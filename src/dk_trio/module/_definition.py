@@ -26,9 +26,9 @@ from ._base import TrioModule, module_classes
 from ._formats import is_model, shown, type_arguments, where
 from ._models import DataModel, DataTrigger, SetupModel
 from ._routing import Roots, Triggers, check_output, check_routes, input_model, roots_by_protocol
-from ._schema import schema_with_system_outputs
 from ._trigger import TriggerHandler, callable_with, check_made, takes_self
-from ._validation import explain, rows_of_root, violations_of
+from ._validation import brief, explain, rows_of_root, violations_of
+from .setup import clean_model
 
 _PUBLISHED_AS_TEXT = 10  # protocols named in an error message; a message is one paragraph
 
@@ -49,6 +49,7 @@ class ModuleDefinition:
         id: Module id, from `DIGITALKIN_MODULE_ID` or the class's metadata.
         triggers: The handlers by protocol.
         roots: Protocol -> the types that a root of this protocol may have.
+        setup_model: What jobs run with: the setup format without the fields that only its form has.
         protocols: The protocols that an input may have; empty when `run` is overridden and the root has no `Literal`.
     """
 
@@ -58,6 +59,7 @@ class ModuleDefinition:
     input_model: type[BaseModel]
     triggers: Triggers
     roots: Roots
+    setup_model: type[BaseModel]
     protocols: tuple[str, ...]
     run_takes_context: bool
     cleanup_takes_context: bool
@@ -100,6 +102,7 @@ class ModuleDefinition:
             input_model=model,
             triggers=triggers,
             roots=known,
+            setup_model=clean_model(module.setup_format, config_fields=False, hidden_fields=True),
             protocols=tuple(known if own_run else triggers),
             run_takes_context=own_run and arguments["run"] > 2,
             cleanup_takes_context=arguments["cleanup"] > 0,
@@ -120,7 +123,7 @@ class ModuleDefinition:
             data = {key: value for key, value in data.items() if key != "cost_limits"}
         root = data.get("root")
         if not isinstance(root, dict):
-            found = f"root is {root!r:.80}" if "root" in data else f"the keys are {sorted(map(str, data))}"
+            found = f"root is {brief(root)}" if "root" in data else f"the keys are {sorted(map(str, data))}"
             raise InvalidInputError(
                 f"The input has no root object: {found}.",
                 hint='Send {"root": {"protocol": ..., ...}}.',
@@ -133,10 +136,10 @@ class ModuleDefinition:
                 root = {**root, "protocol": known[0]}
                 data = {**data, "root": root}
             elif protocol not in known:
-                what = "root.protocol is missing" if protocol is None else f"Unknown protocol {protocol!r:.80}"
-                rule = f"must be one of: {', '.join(known)}"
+                what = "root.protocol is missing" if protocol is None else f"Unknown protocol {brief(protocol)}"
+                rule = f"must be one of: {_listing(known)}"
                 if protocol is not None:
-                    rule += f" (got {protocol!r:.80})"
+                    rule += f" (got {brief(protocol)})"
                 raise UnknownProtocolError(
                     f"{what}; {self.name} knows {_listing(known)}.",
                     violations=[Violation("input.root.protocol", rule)],
@@ -149,35 +152,37 @@ class ModuleDefinition:
                 f"The input does not fit {self.name}: {explain(rows)}.", violations=violations_of(rows, "input")
             ) from None
 
-    def parse_setup(self, content: Mapping[str, Any], *, setup_id: str, field: str = "setup") -> Any:
-        """The content of a setup as the module's setup model; a new object each time, so that no job sees another's.
-
-        Args:
-            content: JSON values.
-            setup_id: For messages.
-            field: Path of the content in what the caller sent, for the violations.
+    def parse_setup(self, content: Mapping[str, Any], *, setup_id: str) -> Any:
+        """The content of a setup as jobs run with it; a new object each time, so that no job sees another's.
 
         Raises:
             InvalidSetupError: Names each field that does not fit, and why.
         """
+        return self._parsed(self.setup_model, content, setup_id, "setup")
+
+    def parse_form(self, content: Mapping[str, Any], *, setup_id: str) -> Any:
+        """A form that a user has filled in, as the module's setup format.
+
+        Raises:
+            InvalidSetupError: Names each field that does not fit, and why.
+        """
+        return self._parsed(self.cls.setup_format, content, setup_id, "content")
+
+    @functools.cached_property
+    def form_only(self) -> frozenset[str]:
+        """The keys of a setup that are in its form and not in jobs."""
+        given, kept = self.cls.setup_format.model_fields, self.setup_model.model_fields
+        fields = [(name, field) for name, field in given.items() if name not in kept]
+        return frozenset(key for name, field in fields for key in (name, field.alias, field.serialization_alias) if key)
+
+    def _parsed(self, model: type[BaseModel], content: Mapping[str, Any], setup_id: str, field: str) -> Any:
         try:
-            return self.cls.setup_format.model_validate(_copied(content))
+            return model.model_validate(_copied(content))
         except ValidationError as error:
             raise InvalidSetupError(
                 f"Setup {setup_id!r} does not fit {self.name}: {explain(error)}.",
                 violations=violations_of(error, field),
             ) from None
-
-    @functools.cached_property
-    def input_schema(self) -> dict[str, Any]:
-        """JSON schema of the inputs."""
-        return self.input_model.model_json_schema()
-
-    @functools.cached_property
-    def output_schema(self) -> dict[str, Any] | None:
-        """JSON schema of the outputs and of the messages that every stream has; None when no output format is given."""
-        model = self.cls.output_format
-        return schema_with_system_outputs(model) if is_model(model) else None
 
 
 def _check_setup(module: type[TrioModule[Any, Any, Any, Any]], triggers: Triggers) -> None:

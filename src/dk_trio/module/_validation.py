@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +12,11 @@ from pydantic import BaseModel, ValidationError
 from dk_trio.errors import Violation
 
 _SHOWN = 5  # errors in one message
-_VALUE_LENGTH = 60  # characters of a refused value
+_VIOLATIONS = 10  # errors told to programs: they travel in the trailers, of which callers take 8 KiB
+_TEXT_LENGTH = 120  # characters of a path or a reason: keys and an author's message may be of any length
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = 60
 
 Row = Mapping[str, Any]
 """One error as pydantic tells it: `loc`, `msg`, `type`, `input`."""
@@ -61,7 +67,7 @@ def explain(error: ValidationError | Iterable[Row], *, values: bool = True) -> s
 def violations_of(
     error: ValidationError | Iterable[Row], prefix: str = "", *, values: bool = True
 ) -> tuple[Violation, ...]:
-    """One violation for each error.
+    """One violation for each error, of the first ten.
 
     Args:
         error: Or its rows.
@@ -69,21 +75,32 @@ def violations_of(
         values: Whether refused values are shown.
     """
     rows = rows_of(error) if isinstance(error, ValidationError) else error
-    return tuple(Violation(".".join(filter(None, (prefix, _path(row)))), _reason(row, values=values)) for row in rows)
+    return tuple(
+        Violation(".".join(filter(None, (prefix, _path(row)))), _reason(row, values=values))
+        for row in itertools.islice(rows, _VIOLATIONS)
+    )
 
 
 def _path(row: Row) -> str:
-    return ".".join(str(step) for step in row["loc"])
+    return _cut(".".join(str(step) for step in row["loc"]))
 
 
 def _reason(row: Row, *, values: bool) -> str:
-    message = row["msg"]
+    message = _cut(row["msg"])
     reason = f"{message[:1].lower()}{message[1:]}"
     if row["type"] == "missing" or not values:
         return reason
-    given = row["input"]
-    # The values of an object are not shown: one of them is wrong, another may be a secret.
-    value = f"an object with {', '.join(map(str, given)) or 'no fields'}" if isinstance(given, dict) else repr(given)
-    if len(value) > _VALUE_LENGTH:
-        value = value[: _VALUE_LENGTH - 3] + "..."
-    return f"{reason} (got {value})"
+    return f"{reason} (got {brief(row['input'])})"
+
+
+def brief(value: Any) -> str:
+    """A refused value in a few words. Of objects and lists no values: one of them is wrong, another may be a secret."""
+    if isinstance(value, dict):
+        return _cut(f"an object with {', '.join(map(str, itertools.islice(value, 10))) or 'no fields'}")
+    if isinstance(value, (list, tuple, set)):
+        return f"a list of {len(value)}"
+    return _brief.repr(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT_LENGTH else text[: _TEXT_LENGTH - 3] + "..."
