@@ -34,9 +34,12 @@ def protocols(answers: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_answers_come_in_order_without_the_end_of_the_stream(autojump_clock: trio.abc.Clock) -> None:
-    async with process() as here, here.serving(tool_module(echo)):
-        async with here.job.communication.start_module("tool.memory", 0, *CALL) as call:
-            answers = [answer async for answer in call]
+    async with (
+        process() as here,
+        here.serving(tool_module(echo)),
+        here.job.communication.start_module("tool.memory", 0, *CALL) as call,
+    ):
+        answers = [answer async for answer in call]
     assert protocols(answers) == ["module_start_info", "found"]
     assert {answer["success"] for answer in answers} == {True}
     assert {answer["job_id"] for answer in answers} == {answers[0]["output"]["root"]["job_id"]}
@@ -212,9 +215,10 @@ async def call_all(communication: Any, address: str = "tool.memory", port: int =
 
 async def test_a_refused_connection_names_the_address(autojump_clock: trio.abc.Clock) -> None:
     async with process() as here:
-        with here.known("gone", refused, address="10.1.1.1", port=7), pytest.raises(
-            ModuleCallError, match=r"10\.1\.1\.1:7 ended with UNAVAILABLE.*connection refused"
-        ) as got:
+        with (
+            here.known("gone", refused, address="10.1.1.1", port=7),
+            pytest.raises(ModuleCallError, match=r"10\.1\.1\.1:7 ended with UNAVAILABLE.*connection refused") as got,
+        ):
             await call_all(here.job.communication, "10.1.1.1", 7)
         assert got.value.status is Status.UNAVAILABLE
         assert isinstance(got.value.__cause__, GRPCError)

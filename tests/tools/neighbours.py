@@ -13,6 +13,7 @@ from dk_trio import ModuleServer
 from dk_trio.module import DataModel, DataTrigger, ModuleContext, SetupModel, ToolModule, TriggerHandler
 from dk_trio.services.channels import ChannelCache
 from dk_trio.services.local.communication import DefaultCommunication
+from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.registry import DefaultRegistry, LocalRegistry
 from dk_trio.services.registry import ModuleInfo, SetupInfo
 
@@ -90,7 +91,8 @@ class Process:
     @asynccontextmanager
     async def serving(self, module: Any, name: str = "tool", **arguments: Any) -> AsyncIterator[ModuleServer]:
         """Serve a module as `modules:NAME`, with a setup `setups:NAME`."""
-        server = ModuleServer(module, **arguments)
+        platform = LocalPlatform(None)  # in memory, so that no thread makes the clock jump
+        server = ModuleServer(module, platform=platform, **arguments)
 
         async def connect() -> trio.abc.Stream:
             self.connected.append(name)
@@ -98,7 +100,7 @@ class Process:
             self.nursery.start_soon(server.serve_stream, theirs)
             return ours
 
-        async with server.opened():
+        async with platform.opened(), server.opened():
             with self.known(name, connect):
                 yield server
 
