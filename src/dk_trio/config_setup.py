@@ -163,6 +163,7 @@ class ConfigSetup:
                 f"run_config_setup returned a {type(returned).__name__}: {returned!r:.80}.",
                 hint="Return the setup model, or a dict of its fields.",
             )
+        content = {key: value for key, value in content.items() if key not in self._definition.form_only}
         try:
             data = bytes(Struct.from_dict(content))
         except (TypeError, ValueError) as error:

@@ -294,7 +294,7 @@ class ModuleServicer(ModuleServiceBase):
             raise InvalidSetupError("The request names no setup.", hint="Fill setup_version.id and .setup_id.")
         setup = ConfigSetup(
             self._definition,
-            self._definition.parse_setup(_dict(request.content, "content"), setup_id=version.setup_id),
+            self._definition.parse_form(_dict(request.content, "content"), setup_id=version.setup_id),
             ids=self._ids(request.mission_id, version.setup_id, version.id),
             request_metadata=RequestMetadata(stream.metadata.items()),
             environment=self._environment,

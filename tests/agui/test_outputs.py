@@ -7,10 +7,9 @@ import pytest
 from ag_ui import core
 from pydantic import BaseModel
 
-from dk_trio.module import DataModel, DataTrigger
-from dk_trio.module._schema import schema_with_system_outputs
+from dk_trio.module import DataModel, DataTrigger, output_dict
 from dk_trio.module.agui import OUTPUTS, AgUiOutput, AnyAgUiOutput, output_of
-from dk_trio.session import output_dict
+from dk_trio.module.schema import output_document
 
 # What each event cannot do without, by a part of its type; the package's versions have different events.
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -130,7 +129,7 @@ def test_schema_of_a_module_names_the_protocols_and_accepts_the_outputs() -> Non
     class Output(DataModel[AnyAgUiOutput | Reply]):
         pass
 
-    schema = schema_with_system_outputs(Output)
+    schema = output_document(Output)
     text = str(schema)
     assert all(f"agui_{kind.lower()}" in text for kind in OUTPUTS)
     jsonschema.validate(output_dict(output_of(event_of("TEXT_MESSAGE_CONTENT"))), schema)

@@ -69,7 +69,7 @@ async def test_a_setup_is_configured_and_used(compression: str) -> None:
     assert reply["success"]
     version = reply["setup_version"]
     assert (version["id"], version["setup_id"], version["version"]) == ("setup_versions:9", "setups:s", "9")
-    assert version["content"] == {"prefix": "> " * 1000, "act": ""}
+    assert version["content"] == {"prefix": "> " * 1000, "act": "", "resolved_tools": {}}
     assert texts(outputs) == ["> " * 1000 + "hi"]
     assert outputs[0]["output"]["root"]["setup_version_id"] == "setup_versions:9"
 

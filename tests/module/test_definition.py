@@ -227,19 +227,6 @@ def test_the_module_id_of_the_operator_wins() -> None:
     assert ModuleDefinition.of(module_with(send_one)).id == "unknown"
 
 
-def test_the_output_schema_has_the_system_messages() -> None:
-    schema = ModuleDefinition.of(module_with(send_one)).output_schema
-    assert schema is not None
-    assert schema["title"] == "OutputUtilities"
-    assert set(schema["properties"]["root"]["discriminator"]["mapping"]) == {
-        "message",
-        "module_start_info",
-        "end_of_stream",
-    }
-    bare = ModuleDefinition.of(module_with(send_one, output_format=None))
-    assert bare.output_schema is None
-
-
 def test_an_overridden_run_needs_no_triggers() -> None:
     class Direct(TrioModule[DataModel[Message], Output]):
         async def run(self, input_data: Any, setup_data: Any) -> None:

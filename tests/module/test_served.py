@@ -10,7 +10,6 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import ModuleClient, Settings
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
-    GetModuleSetupRequest,
     ModuleServiceStub,
     StartModuleResponse,
 )
@@ -175,10 +174,10 @@ async def test_stop_module_of_an_unknown_job(autojump_clock: object) -> None:
 async def test_schemas(autojump_clock: object) -> None:
     async with served(module_with(send_one)) as (_, client):
         schema = await client.input_schema()
-        assert set(schema["$defs"]) == {"Message", "Number"}
-        assert (await client.input_schema(llm_format=True)) == {"json_schema": schema}
+        assert {"Message", "Number"} <= set(schema["$defs"])
+        assert "$ref" not in str((await client.input_schema(llm_format=True))["json_schema"]["properties"])
         output = await client.output_schema()
-        assert set(output["$defs"]) == {"Message", "ModuleStartInfoOutput", "EndOfStreamOutput"}
+        assert {"Message", "ModuleStartInfoOutput", "EndOfStreamOutput"} <= set(output["$defs"])
     async with served(module_with(send_one, output_format=None)) as (_, client):
         with pytest.raises(GRPCError) as caught:
             await client.output_schema()
@@ -196,13 +195,6 @@ async def test_every_message_of_a_stream_fits_the_published_schema(autojump_cloc
         for output in await outputs_of(client, {"protocol": "message"}):
             jsonschema.validate(output, schema)
         jsonschema.validate({"root": {"protocol": "number", "value": 1}}, await client.input_schema())
-
-
-async def test_what_is_not_served_yet(autojump_clock: object) -> None:
-    async with served(module_with(send_one)) as (_, client):
-        with pytest.raises(GRPCError) as caught:
-            await ModuleServiceStub(client.channel).get_module_setup(GetModuleSetupRequest())
-    assert caught.value.status is Status.UNIMPLEMENTED
 
 
 async def test_the_caller_s_metadata(autojump_clock: object) -> None:
