@@ -35,6 +35,20 @@ async def test_who_was_refused_may_try_again_when_the_owner_has_gone(tmp_path: P
             await other.database.open()
 
 
+async def test_a_forked_child_of_the_owner_does_not_keep_the_directory(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with LocalPlatform(tmp_path).opened() as owner:
+            await owner.database.open()
+            lock = owner.database._connections._lock
+            assert lock is not None
+            childs = os.dup(lock)  # a fork shares the lock in the same way
+        try:
+            async with LocalPlatform(tmp_path).opened() as heir:
+                await heir.database.open()
+        finally:
+            os.close(childs)
+
+
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with trio.fail_after(30):

@@ -108,6 +108,7 @@ class Connections:
                 hint="Set DIGITALKIN_DATA_DIR to a directory on a local disk.",
             )
         self._writer.execute("PRAGMA synchronous = FULL")
+        # Before anything is written on top of a damage. 1.6 s for each GB, once in the life of a server.
         damages = [row[0] for row in self._writer.execute("PRAGMA quick_check(3)")]
         if damages != ["ok"]:
             raise StorageServiceError(
