@@ -227,7 +227,7 @@ def test_wrap_and_before_validators_of_the_model() -> None:
 
 class Node(SetupModel):
     label: str = ""
-    children: list["Node"] = []
+    children: list["Node"] = Field([])
     note: str = Field(default="", json_schema_extra=CONFIG)
 
 

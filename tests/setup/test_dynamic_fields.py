@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pytest
 import trio
 from pydantic import BaseModel, ConfigDict, Field
+from tests.schema.valid import check, refuses
 from trio.testing import MockClock
 from typing_extensions import TypedDict
 
 from dk_trio.errors import ModuleDefinitionError
 from dk_trio.module import SetupModel
 from dk_trio.module.setup import Dynamic, Fetches, get_dynamic_metadata, get_fetchers, has_dynamic, template_of
-
-from tests.schema.valid import check, refuses
 
 
 async def colours() -> list[str]:
@@ -196,7 +195,7 @@ async def test_one_marker_at_several_fields_is_fetched_once(autojump_clock: Mock
 
     class Setup(SetupModel):
         one: Shared = "a"  # type: ignore[valid-type]
-        two: list[Shared] = []  # type: ignore[valid-type]
+        two: list[Shared] = Field([])  # type: ignore[valid-type]
 
     await schema_of(Setup)
     assert len(calls) == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Generic, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SerializeAsAny
 from typing_extensions import TypeVar
 
 
@@ -32,7 +32,8 @@ class DataTrigger(BaseModel):
     created_at: str = Field(default_factory=utc_now)
 
 
-RootT = TypeVar("RootT", default=DataTrigger)
+# As what it is, not as what is declared: a bare `DataModel(root=trigger)` would lose all that its trigger adds.
+RootT = TypeVar("RootT", default=SerializeAsAny[DataTrigger])
 
 
 class DataModel(BaseModel, Generic[RootT]):
