@@ -412,7 +412,7 @@ def test_violations_show_no_values_of_objects() -> None:
 
     definition = ModuleDefinition.of(module_with(send_one, setup_format=Own))
     with pytest.raises(Exception, match="does not fit") as caught:
-        definition.parse_setup({"nested": {"key": "s3cret"}}, setup_id="setups:a", field="content")
+        definition.parse_form({"nested": {"key": "s3cret"}}, setup_id="setups:a")
     (violation,) = caught.value.violations  # type: ignore[attr-defined]
     assert violation.field == "content.nested"
     assert "s3cret" not in violation.description + str(caught.value)
