@@ -31,16 +31,10 @@ from dk_trio.errors import (
 from dk_trio.healthchecks import HealthChecks
 from dk_trio.jobs import Jobs
 from dk_trio.lifecycle import Reason, SessionOptions
-from dk_trio.module import (
-    UTILITY_PROTOCOLS,
-    Environment,
-    ModuleDefinition,
-    RequestMetadata,
-    SessionIds,
-    end_of_stream,
-    module_start_info,
-    parse_cost_limits,
-)
+from dk_trio.module import Environment, ModuleDefinition, RequestMetadata, SessionIds
+from dk_trio.module._cost_limits import parse_cost_limits
+from dk_trio.module._system_messages import end_of_stream, module_start_info
+from dk_trio.module._utility import UTILITY_PROTOCOLS
 from dk_trio.pb import DecodeError
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     ConfigSetupModuleRequest,

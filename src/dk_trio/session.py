@@ -51,19 +51,10 @@ from dk_trio.errors import (
     SessionEndedError,
 )
 from dk_trio.lifecycle import FLUSH_GRACE, OUTCOMES, TRANSITIONS, Outcome, Reason, SessionOptions, State
-from dk_trio.module import (
-    Environment,
-    ModuleContext,
-    ModuleDefinition,
-    Output,
-    RequestMetadata,
-    SessionIds,
-    TrioModule,
-    end_of_stream,
-    find_tools,
-    module_start_info,
-    output_dict,
-)
+from dk_trio.module import Environment, ModuleContext, ModuleDefinition, Output, RequestMetadata, SessionIds, TrioModule
+from dk_trio.module._find_tools import find_tools
+from dk_trio.module._output import output_dict
+from dk_trio.module._system_messages import end_of_stream, module_start_info
 from dk_trio.signals import LocalSignals, Signal, SignalAction, SignalExchange
 
 if TYPE_CHECKING:

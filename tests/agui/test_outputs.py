@@ -7,7 +7,8 @@ import pytest
 from ag_ui import core
 from pydantic import BaseModel
 
-from dk_trio.module import DataModel, DataTrigger, output_dict
+from dk_trio.module import DataModel, DataTrigger
+from dk_trio.module._output import output_dict
 from dk_trio.module.agui import OUTPUTS, AgUiOutput, AnyAgUiOutput, output_of
 from dk_trio.module.schema import output_document
 

@@ -8,7 +8,7 @@ from tests.module.sample import Input, Output, module_class, module_with, protoc
 from tests.module.served import outputs_of, served
 
 from dk_trio import Settings, SetupModel, TrioModule
-from dk_trio.module import end_of_stream
+from dk_trio.module._system_messages import end_of_stream
 from dk_trio.services.strategy import BaseStrategy, ServicesStrategy
 from dk_trio.settings import TaskSettings
 

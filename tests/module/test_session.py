@@ -19,16 +19,9 @@ from dk_trio.errors import (
     SetupNotFoundError,
 )
 from dk_trio.lifecycle import Outcome, Reason, SessionOptions, State
-from dk_trio.module import (
-    DataModel,
-    EndOfStreamOutput,
-    ModuleContext,
-    ModuleStartInfoOutput,
-    TrioModule,
-    end_of_stream,
-    module_start_info,
-    output_dict,
-)
+from dk_trio.module import DataModel, EndOfStreamOutput, ModuleContext, ModuleStartInfoOutput, TrioModule
+from dk_trio.module._output import output_dict
+from dk_trio.module._system_messages import end_of_stream, module_start_info
 from dk_trio.session import Session
 
 from .sample import IDS, Message, Output, module_with, protocols_of, send_one, session_of

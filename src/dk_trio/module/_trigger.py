@@ -16,6 +16,7 @@ from ._context import ModuleContext
 from ._formats import is_given, is_model, protocols, roots, shown, type_arguments, where
 from ._models import DataModel, DataTrigger, SetupModel
 from ._utility import UTILITY_PROTOCOLS
+from .mixins import BaseMixin
 
 TriggerInputT = TypeVar("TriggerInputT", bound=BaseModel, default=Any)
 TriggerSetupT = TypeVar("TriggerSetupT", bound=BaseModel, default=SetupModel)
@@ -28,7 +29,7 @@ _ORDER = "The type arguments of a handler are input, setup, output: TriggerHandl
 _HANDLE = "Write `async def handle(self, input_data, setup_data, context)`."
 
 
-class TriggerHandler(Generic[TriggerInputT, TriggerSetupT, TriggerOutputT]):
+class TriggerHandler(BaseMixin, Generic[TriggerInputT, TriggerSetupT, TriggerOutputT]):
     """Handles the inputs of one protocol. Type parameters, in the order of the guides: input, setup, output.
 
     A new instance is made for each job, so what it keeps on `self` lives as long as the job.

@@ -1,1 +1,98 @@
-"""One Protocol per service, with local and remote strategies behind it."""
+"""The services of a module's context: one Protocol each, the records that they speak in, and the strategies behind.
+
+A strategy is a class with the methods of the Protocol. `Default...` keeps its data in this process and its directory;
+`Grpc...` asks another process. Names are loaded when they are first used: a module without storage needs no database.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .agent import Agent as Agent
+    from .communication import Answers as Answers
+    from .communication import Communication as Communication
+    from .config import ServicesConfig as ServicesConfig
+    from .cost import AmountLimit as AmountLimit
+    from .cost import Cost as Cost
+    from .cost import CostConfig as CostConfig
+    from .cost import CostData as CostData
+    from .cost import CostLimit as CostLimit
+    from .cost import CostType as CostType
+    from .cost import QuantityLimit as QuantityLimit
+    from .filesystem import DeleteResult as DeleteResult
+    from .filesystem import FileFilter as FileFilter
+    from .filesystem import Filesystem as Filesystem
+    from .filesystem import FilesystemRecord as FilesystemRecord
+    from .filesystem import UploadFailure as UploadFailure
+    from .filesystem import UploadFileData as UploadFileData
+    from .filesystem import UploadResult as UploadResult
+    from .identity import Identity as Identity
+    from .local.agent import DefaultAgent as DefaultAgent
+    from .local.communication import DefaultCommunication as DefaultCommunication
+    from .local.cost import DefaultCost as DefaultCost
+    from .local.filesystem import DefaultFilesystem as DefaultFilesystem
+    from .local.identity import DefaultIdentity as DefaultIdentity
+    from .local.platform import LocalPlatform as LocalPlatform
+    from .local.registry import DefaultRegistry as DefaultRegistry
+    from .local.snapshot import DefaultSnapshot as DefaultSnapshot
+    from .local.storage import DefaultStorage as DefaultStorage
+    from .local.user_profile import DefaultUserProfile as DefaultUserProfile
+    from .registry import ModuleInfo as ModuleInfo
+    from .registry import ModuleStatusInfo as ModuleStatusInfo
+    from .registry import Registry as Registry
+    from .registry import SetupInfo as SetupInfo
+    from .remote.communication import GrpcCommunication as GrpcCommunication
+    from .snapshot import Snapshot as Snapshot
+    from .storage import DataType as DataType
+    from .storage import Storage as Storage
+    from .storage import StorageRecord as StorageRecord
+    from .strategy import BaseStrategy as BaseStrategy
+    from .strategy import ServicesMode as ServicesMode
+    from .strategy import ServicesStrategy as ServicesStrategy
+    from .user_profile import UserProfile as UserProfile
+
+_HOMES = {
+    name: home
+    for home, names in {
+        "agent": "Agent",
+        "communication": "Answers Communication",
+        "config": "ServicesConfig",
+        "cost": "AmountLimit Cost CostConfig CostData CostLimit CostType QuantityLimit",
+        "filesystem": "DeleteResult FileFilter Filesystem FilesystemRecord UploadFailure UploadFileData UploadResult",
+        "identity": "Identity",
+        "local.agent": "DefaultAgent",
+        "local.communication": "DefaultCommunication",
+        "local.cost": "DefaultCost",
+        "local.filesystem": "DefaultFilesystem",
+        "local.identity": "DefaultIdentity",
+        "local.platform": "LocalPlatform",
+        "local.registry": "DefaultRegistry",
+        "local.snapshot": "DefaultSnapshot",
+        "local.storage": "DefaultStorage",
+        "local.user_profile": "DefaultUserProfile",
+        "registry": "ModuleInfo ModuleStatusInfo Registry SetupInfo",
+        "remote.communication": "GrpcCommunication",
+        "snapshot": "Snapshot",
+        "storage": "DataType Storage StorageRecord",
+        "strategy": "BaseStrategy ServicesMode ServicesStrategy",
+        "user_profile": "UserProfile",
+    }.items()
+    for name in names.split()
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value  # the next use is a plain attribute
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
