@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 GENERATED = re.compile(r"/pb/(agentic_mesh_protocol|google|grpc)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/")
 
-# Needed without an import: programs that are run, and plugins.
+# Needed without an import: programs that are run, plugins, and data.
 PROGRAMS = {
     "grpcio-tools",
     "betterproto2-compiler",
@@ -26,6 +26,7 @@ PROGRAMS = {
     "pre-commit",
     "pytest-trio",
     "ruff",
+    "tzdata",
 }
 
 
@@ -38,8 +39,8 @@ def required(*extras: str) -> set[str]:
     names = set()
     lines = [*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra])]
     for line in lines:
-        name, nested = re.match(r"([\w.-]+)(?:\[(\w+)\])?", line).groups()
-        names |= required(nested) if name == PROJECT["name"] else {canonical(name)}
+        name, nested = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", line).groups()
+        names |= required(*nested.split(",")) if name == PROJECT["name"] else {canonical(name)}
     return names
 
 
@@ -73,7 +74,7 @@ def modules_of(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("src", []), ("examples", []), ("bench", ["bench"]), ("tests", ["test", "bench"]), ("docs/samples", [])],
+    [("src", ["agui"]), ("examples", []), ("bench", ["bench"]), ("tests", ["test", "bench"]), ("docs/samples", [])],
 )
 def test_imports_are_declared(folder: str, extras: list[str]) -> None:
     declared = required(*extras)
@@ -82,7 +83,7 @@ def test_imports_are_declared(folder: str, extras: list[str]) -> None:
 
 
 def test_core_requirements_are_used() -> None:
-    assert not required() - imported("src").keys()
+    assert not required() - imported("src").keys() - PROGRAMS
 
 
 def test_extras_are_used() -> None:
