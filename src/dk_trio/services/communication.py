@@ -9,9 +9,9 @@ Metadata goes to the other module only when it is given; `context.request_metada
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 Pairs: TypeAlias = Collection[tuple[str, str | bytes]]
 Callback: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
@@ -38,10 +38,10 @@ Metadata: TypeAlias = Mapping[str, str | bytes] | Pairs | Forwarded
 class Answers(Protocol):
     """What another module sends, as `{"success": True, "job_id": ..., "output": {...}}`, until its job has succeeded.
 
-    `module_start_info` is among them, `end_of_stream` is not.
+    `module_start_info` is among them, `end_of_stream` is not. An async generator is one.
     """
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         """Itself."""
         ...
 
