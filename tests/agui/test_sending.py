@@ -12,7 +12,6 @@ from dk_trio.lifecycle import Reason
 from dk_trio.module import TriggerHandler
 from dk_trio.module import events as agent
 from dk_trio.module.agui import AgUiMissingError
-from dk_trio.module.mixins import AgUiMixin
 
 from .verifier import verified
 
@@ -21,7 +20,7 @@ ROOT = {"protocol": "message", "text": "hello"}
 
 def module_that(handle: Any) -> Any:
     module = module_class()
-    module.register(type("Handler", (AgUiMixin, TriggerHandler), {"protocol": "message", "handle": handle}))
+    module.register(type("Handler", (TriggerHandler,), {"protocol": "message", "handle": handle}))
     return module
 
 

@@ -9,11 +9,9 @@ from tests.module.served import outputs_of, served
 
 from dk_trio.module import TriggerHandler
 from dk_trio.module.mixins import (
-    AgUiMixin,
     ChatHistory,
     ChatHistoryMixin,
     FileHistory,
-    FileHistoryMixin,
     FileModel,
 )
 from dk_trio.services.local.storage import DefaultStorage
@@ -22,8 +20,8 @@ from dk_trio.services.strategy import ServicesStrategy
 STORAGE = {"storage": {"config": {"chat_history": ChatHistory, "file_history": FileHistory}}}
 
 
-class Author(ChatHistoryMixin, FileHistoryMixin, AgUiMixin, TriggerHandler[Any]):
-    """The mixins, beside whatever a handler has."""
+class Author(ChatHistoryMixin, TriggerHandler[Any]):
+    """A handler has the file history already."""
 
 
 class StorageInTwoSteps(DefaultStorage):

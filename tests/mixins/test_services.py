@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dk_trio.errors import CostLimitError, DkTrioError, StorageServiceError
-from dk_trio.module import mixins
+from dk_trio.module import TriggerHandler, mixins
 
 from .kit import Context
 
@@ -31,7 +31,7 @@ class Service:
         return method
 
 
-class Everything(mixins.BaseMixin, mixins.ChatHistoryMixin, mixins.FilesystemMixin):
+class Everything(mixins.ChatHistoryMixin, mixins.FilesystemMixin, mixins.BaseMixin):
     """All mixins at once."""
 
 
@@ -96,6 +96,7 @@ def test_base_mixin_is_what_the_existing_sdk_gives_to_handlers() -> None:
         mixins.LoggerMixin,
     ):
         assert issubclass(mixins.BaseMixin, mixin)
+    assert issubclass(TriggerHandler, mixins.BaseMixin)
 
 
 def test_mixins_leave_the_authors_own_namespaces_alone() -> None:

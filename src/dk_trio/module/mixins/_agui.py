@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dk_trio.module.events import AgentEvent
-
 from ._kept import kept
 
 if TYPE_CHECKING:
     from dk_trio.module._context import ModuleContext, Output
     from dk_trio.module.agui import AgUiStream
+    from dk_trio.module.events import AgentEvent
 
 
 class AgUiMixin:
@@ -28,6 +27,8 @@ class AgUiMixin:
 
         Cancellation: of the several outputs that an event may mean, some may have been sent; later events fit to them.
         """
+        from dk_trio.module.events import AgentEvent  # every module imports this file, few send events
+
         if isinstance(value, AgentEvent):
             await kept(context, "agui", lambda: _stream(context)).send(value)
         else:

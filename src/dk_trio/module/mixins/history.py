@@ -48,8 +48,9 @@ Role: TypeAlias = BaseRole | str
 
 
 class _Stored(BaseModel):
-    # What another version has stored beside our fields stays there when it is written back.
-    model_config = ConfigDict(extra="allow")
+    # What another version has stored beside our fields stays there when it is written back. Every module imports this,
+    # few use it: validators are built at first use.
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 class Entry(_Stored):
