@@ -5,7 +5,8 @@ import trio
 import trio.testing
 
 from dk_trio import rpc
-from dk_trio.services.channels import ChannelCache, target_of
+from dk_trio.services.channels import ChannelCache
+from dk_trio.services.registry import target_of
 
 DAY = 86400
 

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Self, TypeAlias
 import trio
 
 from dk_trio import rpc
+from dk_trio.services.registry import target_of
 
 Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Makes the byte stream to a server, in place of TCP."""
@@ -219,10 +220,3 @@ class ChannelCache:
             shared.entered.set()
             if self._channels.get(key) is shared:
                 del self._channels[key]
-
-
-def target_of(address: str, port: int) -> str:
-    """Host and port as one target; an IPv6 address gets its brackets, a Unix socket has no port."""
-    if address.startswith("unix:"):
-        return address
-    return f"[{address}]:{port}" if ":" in address and not address.startswith("[") else f"{address}:{port}"

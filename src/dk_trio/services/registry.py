@@ -145,3 +145,10 @@ def bare_module_id(module_id: str) -> str:
 def bare_setup_id(setup_id: str) -> str:
     """The id without its prefix, by which setups are compared."""
     return setup_id.removeprefix(SETUP_PREFIX)
+
+
+def target_of(address: str, port: int) -> str:
+    """Host and port as one target; an IPv6 address gets its brackets, a Unix socket has no port."""
+    if address.startswith("unix:"):
+        return address
+    return f"[{address}]:{port}" if ":" in address and not address.startswith("[") else f"{address}:{port}"

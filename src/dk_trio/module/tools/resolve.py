@@ -10,9 +10,8 @@ from typing import Final
 import trio
 
 from dk_trio.errors import DkTrioError, RegistryModuleNotFoundError, ToolUnavailableError, Violation
-from dk_trio.services.channels import target_of
 from dk_trio.services.communication import Communication, Metadata
-from dk_trio.services.registry import Registry, SetupInfo, bare_setup_id
+from dk_trio.services.registry import Registry, SetupInfo, bare_setup_id, target_of
 
 from .cache import ToolCache
 from .definitions import tool_definitions

@@ -31,8 +31,9 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 )
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import BadRequest
-from dk_trio.services.channels import ChannelCache, Connect, Lease, target_of
+from dk_trio.services.channels import ChannelCache, Connect, Lease
 from dk_trio.services.communication import SCHEMAS, SCHEMAS_TIMEOUT, Answers, Callback, Forwarded, Metadata, Pairs
+from dk_trio.services.registry import target_of
 from dk_trio.services.strategy import BaseStrategy
 
 # What follows the last message is a status that changes nothing. Servers of the existing SDK may never send it.
