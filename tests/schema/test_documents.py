@@ -145,10 +145,14 @@ def test_a_recursive_input() -> None:
         trees: list["Tree"] = Field([])
         options: Options = Options()
 
-    instance = {"root": {"protocol": "tree", "trees": [{"trees": []}]}}
-    schema = check(input_document(DataModel[Tree], UTILITY_INPUTS, llm=True)["json_schema"], instance)
+    class Plant(DataTrigger):
+        protocol: Literal["plant"] = "plant"
+        tree: Tree = Tree()
+
+    instances = [{"root": {"protocol": "tree", "trees": [{"trees": []}]}}, {"root": {"protocol": "plant"}}]
+    schema = check(input_document(DataModel[Tree | Plant], UTILITY_INPUTS, llm=True)["json_schema"], *instances)
     assert set(refs(schema)) == {"#/$defs/Tree"}
-    assert "$defs" not in schema["$defs"]["Tree"]
+    assert not any("$defs" in definition for definition in schema["$defs"].values())
 
 
 def test_a_model_without_a_root_is_shown_as_it_is() -> None:

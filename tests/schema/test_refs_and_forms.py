@@ -57,8 +57,8 @@ def test_references_are_replaced_and_what_stood_beside_them_stays() -> None:
 
 def test_keywords_beside_a_reference_that_must_hold_as_well_do() -> None:
     schema = {
-        "properties": {"a": {"$ref": "#/$defs/A", "minimum": 3, "title": "Three"}},
-        "$defs": {"A": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "properties": {"a": {"$ref": "#/$defs/A", "minimum": 1, "title": "Three"}},
+        "$defs": {"A": {"type": "integer", "minimum": 3, "maximum": 9}},
     }
     inlined = check(inline_refs(schema), {"a": 3})
     assert refuses(inlined, {"a": 2})
