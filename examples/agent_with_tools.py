@@ -21,9 +21,9 @@ from dk_trio import (
     SetupModel,
     ToolModule,
     TriggerHandler,
+    tool_reference_input,
 )
-from dk_trio.module.tools import tool_reference_input
-from dk_trio.services.local.platform import LocalPlatform
+from dk_trio.services import LocalPlatform
 
 
 class Add(DataTrigger):

@@ -13,7 +13,7 @@ from typing import Literal
 import trio
 
 from dk_trio import DataModel, DataTrigger, ModuleContext, SetupModel, TriggerHandler, TrioModule
-from dk_trio.module.mixins import BaseRole, ChatHistory, ChatHistoryMixin
+from dk_trio.module import BaseRole, ChatHistory, ChatHistoryMixin
 
 
 class Message(DataTrigger):

@@ -13,8 +13,17 @@ from typing import Annotated, Literal
 import trio
 from pydantic import Field
 
-from dk_trio import DataModel, DataTrigger, ModuleContext, SetupModel, TriggerHandler, TrioModule
-from dk_trio.module.setup import Conditional, ConditionalSchemaMixin, Dynamic
+from dk_trio import (
+    Conditional,
+    ConditionalSchemaMixin,
+    DataModel,
+    DataTrigger,
+    Dynamic,
+    ModuleContext,
+    SetupModel,
+    TriggerHandler,
+    TrioModule,
+)
 
 MODELS = {"small": 500, "medium": 2000, "large": 8000}  # words that each can write; stands for a provider
 GLOSSARIES = {"legal": {"contract": "agreement"}, "medical": {"doctor": "physician"}}  # stands for a database

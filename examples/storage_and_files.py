@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from dk_trio import DataModel, DataTrigger, ModuleContext, SetupModel, TriggerHandler, TrioModule
-from dk_trio.services.filesystem import UploadFileData
+from dk_trio.services import UploadFileData
 
 FILE = "notes.txt"
 

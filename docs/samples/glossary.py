@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from dk_trio import DataModel, DataTrigger, ModuleContext, SetupModel, ToolModule, TriggerHandler
-from dk_trio.services.cost import CostConfig
+from dk_trio import CostConfig, DataModel, DataTrigger, ModuleContext, SetupModel, ToolModule, TriggerHandler
 
 
 class Learn(DataTrigger):

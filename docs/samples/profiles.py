@@ -2,8 +2,16 @@
 
 from typing import Any, Literal
 
-from dk_trio import DataModel, DataTrigger, ModuleContext, SetupModel, TriggerHandler, TrioModule
-from dk_trio.services.strategy import BaseStrategy, ServicesStrategy
+from dk_trio import (
+    BaseStrategy,
+    DataModel,
+    DataTrigger,
+    ModuleContext,
+    ServicesStrategy,
+    SetupModel,
+    TriggerHandler,
+    TrioModule,
+)
 
 
 class Directory(BaseStrategy):

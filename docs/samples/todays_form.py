@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import trio
 from pydantic import Field
 
-from dk_trio import SetupModel
-from dk_trio.module.setup import Dynamic
+from dk_trio import Dynamic, SetupModel
 
 stock = ["apples"]  # stands for a service
 

@@ -8,7 +8,7 @@ from tests.module.sample import module_with
 from tests.module.served import outputs_of, served
 
 from dk_trio import ModuleContext, Settings
-from dk_trio.services.strategy import BaseStrategy, ServicesStrategy
+from dk_trio.services import BaseStrategy, ServicesStrategy
 
 
 async def said_by(

@@ -5,10 +5,16 @@ from typing import Annotated, ClassVar, Literal
 import trio
 from pydantic import BaseModel, Field
 
-from dk_trio import DataModel, DataTrigger, ModuleContext, SetupModel, TrioModule
-from dk_trio.module import ModuleDiscoverer
-from dk_trio.module.setup import Dynamic
-from dk_trio.services.cost import CostConfig
+from dk_trio import (
+    CostConfig,
+    DataModel,
+    DataTrigger,
+    Dynamic,
+    ModuleContext,
+    ModuleDiscoverer,
+    SetupModel,
+    TrioModule,
+)
 
 FEEDS = {"world": ["north", "south"], "local": ["town"]}  # stands for a catalogue on the network
 

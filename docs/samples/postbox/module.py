@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from dk_trio import DataModel, DataTrigger, SetupModel, TrioModule
-from dk_trio.module import ModuleDiscoverer
+from dk_trio import DataModel, DataTrigger, ModuleDiscoverer, SetupModel, TrioModule
 
 
 class Note(DataTrigger):
