@@ -111,6 +111,7 @@ async def test_parameters_in_any_order_and_kind(autojump_clock: object) -> None:
         yield Output(root=Message(text=setup.prefix + data.text, count=extra))
 
     assert mixed.setup_format is Plain
+    assert mixed.__qualname__.endswith("<locals>.mixed")
     assert mixed.output_format is Output
     (output,) = await run(mixed, {"text": "x"})
     assert (output["text"], output["count"]) == ("plainx", 3)

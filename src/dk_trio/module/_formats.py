@@ -76,21 +76,22 @@ def shown(thing: Any) -> str:
 
 
 def where(thing: Any) -> str:
-    """`file:line` of a class or function, for messages. Reads the source: only for errors.
+    """`file:line` of a class or function, for messages. Reads the source of a class: only for errors.
 
     The line of a class that was made at run time is that of its first method.
     """
     members = vars(thing).values() if isinstance(thing, type) else (thing,)
     functions = (getattr(member, "__func__", member) for member in members)
     codes = [inspect.unwrap(each).__code__ for each in functions if inspect.isfunction(each)]
-    try:
-        lines, start = inspect.getsourcelines(thing)
-        block = range(start, start + len(lines))
-        # Two classes of one name in one file: the source that is found is that of the first.
-        if not codes or codes[0].co_firstlineno in block:
-            return f"{inspect.getsourcefile(thing)}:{start}"
-    except (OSError, TypeError, SyntaxError, IndexError):
-        pass
+    if isinstance(thing, type):
+        try:
+            lines, start = inspect.getsourcelines(thing)
+            block = range(start, start + len(lines))
+            # Two classes of one name in one file: the source that is found is that of the first.
+            if not codes or codes[0].co_firstlineno in block:
+                return f"{inspect.getsourcefile(thing)}:{start}"
+        except (OSError, TypeError, SyntaxError, IndexError):
+            pass
     if codes:
         return f"{codes[0].co_filename}:{codes[0].co_firstlineno}"
     return f"module {getattr(thing, '__module__', '?')}"

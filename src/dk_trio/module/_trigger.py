@@ -133,12 +133,12 @@ def check_handler(handler: Any, owner: str) -> None:
 
 
 def _check_types(handler: Handler) -> None:
-    name, at = handler.__qualname__, where(handler)
+    name = handler.__qualname__
     _, setup, output = (*type_arguments(handler, TriggerHandler), None, None, None)[:3]
     if setup is not None and is_given(setup) and (not is_model(setup) or issubclass(setup, (DataModel, DataTrigger))):
-        raise ModuleDefinitionError(f"{name} names {shown(setup)} as its setup ({at}).", hint=_ORDER)
+        raise ModuleDefinitionError(f"{name} names {shown(setup)} as its setup ({where(handler)}).", hint=_ORDER)
     if is_model(output) and issubclass(output, SetupModel):
-        raise ModuleDefinitionError(f"{name} names {shown(output)} as its output ({at}).", hint=_ORDER)
+        raise ModuleDefinitionError(f"{name} names {shown(output)} as its output ({where(handler)}).", hint=_ORDER)
     given = handler.input_format
     if given is None:
         return
@@ -151,14 +151,14 @@ def _check_types(handler: Handler) -> None:
             break
     if wrong:
         raise ModuleDefinitionError(
-            f"{name} names {wrong} ({at}).",
+            f"{name} names {wrong} ({where(handler)}).",
             hint=f'Write a class derived from DataTrigger with protocol: Literal["{handler.protocol}"]. {_ORDER}',
         )
     known = [value for kind in kinds for value in protocols(kind)]
     own = handler.protocol
     if own not in known:
         raise ModuleDefinitionError(
-            f"{name} handles protocol {own!r}, but its input {shown(given)} has {', '.join(known)} ({at}).",
+            f"{name} handles protocol {own!r}, but its input {shown(given)} has {', '.join(known)} ({where(handler)}).",
             hint="Give the handler the protocol of its input type.",
         )
 
@@ -188,14 +188,16 @@ def check_made(cls: type, arguments: tuple[str, ...], hint: str) -> None:
     Raises:
         ModuleDefinitionError: It is abstract, or its `__init__` wants something else.
     """
-    name, at, made = cls.__qualname__, where(cls), "__init__"
+    name, made = cls.__qualname__, "__init__"
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-        raise ModuleDefinitionError(f"{name} is abstract: it lacks {missing} ({at}).", hint=f"Write {missing} in it.")
+        raise ModuleDefinitionError(
+            f"{name} is abstract: it lacks {missing} ({where(cls)}).", hint=f"Write {missing} in it."
+        )
     if not callable_with(cls, made, len(arguments)):
         raise ModuleDefinitionError(
             f"{name}.__init__({', '.join(inspect.signature(getattr(cls, made)).parameters)}) cannot be called with "
-            f"({', '.join(arguments)}) ({at}).",
+            f"({', '.join(arguments)}) ({where(cls)}).",
             hint=f"Write `def __init__({', '.join(('self', *arguments))})`, and call {hint} in it.",
         )
 
