@@ -20,9 +20,9 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 NAMES = ["a", "ab", "b/a", "B", "é%", "a_"]
 TYPES = ["IMAGE", "CODE"]
 CONTENT_TYPES = ["image/png", "image/jpeg", "text/plain"]
-STATUSES = ["ACTIVE", "ARCHIVED", "DELETED"]
+STATUSES = ["ACTIVE", "ACTIVE", "ARCHIVED", "DELETED"]
 
-moments = st.integers(-1, 12).map(lambda minutes: START + timedelta(minutes=minutes))
+moments = st.integers(-1, 3).map(lambda minutes: START + timedelta(minutes=minutes))
 stored = st.fixed_dictionaries(
     {
         "name": st.sampled_from(NAMES),
@@ -30,27 +30,28 @@ stored = st.fixed_dictionaries(
         "content_type": st.sampled_from(CONTENT_TYPES),
         "size": st.integers(0, 4),
         "status": st.sampled_from(STATUSES),
-        "setup": st.booleans(),
+        "setup": st.sampled_from([False, False, True]),
         "renewed": st.booleans(),
     }
 )
-filters = st.fixed_dictionaries(
-    {},
-    optional={
-        "context": st.sampled_from(["mission", "setup"]),
-        "names": st.lists(st.sampled_from([*NAMES, "zz"]), max_size=3),
-        "file_types": st.lists(st.sampled_from(TYPES), max_size=2),
-        "created_after": moments,
-        "created_before": moments,
-        "updated_after": moments,
-        "updated_before": moments,
-        "status": st.sampled_from(STATUSES),
-        "content_type_prefix": st.sampled_from(["image/", "", "text/plain", "x"]),
-        "content_type": st.sampled_from([*CONTENT_TYPES, "image/"]),
-        "min_size_bytes": st.integers(0, 5),
-        "max_size_bytes": st.integers(0, 5),
-        "prefix": st.sampled_from(["a", "", "b/", "é", "%", "_", "A"]),
-    },
+CONDITIONS = {
+    "context": st.sampled_from(["mission", "setup"]),
+    "names": st.lists(st.sampled_from([*NAMES, "zz"]), max_size=3),
+    "file_types": st.lists(st.sampled_from(TYPES), max_size=2),
+    "created_after": moments,
+    "created_before": moments,
+    "updated_after": moments,
+    "updated_before": moments,
+    "status": st.sampled_from(STATUSES),
+    "content_type_prefix": st.sampled_from(["image/", "", "text/plain", "x"]),
+    "content_type": st.sampled_from([*CONTENT_TYPES, "image/"]),
+    "min_size_bytes": st.integers(0, 5),
+    "max_size_bytes": st.integers(0, 5),
+    "prefix": st.sampled_from(["a", "", "b/", "é", "%", "_", "A"]),
+}
+# Few at a time: many together match nothing.
+filters = st.lists(st.sampled_from(sorted(CONDITIONS)), max_size=3, unique=True).flatmap(
+    lambda names: st.fixed_dictionaries({name: CONDITIONS[name] for name in names})
 )
 ORDERS = {
     "name": lambda record: record.name,
@@ -90,7 +91,7 @@ def wanted(record: FilesystemRecord, given_: dict[str, Any]) -> bool:
 @given(
     files=st.lists(stored, max_size=12),
     given_=filters,
-    chosen=st.none() | st.sets(st.integers(0, 11)),
+    chosen=st.none() | st.none() | st.sets(st.integers(0, 11)),
     order=st.none() | st.tuples(st.sampled_from(sorted(ORDERS)), st.sampled_from(["", " asc", " DESC"])),
     size=st.integers(1, 5),
 )
@@ -98,9 +99,7 @@ def test_a_filter_finds_what_a_search_through_a_list_finds(files, given_, chosen
     async def main() -> None:
         minutes = iter(range(100))
         async with platform() as shared:
-            shared.files = FileStore(
-                shared.database, None, now=lambda: START + timedelta(minutes=next(minutes) // 2, microseconds=1)
-            )
+            shared.files = FileStore(shared.database, None, now=lambda: START + timedelta(minutes=next(minutes) // 2))
             service = job(shared)
             model: dict[str, FilesystemRecord] = {}
             for values in files:
@@ -143,6 +142,19 @@ def test_a_filter_finds_what_a_search_through_a_list_finds(files, given_, chosen
             assert not gone & {record.id for record in kept}
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("field", ["created", "updated"])
+async def test_after_and_before_exclude_the_moment_itself(autojump_clock: object, field: str) -> None:
+    moment = START if field == "created" else START + timedelta(hours=1)
+    dates = iter([START, START + timedelta(hours=1)])
+    async with platform() as shared:
+        shared.files = FileStore(shared.database, None, now=lambda: next(dates))
+        record = await put(job(shared))
+        await job(shared).update_file(record.id, new_name="b")
+        for side, microseconds in (("after", -1), ("after", 0), ("before", 0), ("before", 1)):
+            filters = FileFilter(**{f"{field}_{side}": moment + timedelta(microseconds=microseconds)})
+            assert (await job(shared).get_files(filters))[1] == abs(microseconds)
 
 
 async def test_a_moment_without_a_zone_is_utc(autojump_clock: object) -> None:
