@@ -82,8 +82,6 @@ async def test_caller_is_told_that_a_history_was_not_written(autojump_clock: Any
 
 
 async def test_jobs_of_one_mission_that_run_at_once_lose_nothing(autojump_clock: Any) -> None:
-    if not hasattr(DefaultStorage, "amend"):
-        pytest.skip("the local storage has no amend yet")
     async with served(module_that(remember)) as (_, client):
         async with trio.open_nursery() as nursery:
             for each in range(20):

@@ -72,3 +72,14 @@ async def test_two_platforms_in_memory_share_nothing(autojump_clock: object) -> 
             await one.records.insert("missions:m", "c", "id", "OUTPUT", "{}")
             assert await two.records.get("missions:m", "c", "id") is None
             assert await one.records.get("missions:m", "c", "id") is not None
+
+
+async def test_a_directory_that_nobody_has_used_needs_neither_file_nor_thread(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    with trio.move_on_after(100) as scope:  # a thread would let the clock jump there
+        async with LocalPlatform(tmp_path / "data").opened():
+            await trio.lowlevel.checkpoint()
+    assert not scope.cancelled_caught
+    assert trio.current_time() == 0
+    assert not (tmp_path / "data").exists()

@@ -147,6 +147,8 @@ class Database:
             await self._close()
 
     async def _close(self) -> None:
+        if not self._attempts:  # most modules use no local service, and a thread stops virtual time from being true
+            return
         # A thread is not abandoned, so the shield has no deadline: the disk says how long a checkpoint takes.
         with trio.CancelScope(shield=True):
             async with self._opening:

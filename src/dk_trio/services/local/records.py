@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,6 +95,21 @@ class RecordStore:
         row = await self._change(_UPSERT, (context, collection, record_id, data_type, data, now, now))
         assert row is not None
         return row
+
+    async def amend(
+        self, context: str, collection: str, record_id: str, data_type: str, change: Callable[[str | None], str]
+    ) -> Row:
+        """The record with the data that `change` makes of those that it has; None are those of a record to be made."""
+
+        def write(connection: sqlite3.Connection) -> Row:
+            now = _now()
+            there = _row(connection, _GET, (context, collection, record_id))
+            data = change(None if there is None else there.data)
+            row = _row(connection, _UPSERT, (context, collection, record_id, data_type, data, now, now))
+            assert row is not None
+            return row
+
+        return await self.database.write(write)
 
     async def update(self, context: str, collection: str, record_id: str, data: str) -> Row | None:
         """The record with other data; None when there is none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -103,6 +104,26 @@ class DefaultStorage(BaseStrategy):
     ) -> StorageRecord:
         context, text = self._context(scope), self._text(collection, data)
         row = await self._records.upsert(context, collection, _checked_id(record_id), _checked_type(data_type), text)
+        return self._record(context, collection, row)
+
+    async def amend(
+        self,
+        collection: str,
+        record_id: str,
+        change: Callable[[dict[str, Any] | None], Mapping[str, Any]],
+        data_type: DataTypeName = "OUTPUT",
+        scope: Scope = "mission",
+    ) -> StorageRecord:
+        """Write `change(data)`, where data are the JSON values of the record, None when there is none. One step: nobody
+        writes between the reading and the writing. `change` runs in the writer: it is short and does not wait.
+        """
+        context, record_id, kind = self._context(scope), _checked_id(record_id), _checked_type(data_type)
+        self._model(collection)
+
+        def text(stored: str | None) -> str:
+            return self._text(collection, change(None if stored is None else json.loads(stored)))
+
+        row = await self._records.amend(context, collection, record_id, kind, text)
         return self._record(context, collection, row)
 
     async def remove(self, collection: str, record_id: str, scope: Scope = "mission") -> bool:
