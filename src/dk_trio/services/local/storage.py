@@ -114,8 +114,19 @@ class DefaultStorage(BaseStrategy):
         data_type: DataTypeName = "OUTPUT",
         scope: Scope = "mission",
     ) -> StorageRecord:
-        """Write `change(data)`, where data are the JSON values of the record, None when there is none. One step: nobody
-        writes between the reading and the writing. `change` runs in the writer: it is short and does not wait.
+        """Read a record, change it and write it, in one step: nobody writes in between.
+
+        Args:
+            collection: Of the record.
+            record_id: Its id; it is made when it is not there.
+            change: Makes the new data of the JSON values that are there, None when there are none. Runs in the
+                writer, maybe more than once: it is short, does not wait, and has no other effect.
+            data_type: Of a record that is made.
+            scope: Whose record.
+
+        Raises:
+            InvalidRecordError: What `change` has returned does not fit the collection's model. Nothing was written.
+            StorageServiceError: See `store`.
         """
         context, record_id, kind = self._context(scope), _checked_id(record_id), _checked_type(data_type)
         self._model(collection)
