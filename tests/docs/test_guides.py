@@ -16,6 +16,7 @@ from postbox.module import Postbox
 from profiles import Greeting
 from tests.docs.test_module_pages import prose, rows
 from tests.module.served import outputs_of, served
+from tests.test_exports import public_names
 
 from dk_trio import Settings, rpc
 from dk_trio.module import ModuleDiscoverer, TrioModule
@@ -49,6 +50,16 @@ def test_every_example_is_listed_and_says_how_to_run_it() -> None:
     assert listed == examples.keys()
     for name, text in examples.items():
         assert re.search(rf"^ *(dk-trio serve|python) examples/{name}\b", text, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("package", ["module", "services"])
+def test_every_name_for_authors_is_in_the_reference(package: str) -> None:
+    pages = [(ROOT / "docs" / "reference" / f"{name}.md").read_text() for name in ("dk_trio", package)]
+    shown = re.findall(r"^::: dk_trio\.(?:(\w+)\.)?(\w+)$", "".join(pages), re.MULTILINE)
+    names = public_names(f"dk_trio.{package}")
+    assert {name for home, name in shown if home == package} <= set(names)
+    assert set(names) <= {name for home, name in shown if home in {"", package}}
+    assert len(shown) == len(set(shown))
 
 
 # -- creating custom modules ------------------------------------------------------------------------------------------
