@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dk_trio.services.agent import Agent
 from dk_trio.services.strategy import BaseStrategy
 
 
-class DefaultAgent(BaseStrategy):
+class DefaultAgent(BaseStrategy, Agent):
     """Starts and stops nothing."""
 
     async def start(self) -> None:

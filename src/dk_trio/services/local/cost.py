@@ -11,7 +11,7 @@ import trio
 from pydantic import TypeAdapter, ValidationError
 
 from dk_trio.errors import CostLimitError, CostServiceError, Violation
-from dk_trio.services.cost import AmountLimit, CostConfig, CostData, CostLimit, CostType, QuantityLimit
+from dk_trio.services.cost import AmountLimit, Cost, CostConfig, CostData, CostLimit, CostType, QuantityLimit
 from dk_trio.services.strategy import BaseStrategy
 
 from .costs import Entry, PlacedLimit, Sum, check
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .platform import LocalPlatform
 
 
-class DefaultCost(BaseStrategy):
+class DefaultCost(BaseStrategy, Cost):
     """The local `Cost`: see there for what its methods promise.
 
     Every `add` is an entry of its own, and `get` gives all of a name. (The local strategy of the existing SDK refuses a

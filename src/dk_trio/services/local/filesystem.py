@@ -13,6 +13,7 @@ from dk_trio.services.filesystem import (
     DeleteResult,
     FileContext,
     FileFilter,
+    Filesystem,
     FilesystemRecord,
     UploadFailure,
     UploadFileData,
@@ -31,7 +32,7 @@ MAX_FILE_SIZE: Final = 1024**3
 _log = logging.getLogger("dk_trio.filesystem")
 
 
-class DefaultFilesystem(BaseStrategy):
+class DefaultFilesystem(BaseStrategy, Filesystem):
     """Files of the job's mission (`missions:...`) and of its setup (`setups:...`), in this server's directory.
 
     Args:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dk_trio.services.identity import Identity
 from dk_trio.services.strategy import BaseStrategy
 
 
-class DefaultIdentity(BaseStrategy):
+class DefaultIdentity(BaseStrategy, Identity):
     """One identity for all jobs.
 
     Args:

@@ -27,6 +27,7 @@ from dk_trio.services.channels import Connect
 from dk_trio.services.registry import (
     ModuleInfo,
     ModuleStatusInfo,
+    Registry,
     RegistryModuleStatus,
     RegistryModuleType,
     SetupInfo,
@@ -137,7 +138,7 @@ class HasRegistry(Protocol):
         ...
 
 
-class DefaultRegistry(BaseStrategy):
+class DefaultRegistry(BaseStrategy, Registry):
     """The registry without another process: see `Registry`, and this module's docstring.
 
     A module that this process serves goes before one of `modules`, and that before one that was registered. Setups of

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from dk_trio.errors import InvalidRecordError, RecordExistsError, Violation
 from dk_trio.services.local.profiles import bare
+from dk_trio.services.snapshot import Snapshot
 from dk_trio.services.strategy import BaseStrategy
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SCHEMA: Final = (
 )
 
 
-class DefaultSnapshot(BaseStrategy):
+class DefaultSnapshot(BaseStrategy, Snapshot):
     """Snapshots of the job's mission: at most 100, each of at most 1 MiB of JSON.
 
     Args:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from dk_trio.errors import InvalidRecordError, RecordExistsError, StorageServiceError, Violation
-from dk_trio.services.storage import DataType, DataTypeName, RecordData, Scope, StorageRecord
+from dk_trio.services.storage import DataType, DataTypeName, RecordData, Scope, Storage, StorageRecord
 from dk_trio.services.strategy import BaseStrategy
 
 from .records import Row
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _VALUE_LENGTH: Final = 60  # characters of a refused value that are shown
 
 
-class DefaultStorage(BaseStrategy):
+class DefaultStorage(BaseStrategy, Storage):
     """The local `Storage`: see there for what its methods promise.
 
     Records are in the database of the platform, so jobs of one mission see each other's at once, and an `upsert` of one

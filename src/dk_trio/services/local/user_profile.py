@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from dk_trio.services.local.profiles import bare
 from dk_trio.services.strategy import BaseStrategy
-from dk_trio.services.user_profile import with_defaults
+from dk_trio.services.user_profile import UserProfile, with_defaults
 
 if TYPE_CHECKING:
     from dk_trio.services.local.platform import LocalPlatform
 
 
-class DefaultUserProfile(BaseStrategy):
+class DefaultUserProfile(BaseStrategy, UserProfile):
     """The profile of the job's mission: what `add_user_profile` has stored, or else the parameter's.
 
     Args:

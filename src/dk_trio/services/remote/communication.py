@@ -32,7 +32,16 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import BadRequest
 from dk_trio.services.channels import ChannelCache, Connect, Lease
-from dk_trio.services.communication import SCHEMAS, SCHEMAS_TIMEOUT, Answers, Callback, Forwarded, Metadata, Pairs
+from dk_trio.services.communication import (
+    SCHEMAS,
+    SCHEMAS_TIMEOUT,
+    Answers,
+    Callback,
+    Communication,
+    Forwarded,
+    Metadata,
+    Pairs,
+)
 from dk_trio.services.registry import target_of
 from dk_trio.services.strategy import BaseStrategy
 
@@ -166,7 +175,7 @@ class ModuleCall(Answers):
             self._lease.abandon()
 
 
-class GrpcCommunication(BaseStrategy):
+class GrpcCommunication(BaseStrategy, Communication):
     """See `Communication`.
 
     Args:
