@@ -228,7 +228,7 @@ def test_numbers_of_the_setup_cache() -> None:
 async def test_polyglot(autojump_clock: trio.testing.MockClock) -> None:
     async with served(polyglot.Polyglot) as (_, client):
         content = await client.config_setup({"language": "fr"}, setup_id="setups:a")
-        assert content == {"language": "fr", "word": "bonjour"}
+        assert content == {"language": "fr", "word": "bonjour", "resolved_tools": {}}
         outputs = await outputs_of(client, {"name": "Ada"}, protocol="greet", setup_id="setups:a")
         assert outputs[1]["root"]["name"] == "bonjour, Ada"
         with pytest.raises(GRPCError, match="KeyError") as caught:

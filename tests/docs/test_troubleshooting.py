@@ -1,7 +1,6 @@
 """The headings of the troubleshooting page are texts that the code really produces."""
 
 import re
-import types
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,13 +14,14 @@ from greeter import GreeterBase, GreeterStub, HelloReply, HelloRequest
 from greeter_service import Greeter
 from grpclib import GRPCError
 from shouter import Shouter
+from tests.docs import author_troubles as authors
 from tests.docs import job_troubles as jobs
 
-from dk_trio import DataModel, ModuleServer, Settings, TrioModule, rpc, wire
+from dk_trio import ModuleServer, Settings, rpc, wire
 from dk_trio.cli._load import load_module
 from dk_trio.cli.call import check_address
 from dk_trio.errors import DkTrioError
-from dk_trio.module import ModuleDefinition, SetupModel
+from dk_trio.module import ModuleDefinition
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
 PATH = "/greeter.v1.Greeter/Hello"
@@ -95,13 +95,6 @@ def no_module_class() -> str:
     Path("module.py").write_text("")
     with pytest.raises(DkTrioError) as caught:
         load_module("module.py")
-    return caught.value.message
-
-
-def no_triggers() -> str:
-    empty = types.new_class("Shouter", (TrioModule[DataModel, DataModel, SetupModel],))
-    with pytest.raises(DkTrioError) as caught:
-        ModuleDefinition.of(empty)
     return caught.value.message
 
 
@@ -256,7 +249,9 @@ PRODUCERS: list[Callable[..., object]] = [
     jobs.drop_oldest,
     jobs.narrow_front_door,
     no_module_class,
-    no_triggers,
+    authors.no_triggers,
+    authors.broken_trigger_file,
+    authors.directory_in_use,
     served_twice,
     no_port,
     partial(refused_input, {"root": {"protocol": "whisper"}}),
@@ -276,9 +271,12 @@ PRODUCERS: list[Callable[..., object]] = [
     jobs.stalled_reader,
     jobs.ran_too_long,
     jobs.authors_exception,
+    authors.service_without_parameters,
+    authors.cost_limit,
     jobs.nursery_left_open,
     jobs.cut_by_a_drain,
     jobs.configured_too_long,
+    authors.tool_that_is_not_there,
     jobs.few_slots,
     jobs.failure_logged,
     jobs.slow_cleanup,
