@@ -339,7 +339,8 @@ class Session:
             module.enter(self._context, self._definition.triggers)
         try:
             with authors_code(InitializeFailedError, job_id):
-                await find_tools(self._context, self._setup)
+                if self._definition.selects_tools:
+                    await find_tools(self._context, self._setup)
                 await module.initialize(self._context, self._setup)
             self._enter(State.RUNNING)
             with authors_code(ModuleFailedError, job_id):

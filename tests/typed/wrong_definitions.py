@@ -144,6 +144,7 @@ class Sends(TriggerHandler[Text, Setup, Word]):
 
     async def handle(self, input_data: Text, setup_data: Setup, context: ModuleContext) -> None:
         await context.send("text")  # expect: arg-type
+        context.send(input_data)  # expect: unused-coroutine
 
 
 Module.register(Module)  # expect: type-var

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -38,7 +38,8 @@ Output: TypeAlias = BaseModel | dict[str, Any]
 """What an author may send: an output model, a bare trigger, or a dict of JSON values. A dict without `root` is a root
 itself. A dict is not copied: do not change it before `send` has returned."""
 
-Send: TypeAlias = Callable[[Output], Awaitable[None]]
+# A coroutine and not any awaitable: type checkers tell of a forgotten `await` only then.
+Send: TypeAlias = Callable[[Output], Coroutine[Any, Any, None]]
 
 _logger = logging.getLogger("dk_trio.module")
 _DEFAULTS = ServicesSettings()
@@ -107,13 +108,13 @@ class ModuleContext:
         request_metadata: The caller's metadata.
         callbacks: `send_message`, the same as `send`, and `logger`.
         metadata: Free namespace for the author; likewise `helpers` and `state`.
-        tool_cache: The tools that the job's setup has selected, and those that cannot be used, with the cause.
         cost_limits: The limits that the caller has set for this job.
     """
 
     __slots__ = (
         "_environment",
         "_services",
+        "_tool_cache",
         "callbacks",
         "cost_limits",
         "helpers",
@@ -122,7 +123,6 @@ class ModuleContext:
         "send",
         "session",
         "state",
-        "tool_cache",
     )
 
     def __init__(
@@ -141,8 +141,8 @@ class ModuleContext:
         self.metadata = SimpleNamespace()
         self.helpers = SimpleNamespace()
         self.state = SimpleNamespace()
-        self.tool_cache = ToolCache()
-        self.cost_limits = tuple(cost_limits)
+        self._tool_cache: ToolCache | None = None
+        self.cost_limits = cost_limits
         self._environment = environment
         self._services: JobServices | None = None
 
@@ -179,6 +179,17 @@ class ModuleContext:
     def uses_services(self) -> bool:
         """Whether a service was made, or something was registered for the end."""
         return self._services is not None and self._services.used
+
+    @property
+    def tool_cache(self) -> ToolCache:
+        """The tools that the job's setup has selected, and those that cannot be used, with the cause."""
+        if self._tool_cache is None:
+            self._tool_cache = ToolCache()
+        return self._tool_cache
+
+    @tool_cache.setter
+    def tool_cache(self, tools: ToolCache) -> None:
+        self._tool_cache = tools
 
     @property
     def settings(self) -> ServicesSettings:

@@ -29,6 +29,7 @@ from ._routing import Roots, Triggers, check_output, check_routes, input_model, 
 from ._trigger import TriggerHandler, callable_with, check_made, takes_self
 from ._validation import brief, explain, rows_of_root, violations_of
 from .setup import clean_model
+from .tools import may_select
 
 _PUBLISHED_AS_TEXT = 10  # protocols named in an error message; a message is one paragraph
 
@@ -50,6 +51,7 @@ class ModuleDefinition:
         triggers: The handlers by protocol.
         roots: Protocol -> the types that a root of this protocol may have.
         setup_model: What jobs run with: the setup format without the fields that only its form has.
+        selects_tools: Whether a setup may select tools.
         protocols: The protocols that an input may have; empty when `run` is overridden and the root has no `Literal`.
     """
 
@@ -60,6 +62,7 @@ class ModuleDefinition:
     triggers: Triggers
     roots: Roots
     setup_model: type[BaseModel]
+    selects_tools: bool
     protocols: tuple[str, ...]
     run_takes_context: bool
     cleanup_takes_context: bool
@@ -103,6 +106,7 @@ class ModuleDefinition:
             triggers=triggers,
             roots=known,
             setup_model=clean_model(module.setup_format, config_fields=False, hidden_fields=True),
+            selects_tools=may_select(module.setup_format),
             protocols=tuple(known if own_run else triggers),
             run_takes_context=own_run and arguments["run"] > 2,
             cleanup_takes_context=arguments["cleanup"] > 0,

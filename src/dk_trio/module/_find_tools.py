@@ -25,7 +25,7 @@ async def find_tools(context: ModuleContext, setup: Any) -> None:
         ServiceError: Tools are selected, and the module has no registry or no communication.
     """
     if next(selections(setup, "content"), None) is None:
-        return
+        return  # without asking for services that the module may not have
     cache = context.tool_cache = await build_tool_cache(
         setup,
         context.registry,

@@ -74,4 +74,6 @@ class HealthcheckStatusOutput(UtilityProtocol):
 
 UTILITY_INPUTS: Final = (HealthcheckPingInput, HealthcheckServicesInput, HealthcheckStatusInput)
 UTILITY_OUTPUTS: Final = (HealthcheckPingOutput, HealthcheckServicesOutput, HealthcheckStatusOutput)
-UTILITY_PROTOCOLS: Final[frozenset[str]] = frozenset(str(model.model_fields["protocol"].default) for model in UTILITY_INPUTS)
+UTILITY_PROTOCOLS: Final[frozenset[str]] = frozenset(
+    str(model.model_fields["protocol"].default) for model in UTILITY_INPUTS
+)

@@ -4,6 +4,7 @@ Walks models generically, so it knows nothing of `SetupModel`.
 """
 
 from .build import build_tool_cache as build_tool_cache
+from .build import may_select as may_select
 from .build import selections as selections
 from .cache import ToolCache as ToolCache
 from .cache import slug as slug

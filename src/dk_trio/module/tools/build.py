@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -64,3 +64,15 @@ def selections(value: Any, path: str) -> Iterator[Wanted]:
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
             yield from selections(item, f"{path}[{index}]")
+
+
+def may_select(model: Any, _seen: frozenset[Any] = frozenset()) -> bool:
+    """Whether values of a model, or of any type, may hold selections of tools: asked once, since every job would pay."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        if model in _seen:
+            return False
+        if issubclass(model, (ToolReference, ToolSelection)):
+            return True
+        fields = [field for name, field in model.model_fields.items() if name != _RESOLVED]
+        return any(may_select(field.annotation, _seen | {model}) for field in fields)
+    return any(may_select(argument, _seen) for argument in get_args(model))
