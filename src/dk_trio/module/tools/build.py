@@ -67,7 +67,7 @@ def selections(value: Any, path: str) -> Iterator[Wanted]:
 
 
 def may_select(model: Any, _seen: frozenset[Any] = frozenset()) -> bool:
-    """Whether values of a model, or of any type, may hold selections of tools: asked once, since every job would pay."""
+    """Whether values of a model, or of any type, may hold selections of tools: asked once, not for each job."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         if model in _seen:
             return False
