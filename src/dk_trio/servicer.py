@@ -162,8 +162,9 @@ class ModuleServicer(ModuleServiceBase):
                 raise InvalidInputError("The request stream ended without a StartModuleRequest.")
             input_data = _dict(request.input, "input")
             root = input_data.get("root")
-            if isinstance(root, dict) and root.get("protocol") in UTILITY_PROTOCOLS:
-                await self._check_health(root["protocol"], request, stream)
+            protocol = root.get("protocol") if isinstance(root, dict) else None
+            if isinstance(protocol, str) and protocol in UTILITY_PROTOCOLS:
+                await self._check_health(protocol, request, stream)
                 return
             session = await self._session(input_data, request, stream)
             outcome = await self.jobs.run(session)

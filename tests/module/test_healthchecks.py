@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from pydantic import BaseModel
 from tests.module.sample import Input, Output, module_class, module_with, protocols_of, send_one
 from tests.module.served import outputs_of, served
 
-from dk_trio import Settings, SetupModel, TrioModule
+from dk_trio import DataModel, Settings, SetupModel, TrioModule
 from dk_trio.module._system_messages import end_of_stream
 from dk_trio.services.strategy import BaseStrategy, ServicesStrategy
 from dk_trio.settings import TaskSettings
@@ -111,3 +114,30 @@ async def test_the_overall_status(autojump_clock: object, ill: tuple[str, ...], 
     async with served(module_with(send_one, services_config_strategies=strategies)) as (_, client):
         root = answer(await outputs_of(client, {"protocol": "healthcheck_services"}))
     assert root["overall_status"] == overall
+
+
+@pytest.mark.parametrize("protocol", [[], {}, ["healthcheck_ping"], 3, True])
+async def test_a_protocol_that_is_no_text_is_refused(autojump_clock: object, protocol: Any) -> None:
+    async def run(self: Any, input_data: Any, setup_data: Any) -> None: ...
+
+    loose = module_class(TrioModule[DataModel[Any], Any, SetupModel], run=run)
+    for module in (module_with(send_one), loose):
+        async with served(module) as (_, client):
+            if module is loose:
+                await outputs_of(client, {"protocol": protocol})
+                continue
+            with pytest.raises(GRPCError) as caught:
+                await outputs_of(client, {"protocol": protocol})
+            assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+async def test_a_protocol_that_is_no_text_is_refused_by_a_module_that_names_none(autojump_clock: object) -> None:
+    class Free(BaseModel):
+        count: int
+
+    async def run(self: Any, input_data: Any, setup_data: Any) -> None: ...
+
+    async with served(module_class(TrioModule[DataModel[Free], Any, SetupModel], run=run)) as (_, client):
+        with pytest.raises(GRPCError, match="count") as caught:
+            await outputs_of(client, {"protocol": [], "count": "many"})
+    assert caught.value.status is Status.INVALID_ARGUMENT

@@ -151,7 +151,8 @@ class ModuleDefinition:
         try:
             return self.input_model.model_validate(data)
         except ValidationError as error:
-            rows = rows_of_root(error, root, self.roots.get(root.get("protocol", ""), ()))
+            told = root.get("protocol")
+            rows = rows_of_root(error, root, self.roots.get(told, ()) if isinstance(told, str) else ())
             raise InvalidInputError(
                 f"The input does not fit {self.name}: {explain(rows)}.", violations=violations_of(rows, "input")
             ) from None
