@@ -7,7 +7,7 @@ choose the function, this agent takes the first word of the question.
 """
 
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import trio
 
@@ -20,8 +20,9 @@ from dk_trio import (
     ModuleServer,
     SetupModel,
     ToolModule,
+    ToolOptions,
+    ToolReference,
     TriggerHandler,
-    tool_reference_input,
 )
 from dk_trio.services import LocalPlatform
 
@@ -81,7 +82,7 @@ class OnMultiply(TriggerHandler[Multiply, SetupModel, Number]):
 class AgentSetup(SetupModel):
     """Which tools the agent may call."""
 
-    tools: tool_reference_input(max_tools=5)
+    tools: Annotated[ToolReference, ToolOptions(max_tools=5)] = ToolReference()
 
 
 class Question(DataTrigger):

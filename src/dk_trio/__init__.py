@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .module import SelectSchema as SelectSchema
     from .module import SetupModel as SetupModel
     from .module import ToolModule as ToolModule
+    from .module import ToolOptions as ToolOptions
     from .module import ToolReference as ToolReference
     from .module import TriggerHandler as TriggerHandler
     from .module import TrioModule as TrioModule
@@ -62,6 +63,7 @@ _HOMES = {
     "Settings": "settings",
     "SetupModel": "module",
     "ToolModule": "module",
+    "ToolOptions": "module",
     "ToolReference": "module",
     "TriggerHandler": "module",
     "TrioModule": "module",
@@ -91,6 +93,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "Settings",
     "SetupModel",
     "ToolModule",
+    "ToolOptions",
     "ToolReference",
     "TriggerHandler",
     "TrioModule",

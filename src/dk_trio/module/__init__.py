@@ -49,6 +49,7 @@ from .setup import resolve_safe as resolve_safe
 from .tools import ToolCache as ToolCache
 from .tools import ToolDefinition as ToolDefinition
 from .tools import ToolModuleInfo as ToolModuleInfo
+from .tools import ToolOptions as ToolOptions
 from .tools import ToolReference as ToolReference
 from .tools import ToolSelection as ToolSelection
 from .tools import tool_reference_input as tool_reference_input

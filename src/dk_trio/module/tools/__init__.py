@@ -14,6 +14,7 @@ from .functions import openai_style_tools as openai_style_tools
 from .functions import tool_functions as tool_functions
 from .models import ToolDefinition as ToolDefinition
 from .models import ToolModuleInfo as ToolModuleInfo
+from .selection import ToolOptions as ToolOptions
 from .selection import ToolReference as ToolReference
 from .selection import ToolSelection as ToolSelection
 from .selection import tool_reference_input as tool_reference_input

@@ -1,7 +1,7 @@
 """The field of a form in which other modules are selected as tools.
 
     class Setup(SetupModel):
-        tools: tool_reference_input(categories=["search"], max_tools=3)
+        tools: Annotated[ToolReference, ToolOptions(categories=["search"], max_tools=3)] = ToolReference()
 
 Its JSON is a list of `{"setupId": "setups:...", "triggers": {"protocol": true, ...}}`.
 """
@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     RootModel,
-    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dk_trio.errors import ModuleDefinitionError
 from dk_trio.services.communication import Communication, Metadata
@@ -109,15 +108,10 @@ class ToolReference(RootModel[list[ToolSelection]]):
         return await resolve(wanted, registry=registry, communication=communication, timeout=timeout, metadata=metadata)
 
 
-def tool_reference_input(
-    setup_ids: Sequence[str] = (),
-    module_ids: Sequence[str] = (),
-    tag_ids: Sequence[str] = (),
-    categories: Sequence[str] = (),
-    max_tools: int = 0,
-    min_tools: int = 0,
-) -> Any:
-    """The type of a field that selects tools: a `ToolReference`, shown as the widget `toolSelect`.
+class ToolOptions:
+    """What may be selected in a field, as metadata of its type: the form that type checkers understand.
+
+        tools: Annotated[ToolReference, ToolOptions(max_tools=5)] = ToolReference()
 
     The first four say what the widget offers, and are not enforced.
 
@@ -127,42 +121,79 @@ def tool_reference_input(
         tag_ids: Tags whose setups to offer.
         categories: Categories whose setups to offer.
         max_tools: How many may be selected; 0: as many as you like.
-        min_tools: How many must be selected. With 0, the field is not required, and empty by default.
+        min_tools: How many must be selected.
 
     Raises:
         ModuleDefinitionError: The numbers contradict each other.
     """
-    if min_tools < 0 or max_tools < 0 or (max_tools and max_tools < min_tools):
-        raise ModuleDefinitionError(
-            f"tool_reference_input has min_tools={min_tools} and max_tools={max_tools}.",
-            hint="Neither may be negative, nor max_tools below min_tools; max_tools=0 is no limit.",
-        )
 
-    def count(reference: ToolReference) -> ToolReference:
+    def __init__(
+        self,
+        setup_ids: Sequence[str] = (),
+        module_ids: Sequence[str] = (),
+        tag_ids: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        max_tools: int = 0,
+        min_tools: int = 0,
+    ) -> None:
+        if min_tools < 0 or max_tools < 0 or (max_tools and max_tools < min_tools):
+            raise ModuleDefinitionError(
+                f"A field of tools has min_tools={min_tools} and max_tools={max_tools}.",
+                hint="Neither may be negative, nor max_tools below min_tools; max_tools=0 is no limit.",
+            )
+        self._min_tools = min_tools
+        self._max_tools = max_tools
+        self._json = _schema(
+            setupIds=list(setup_ids),
+            moduleIds=list(module_ids),
+            tagIds=list(tag_ids),
+            categories=list(categories),
+            showModules=bool(module_ids),
+        )
+        if min_tools:
+            self._json["minItems"] = min_tools
+        if max_tools:
+            self._json["maxItems"] = max_tools
+
+    def __repr__(self) -> str:
+        return f"ToolOptions(max_tools={self._max_tools}, min_tools={self._min_tools})"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._count, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
+        return self._json
+
+    def _count(self, reference: ToolReference) -> ToolReference:
         selected = len(reference.root)
-        if selected < min_tools:
+        if selected < self._min_tools:
             text = "at least {limit} tools must be selected, not {selected}"
-            raise PydanticCustomError("too_few_tools", text, {"limit": min_tools, "selected": selected})
-        if max_tools and selected > max_tools:
+            raise PydanticCustomError("too_few_tools", text, {"limit": self._min_tools, "selected": selected})
+        if self._max_tools and selected > self._max_tools:
             text = "at most {limit} tools may be selected, not {selected}"
-            raise PydanticCustomError("too_many_tools", text, {"limit": max_tools, "selected": selected})
+            raise PydanticCustomError("too_many_tools", text, {"limit": self._max_tools, "selected": selected})
         return reference
 
-    schema = _schema(
-        setupIds=list(setup_ids),
-        moduleIds=list(module_ids),
-        tagIds=list(tag_ids),
-        categories=list(categories),
-        showModules=bool(module_ids),
-    )
+
+def tool_reference_input(
+    setup_ids: Sequence[str] = (),
+    module_ids: Sequence[str] = (),
+    tag_ids: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    max_tools: int = 0,
+    min_tools: int = 0,
+) -> Any:
+    """The type of a field that selects tools, as the existing SDK writes it: see `ToolOptions` for the arguments.
+
+    With `min_tools=0` the field is not required, and empty by default. Type checkers refuse a call in an annotation.
+
+    Raises:
+        ModuleDefinitionError: The numbers contradict each other.
+    """
+    options = ToolOptions(setup_ids, module_ids, tag_ids, categories, max_tools, min_tools)
     if min_tools:
-        schema["minItems"] = min_tools
-    if max_tools:
-        schema["maxItems"] = max_tools
-    metadata = [AfterValidator(count), WithJsonSchema(schema)]
-    if not min_tools:
-        metadata.append(Field(default_factory=ToolReference))
-    return Annotated[ToolReference, *metadata]
+        return Annotated[ToolReference, options]
+    return Annotated[ToolReference, options, Field(default_factory=ToolReference)]
 
 
 def _schema(**options: Any) -> dict[str, Any]:
