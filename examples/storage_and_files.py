@@ -95,4 +95,4 @@ class OnExport(TriggerHandler[Export, SetupModel, Piece]):
 async def lines(context: ModuleContext) -> AsyncIterator[bytes]:
     """The notes, each on a line."""
     for record in await context.storage.list("notes"):
-        yield f"{record.data.text}\n".encode()  # type: ignore[attr-defined]  # a NoteRecord
+        yield f"{record.data.text}\n".encode()

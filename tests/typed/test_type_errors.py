@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-RIGHT = HERE / "right_definitions.py"
+RIGHT = (HERE / "right_definitions.py", *sorted((ROOT / "examples").glob("*.py")))
 WRONG = HERE / "wrong_definitions.py"
 
 _ERROR = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: .*\[(?P<code>[\w-]+)\]$")
@@ -21,14 +21,14 @@ Found = set[tuple[str, int, str]]
 
 @pytest.fixture(scope="module")
 def errors() -> Found:
-    """File, line and code of what mypy finds in both files. One run: it has to read all that the package imports."""
+    """File, line and code of what mypy finds in all of them. One run: it has to read all that the package imports."""
     if find_spec("mypy") is None:
-        pytest.skip("mypy is not installed: it comes with the extra `dev`")
+        pytest.skip("mypy is not installed: it comes with the extra `test`")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "--show-error-codes"]
     # The cache of `make check` is of no use here: its options are others.
     cache = f"--cache-dir={ROOT / '.mypy_cache' / 'definitions'}"
     run = subprocess.run(
-        [*command, cache, "--follow-imports=silent", str(RIGHT), str(WRONG)],
+        [*command, cache, "--follow-imports=silent", *map(str, (*RIGHT, WRONG))],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -61,5 +61,6 @@ def test_wrong_definitions_fail_on_the_lines_that_are_wrong(errors: Found) -> No
     assert sorted(found - expected()) == [], "refused, but not marked"
 
 
-def test_right_definitions_pass(errors: Found) -> None:
+def test_right_definitions_and_the_examples_pass(errors: Found) -> None:
+    assert len(RIGHT) > 5
     assert sorted(error for error in errors if error[0] != WRONG.name) == []

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
@@ -25,6 +25,11 @@ Scope: TypeAlias = Literal["mission", "setup"]
 """Whose records: those of the mission, which all its jobs share, or those of the version of the setup."""
 
 RecordData: TypeAlias = Mapping[str, Any] | BaseModel
+
+if TYPE_CHECKING:
+    Stored: TypeAlias = Any  # which model it is follows from the collection: only the author knows
+else:
+    Stored = SerializeAsAny[BaseModel]
 
 
 class StorageRecord(BaseModel):
@@ -46,7 +51,7 @@ class StorageRecord(BaseModel):
     collection: str
     record_id: str
     data_type: DataType
-    data: SerializeAsAny[BaseModel]
+    data: Stored
     creation_date: datetime
     update_date: datetime
 
