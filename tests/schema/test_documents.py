@@ -187,7 +187,11 @@ async def test_a_config_setup_is_the_form(autojump_clock: MockClock) -> None:
     assert set(schema["properties"]) == {"name", "options", "form_only"}
     form = (await config_setup_document(Setup, llm=True)).content
     assert set(form) == {"json_schema", "ui_schema"}
-    assert form["ui_schema"] == {"name": {"ui:widget": "radio"}, "options": {"loud": {"ui:widget": "checkbox"}}}
+    assert form["ui_schema"] == {
+        "ui:order": ["name", "options", "form_only", "*"],
+        "name": {"ui:widget": "radio"},
+        "options": {"loud": {"ui:widget": "checkbox"}},
+    }
     assert not refs(check(form["json_schema"], {"name": "b"}))
     assert "ui:" not in str(form["json_schema"])
 

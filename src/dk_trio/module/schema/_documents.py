@@ -19,7 +19,7 @@ from dk_trio.module.setup import Fetches, clean_model, json_schema, template_of
 from ._extended import extended_model
 from ._inline import definitions_of, inline_refs, target
 from ._select import SelectSchema
-from ._split import SchemaSplitter, without_ui
+from ._split import SchemaSplitter, in_order, without_ui
 
 
 class Document(NamedTuple):
@@ -149,7 +149,8 @@ async def _fetched(
 
 def _form(schema: Schema) -> dict[str, Any]:
     json, look = SchemaSplitter.split(schema)
-    return {"json_schema": inline_refs(json), "ui_schema": look}
+    json = inline_refs(json)
+    return {"json_schema": json, "ui_schema": in_order(json, look)}
 
 
 def _plain(schema: Schema) -> Schema:

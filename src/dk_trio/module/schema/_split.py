@@ -65,3 +65,36 @@ def _merged(one: Schema, other: Schema) -> Schema:
         known = merged.get(key)
         merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged
+
+
+def in_order(schema: Schema, look: Schema) -> Schema:
+    """The uiSchema with `ui:order` wherever an object has several fields: in the order of the author's model.
+
+    A Struct is a map, and most languages forget the order of its keys on the way to the browser. Fields that appear
+    only when another has a value come after that one. An order that the author has given stays.
+
+    Args:
+        schema: Without references.
+        look: What `SchemaSplitter.split` has made of it.
+    """
+    look = dict(look)
+    properties: Schema = schema.get("properties", {})
+    names = _names(schema, properties)
+    if len(names) > 1 and "ui:order" not in look:
+        look["ui:order"] = [*names, "*"]  # the star stands for fields that are not known here, or forms are refused
+    for key, child in (*properties.items(), ("items", schema.get("items"))):
+        if isinstance(child, dict) and (branch := in_order(child, look.get(key, {}))):
+            look[key] = branch
+    return look
+
+
+def _names(schema: Schema, properties: Schema) -> list[str]:
+    names = list(properties)
+    for rule in reversed(schema.get("allOf", ())):
+        if not isinstance(rule, dict):
+            continue
+        shown = [name for name in rule.get("then", {}).get("properties", {}) if name not in names]
+        triggers = [name for name in rule.get("if", {}).get("properties", {}) if name in names]
+        after = max(map(names.index, triggers), default=-1)
+        names[after + 1 : after + 1] = shown
+    return names
