@@ -162,7 +162,7 @@ async def test_a_limit_has_room_for_exactly_its_value(autojump_clock: object) ->
         rule = "cost of 'search' at most 0.3 in a job"
         assert error.message == f"A cost limit is reached ({rule}): 0.3 used, 0.2 asked for 'more'."
         assert [(v.field, v.description) for v in error.violations] == [
-            ("cost_limits[0].max_value", f"{rule}: 0.3 used, 0.2 asked")
+            ("input.cost_limits[0].max_value", f"{rule}: 0.3 used, 0.2 asked")
         ]
         assert len(await cost.get_filtered()) == 3
         await cost.add("a", "prompt", 1000)  # not limited
@@ -180,7 +180,7 @@ async def test_a_limit_covers_a_name_a_type_or_everything(autojump_clock: object
             assert await cost.check_limit(name, room)
             with pytest.raises(CostLimitError) as caught:
                 await cost.add("a", name, room + 0.7)
-            assert caught.value.violations[0].field == f"cost_limits[{field}].max_value"
+            assert caught.value.violations[0].field == f"input.cost_limits[{field}].max_value"
             await cost.add("a", name, room)
         assert "everything" in caught.value.message
 

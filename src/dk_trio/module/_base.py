@@ -15,10 +15,10 @@ from dk_trio.errors import InvalidOutputError, ModuleDefinitionError, RequestErr
 from ._discovery import ModuleDiscoverer, check_discovered
 from ._formats import is_given, type_arguments, where
 from ._function import AuthorsFunction, module_from_function
-from ._models import DataModel, SetupModel
+from ._models import DataModel
 from ._trigger import Handler, TriggerHandler, check_handler, pick, takes
 from ._utility import UTILITY_INPUTS
-from ._validation import explain, violations_of
+from ._validation import explain, rows_of, violations_of
 from .schema import SelectSchema
 
 if TYPE_CHECKING:
@@ -222,9 +222,10 @@ class TrioModule(Generic[InputT, OutputT, SetupT, SecretT]):
         try:
             parsed: OutputT = model.model_validate(data)
         except ValidationError as error:
+            rows = rows_of(error, data)
             raise InvalidOutputError(
-                f"The output does not fit {cls.__name__}: {explain(error)}.",
-                violations=violations_of(error, "output"),
+                f"The output does not fit {cls.__name__}: {explain(rows)}.",
+                violations=violations_of(rows, "output"),
             ) from None
         return parsed
 
@@ -240,9 +241,10 @@ class TrioModule(Generic[InputT, OutputT, SetupT, SecretT]):
         try:
             parsed: SecretT = model.model_validate(data)
         except ValidationError as error:
+            rows = rows_of(error, data)
             raise RequestError(
-                f"The secrets do not fit {cls.__name__}: {explain(error, values=False)}.",
-                violations=violations_of(error, "secret", values=False),
+                f"The secrets do not fit {cls.__name__}: {explain(rows, values=False)}.",
+                violations=violations_of(rows, "secret", values=False),
             ) from None
         return parsed
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dk_trio.errors import InvalidInputError
 
-from ._validation import explain
+from ._validation import explain, rows_of, violations_of
 
 if TYPE_CHECKING:
     from dk_trio.services.cost import CostLimit
@@ -28,10 +28,10 @@ def parse_cost_limits(data: Mapping[str, Any]) -> Sequence[CostLimit]:
     try:
         return _adapter().validate_python(given)
     except ValidationError as error:
-        from ._validation import violations_of
-
+        rows = rows_of(error, given)
         raise InvalidInputError(
-            f"The cost limits do not fit: {explain(error)}.", violations=violations_of(error, "input.cost_limits")
+            f"The cost limits do not fit: {explain(rows, 'cost_limits')}.",
+            violations=violations_of(rows, "input.cost_limits"),
         ) from None
 
 

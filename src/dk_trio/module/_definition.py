@@ -24,10 +24,10 @@ from dk_trio.errors import (
 
 from ._base import TrioModule, module_classes
 from ._formats import is_model, shown, type_arguments, where
-from ._models import DataModel, DataTrigger, SetupModel
+from ._models import DataModel, DataTrigger
 from ._routing import Roots, Triggers, check_output, check_routes, input_model, roots_by_protocol
 from ._trigger import TriggerHandler, callable_with, check_made, takes_self
-from ._validation import brief, explain, rows_of_root, violations_of
+from ._validation import brief, explain, rows_of, rows_of_root, violations_of
 from .setup import clean_model
 from .tools import may_select
 
@@ -152,7 +152,7 @@ class ModuleDefinition:
             return self.input_model.model_validate(data)
         except ValidationError as error:
             told = root.get("protocol")
-            rows = rows_of_root(error, root, self.roots.get(told, ()) if isinstance(told, str) else ())
+            rows = rows_of_root(error, data, self.roots.get(told, ()) if isinstance(told, str) else ())
             raise InvalidInputError(
                 f"The input does not fit {self.name}: {explain(rows)}.", violations=violations_of(rows, "input")
             ) from None
@@ -181,12 +181,14 @@ class ModuleDefinition:
         return frozenset(key for name, field in fields for key in (name, field.alias, field.serialization_alias) if key)
 
     def _parsed(self, model: type[BaseModel], content: Mapping[str, Any], setup_id: str, field: str) -> Any:
+        copy = _copied(content)
         try:
-            return model.model_validate(_copied(content))
+            return model.model_validate(copy)
         except ValidationError as error:
+            rows = rows_of(error, copy)
             raise InvalidSetupError(
-                f"Setup {setup_id!r} does not fit {self.name}: {explain(error)}.",
-                violations=violations_of(error, field),
+                f"Setup {setup_id!r} does not fit {self.name}: {explain(rows)}.",
+                violations=violations_of(rows, field),
             ) from None
 
 

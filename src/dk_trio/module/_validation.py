@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from dk_trio.errors import Violation
+from dk_trio.services.field_path import field_path
 
 _SHOWN = 5  # errors in one message
 _VIOLATIONS = 10  # errors told to programs: they travel in the trailers, of which callers take 8 KiB
@@ -22,12 +23,32 @@ Row = Mapping[str, Any]
 """One error as pydantic tells it: `loc`, `msg`, `type`, `input`."""
 
 
-def rows_of(error: ValidationError) -> list[Row]:
-    """The errors without what is only for pydantic's own messages."""
-    return list(error.errors(include_url=False, include_context=False))
+def rows_of(error: ValidationError, data: Any) -> list[Row]:
+    """The errors without what is only for pydantic's own messages, each at its place in `data`, which was refused.
+
+    Pydantic's own path has a step for each type of a union, which whoever sent the data cannot follow.
+    """
+    rows = error.errors(include_url=False, include_context=False)
+    return [{**row, "loc": _place(row["loc"], row["input"], data, missing=row["type"] == "missing")} for row in rows]
 
 
-def rows_of_root(error: ValidationError, root: Any, kinds: Iterable[type[BaseModel]]) -> list[Row]:
+def _place(loc: tuple[str | int, ...], found: Any, data: Any, *, missing: bool) -> tuple[str | int, ...]:
+    """The steps of `loc` that lead through `data` to what was found; all of them when they lead elsewhere.
+
+    That is so where an author's validator has put another value in place of the one that was sent.
+    """
+    place: list[str | int] = []
+    for step in loc[:-1] if missing else loc:
+        inside = step in data if isinstance(data, dict) else isinstance(data, list) and step in range(len(data))
+        if inside:
+            data = data[step]
+            place.append(step)
+    if data is not found:
+        return loc
+    return (*place, *loc[-1:]) if missing else tuple(place)
+
+
+def rows_of_root(error: ValidationError, data: Mapping[str, Any], kinds: Iterable[type[BaseModel]]) -> list[Row]:
     """The errors of an input as its caller knows it: without the types of a union that are not meant.
 
     Pydantic tells what is wrong with each type of a union, under a path that has the type's name in it. Of these types
@@ -35,54 +56,52 @@ def rows_of_root(error: ValidationError, root: Any, kinds: Iterable[type[BaseMod
 
     Args:
         error: Of the whole input.
-        root: What was given as root.
+        data: The input, with its `root`.
         kinds: The types that a root of this protocol may have.
     """
-    rows = rows_of(error)
+    rows = rows_of(error, data)
     around = [row for row in rows if row["loc"][:1] != ("root",)]
     attempts = []
+    root = data["root"]
     for kind in kinds:
         try:
             kind.model_validate(root)
         except ValidationError as own:
-            attempts.append([{**row, "loc": ("root", *row["loc"])} for row in rows_of(own)])
+            attempts.append([{**row, "loc": ("root", *row["loc"])} for row in rows_of(own, root)])
         else:
             return around or rows  # its root is right, or something around the type refuses it
     return [*min(attempts, key=len), *around] if attempts else rows
 
 
-def explain(error: ValidationError | Iterable[Row], *, values: bool = True) -> str:
+def explain(rows: Sequence[Row], prefix: str = "", *, values: bool = True) -> str:
     """All errors as `field.path: reason (got value)`, separated by semicolons.
 
     Args:
-        error: Or its rows.
+        rows: The errors.
+        prefix: Of each path.
         values: Whether refused values are shown.
     """
-    rows = rows_of(error) if isinstance(error, ValidationError) else list(error)
-    parts = [f"{_path(row) or 'value'}: {_reason(row, values=values)}" for row in rows[:_SHOWN]]
+    parts = [f"{_path(row, prefix) or 'value'}: {_reason(row, values=values)}" for row in rows[:_SHOWN]]
     more = len(rows) - _SHOWN
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 
-def violations_of(
-    error: ValidationError | Iterable[Row], prefix: str = "", *, values: bool = True
-) -> tuple[Violation, ...]:
+def violations_of(rows: Iterable[Row], prefix: str = "", *, values: bool = True) -> tuple[Violation, ...]:
     """One violation for each error, of the first ten.
 
     Args:
-        error: Or its rows.
+        rows: The errors.
         prefix: Path of what was validated from the root of what the caller sent, such as `input`.
         values: Whether refused values are shown.
     """
-    rows = rows_of(error) if isinstance(error, ValidationError) else error
     return tuple(
-        Violation(".".join(filter(None, (prefix, _path(row)))), _reason(row, values=values))
+        Violation(_path(row, prefix), _reason(row, values=values))
         for row in itertools.islice(rows, _VIOLATIONS)
     )
 
 
-def _path(row: Row) -> str:
-    return _cut(".".join(str(step) for step in row["loc"]))
+def _path(row: Row, prefix: str) -> str:
+    return _cut(field_path(prefix, *row["loc"]))
 
 
 def _reason(row: Row, *, values: bool) -> str:

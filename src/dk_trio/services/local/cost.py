@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dk_trio.errors import CostLimitError, CostServiceError, Violation
 from dk_trio.services.cost import AmountLimit, Cost, CostConfig, CostData, CostLimit, CostType, QuantityLimit
+from dk_trio.services.field_path import field_path
 from dk_trio.services.strategy import BaseStrategy
 
 from .costs import Entry, PlacedLimit, Sum, check
@@ -63,7 +64,7 @@ class DefaultCost(BaseStrategy, Cost):
         self._mission = f"missions:{owner}"
         self._job_id = job_id
         self._configs = {name: _config(name, value) for name, value in config.items()}
-        self._callers = _placed("cost_limits", cost_limits)
+        self._callers = _placed("input.cost_limits", cost_limits)
         self._own = _placed("limits", limits)
         self._costs = platform.costs
         self._added: dict[tuple[str, CostType], Sum] = {}
@@ -205,7 +206,7 @@ def _placed(field: str, limits: Sequence[Any]) -> list[PlacedLimit]:
 def _refused(field: str, error: ValidationError) -> CostServiceError:
     violations = []
     for fault in error.errors(include_url=False, include_context=False):
-        path = ".".join([field, *(str(step) for step in fault["loc"])])
+        path = field_path(field, *fault["loc"])
         violations.append(Violation(path, f"{fault['msg'][:1].lower()}{fault['msg'][1:]} (got {fault['input']!r:.60})"))
     listed = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
     return CostServiceError(f"This is no price or limit: {listed}.", violations=violations)

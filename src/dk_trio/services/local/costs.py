@@ -84,7 +84,7 @@ Sums: TypeAlias = Mapping[tuple[str, CostType], Sum]
 
 
 class PlacedLimit(NamedTuple):
-    """A limit, and the field it stands in, such as `cost_limits[0]`."""
+    """A limit, and the field it stands in, such as `input.cost_limits[0]`."""
 
     field: str
     limit: CostLimit

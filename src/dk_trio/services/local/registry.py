@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from dk_trio.errors import RegistryModuleNotFoundError, RegistryServiceError, Violation
 from dk_trio.services.channels import Connect
+from dk_trio.services.field_path import field_path
 from dk_trio.services.registry import (
     ModuleInfo,
     ModuleStatusInfo,
@@ -242,10 +243,10 @@ def _models(model: type[ModelT], name: str, entries: Iterable[ModelT | Mapping[s
             yield model.model_validate(entry)
         except ValidationError as error:
             where = f"{name}[{index}]"
-            faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()]
+            faults = [(field_path(*fault["loc"]), fault["msg"]) for fault in error.errors()]
             raise RegistryServiceError(
                 f"services_config_params['registry']: {where} is no {model.__name__}: "
                 + "; ".join(f"{field or 'it'}: {text}" for field, text in faults),
                 hint="It needs the fields of the model, see dk_trio.services.registry.",
-                violations=[Violation(f"{where}.{field}".rstrip("."), text) for field, text in faults],
+                violations=[Violation(field_path(where, field), text) for field, text in faults],
             ) from error

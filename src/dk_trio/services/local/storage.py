@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from dk_trio.errors import InvalidRecordError, RecordExistsError, StorageServiceError, Violation
+from dk_trio.services.field_path import field_path
 from dk_trio.services.storage import DataType, DataTypeName, RecordData, Scope, Storage, StorageRecord
 from dk_trio.services.strategy import BaseStrategy
 
@@ -271,7 +272,7 @@ def _checked_type(data_type: DataTypeName) -> str:
 def _violations(collection: str, error: ValidationError) -> list[Violation]:
     rows = []
     for fault in error.errors(include_url=False, include_context=False):
-        field = ".".join([collection, *(str(step) for step in fault["loc"])])
+        field = field_path(collection, *fault["loc"])
         reason = fault["msg"][:1].lower() + fault["msg"][1:]
         value = repr(fault["input"])
         if len(value) > _VALUE_LENGTH:
