@@ -20,6 +20,7 @@ from ._trigger import Handler, TriggerHandler, check_handler, pick, takes
 from ._utility import UTILITY_INPUTS
 from ._validation import explain, rows_of, violations_of
 from .schema import SelectSchema
+from .setup import SetupModel
 
 if TYPE_CHECKING:
     from dk_trio.services.strategy import ServicesStrategy

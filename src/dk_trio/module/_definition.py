@@ -28,7 +28,7 @@ from ._models import DataModel, DataTrigger
 from ._routing import Roots, Triggers, check_output, check_routes, input_model, roots_by_protocol
 from ._trigger import TriggerHandler, callable_with, check_made, takes_self
 from ._validation import brief, explain, rows_of, rows_of_root, violations_of
-from .setup import clean_model
+from .setup import SetupModel, clean_model
 from .tools import may_select
 
 _PUBLISHED_AS_TEXT = 10  # protocols named in an error message; a message is one paragraph

@@ -16,8 +16,9 @@ from dk_trio.errors import ModuleDefinitionError
 
 from ._context import ModuleContext
 from ._formats import is_model, protocols, roots, shown, where
-from ._models import DataModel, SetupModel
+from ._models import DataModel
 from ._trigger import TriggerHandler
+from .setup import SetupModel
 
 if TYPE_CHECKING:
     from ._base import TrioModule

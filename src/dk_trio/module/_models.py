@@ -1,4 +1,4 @@
-"""The data models: what travels in `input` and `output`, the setup, and the two messages that every stream has.
+"""The data models: what travels in `input` and `output`, and the two messages that every stream has.
 
 On the wire an input or output is `{"root": {"protocol": ..., ...}, "annotations": {...}}`. The root is a trigger; its
 protocol, a one-value `Literal`, tells the members of a union apart.
@@ -77,7 +77,3 @@ class EndOfStreamOutput(DataTrigger):
     """Last message of a stream that succeeded. A stream without it has failed, and its status says why."""
 
     protocol: Literal["end_of_stream"] = "end_of_stream"
-
-
-# Below the triggers, which it needs: setups know tools, and tools know the triggers that every module has.
-from .setup import SetupModel as SetupModel  # noqa: E402

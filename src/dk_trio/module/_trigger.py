@@ -14,9 +14,10 @@ from dk_trio.errors import ModuleDefinitionError
 
 from ._context import ModuleContext
 from ._formats import is_given, is_model, protocols, roots, shown, type_arguments, where
-from ._models import DataModel, DataTrigger, SetupModel
+from ._models import DataModel, DataTrigger
 from ._utility import UTILITY_PROTOCOLS
 from .mixins import BaseMixin
+from .setup import SetupModel
 
 TriggerInputT = TypeVar("TriggerInputT", bound=BaseModel, default=Any)
 TriggerSetupT = TypeVar("TriggerSetupT", bound=BaseModel, default=SetupModel)
