@@ -6,6 +6,7 @@ through every dict finds what is none. Everything here that walks a schema asks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ ONE: Final = frozenset(
 )
 MANY: Final = frozenset("allOf anyOf oneOf prefixItems".split())
 NAMED: Final = frozenset("properties patternProperties $defs definitions dependentSchemas".split())
+
+_SCHEMAS: Final = ONE | MANY | NAMED
+_LISTS: Final = frozenset({"enum", "examples"})
 
 
 def children(schema: Schema) -> Iterator[tuple[tuple[str, ...], Schema]]:
@@ -32,6 +36,32 @@ def children(schema: Schema) -> Iterator[tuple[tuple[str, ...], Schema]]:
 def with_children(schema: Schema, change: Callable[[Schema], Any]) -> Schema:
     """A copy whose direct subschemas are what `change` makes of them. Data such as a default is shared, not copied."""
     return {key: _changed(key, value, change) for key, value in schema.items()}
+
+
+def is_json(value: Any) -> bool:
+    """Whether every number in data has a place in JSON, and in the doubles of a Struct.
+
+    A Struct takes infinities, but google.protobuf's callers refuse the whole message for one of them.
+    """
+    if isinstance(value, dict):
+        return all(map(is_json, value.values()))
+    if isinstance(value, list):
+        return all(map(is_json, value))
+    try:
+        return not isinstance(value, (int, float)) or math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def without_infinities(schema: Schema) -> Schema:
+    """A copy without the keywords whose numbers are none of JSON's, such as an infinite default."""
+    kept: Schema = {}
+    for key, value in schema.items():
+        if key in _SCHEMAS or is_json(value):
+            kept[key] = value
+        elif key in _LISTS and (rest := [item for item in value if is_json(item)]):
+            kept[key] = rest
+    return with_children(kept, without_infinities)
 
 
 def _changed(key: str, value: Any, change: Callable[[Schema], Any]) -> Any:

@@ -19,7 +19,7 @@ from pydantic.errors import PydanticUserError
 
 from dk_trio.boundary import explain_failure
 from dk_trio.errors import ModuleDefinitionError
-from dk_trio.module._subschemas import Schema, children, with_children
+from dk_trio.module._subschemas import Schema, children, with_children, without_infinities
 
 from ._dynamic import DEFAULT_FETCH_TIMEOUT, MARK, Dynamic, ResolveResult, marking
 
@@ -68,7 +68,7 @@ def json_schema(
         ModuleDefinitionError: A field has none.
     """
     try:
-        return model.model_json_schema(by_alias=by_alias, mode=mode)
+        return without_infinities(model.model_json_schema(by_alias=by_alias, mode=mode))
     except PydanticUserError as error:
         raise ModuleDefinitionError(
             f"{model.__name__} has no JSON schema: {error.message}",
