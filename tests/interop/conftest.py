@@ -12,6 +12,7 @@ import trustme
 from tests.interop.battery import peers
 from tests.interop.battery.google_messages import DESCRIPTORS_VARIABLE
 from tests.interop.battery.process import ClientPeer, ServerPeer
+from tests.npm import Missing
 
 PROTOC_TIMEOUT = 60  # seconds
 
@@ -50,7 +51,7 @@ def command_or_skip(name: str, absent: dict[str, str], command: Callable[[], lis
     if name not in absent:
         try:
             return command()
-        except peers.Missing as missing:
+        except Missing as missing:
             absent[name] = str(missing)
     pytest.skip(absent[name])
 

@@ -5,25 +5,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.npm import Missing, installed
+
 from .more_cases import CASES
 
 HERE = Path(__file__).parent.parent
 ROOT = HERE.parents[1]
 PROTOS = ROOT / "tests" / "proto"
-INSTALL_TIMEOUT = 120.0  # seconds for npm, the first time on a machine
-NPM = "npm install --no-package-lock --no-audit --no-fund --loglevel=error --fetch-retries=0 --fetch-timeout=20000"
-
-
-class Missing(Exception):
-    """A peer is not installed here; the text says what to install."""
+NODE = HERE / "node"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +82,7 @@ def server_command(name: str, bench: Bench) -> list[str]:
         return [sys.executable, "-m", f"tests.interop.battery.{modules[name]}", *pair]
     if name == "ruby":
         return ["ruby", str(HERE / "ruby/interop_server.rb"), ruby_script("server.rb"), str(bench.folder), *pair]
-    return ["node", str(node_folder() / "server.js"), str(PROTOS), str(bench.folder), *pair]
+    return ["node", str(installed(NODE) / "server.js"), str(PROTOS), str(bench.folder), *pair]
 
 
 def client_command(name: str) -> list[str]:
@@ -96,7 +91,7 @@ def client_command(name: str) -> list[str]:
         return [sys.executable, "-m", "tests.interop.battery.grpcio_client", name.removeprefix("grpcio-")]
     if name == "ruby":
         return ["ruby", str(HERE / "ruby/interop_client.rb"), ruby_script("client.rb")]
-    return ["node", str(node_folder() / "client.js"), str(PROTOS)]
+    return ["node", str(installed(NODE) / "client.js"), str(PROTOS)]
 
 
 def ruby_script(name: str) -> str:
@@ -111,27 +106,3 @@ def ruby_script(name: str) -> str:
     if not script.exists():
         raise Missing(f"the grpc gem comes without its interop scripts: {script} is missing")
     return str(script)
-
-
-def node_folder() -> Path:
-    """Return a folder with grpc-js installed and our scripts: a cache outside the repository, kept between sessions."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        raise Missing("node or npm is not installed")
-    package = HERE / "node" / "package.json"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "dk-trio-tests" / f"node-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for source in (HERE / "node").iterdir():
-        if source.is_file():
-            shutil.copy(source, folder)
-    if not (folder / "installed").exists():
-        try:
-            done = subprocess.run(
-                NPM.split(), cwd=folder, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise Missing(f"npm did not finish within {INSTALL_TIMEOUT:.0f} s") from None
-        if done.returncode:
-            raise Missing(f"npm could not install @grpc/grpc-js: {(done.stderr or done.stdout).strip()[-300:]}")
-        (folder / "installed").touch()
-    return folder
