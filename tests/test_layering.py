@@ -16,11 +16,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "dk_trio"
 # Lower first. A part may import parts of lower layers, and itself; parts of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"settings"}),
+    frozenset({"settings", "boundary"}),
     frozenset({"wire", "pb"}),
     frozenset({"rpc"}),
     frozenset({"client"}),
-    frozenset({"signals", "services", "admission", "lifecycle", "boundary"}),
+    frozenset({"signals", "services", "admission", "lifecycle"}),
     frozenset({"module"}),
     frozenset({"session", "config_setup"}),
     frozenset({"jobs"}),

@@ -101,6 +101,34 @@ async def apart(
         raise from_nursery(group) from None
 
 
+async def contained(body: Callable[[], Awaitable[None]], *, name: str) -> BaseException | None:
+    """Run a piece of an author's code in a task of its own, and return what it has raised in place of raising it.
+
+    Args:
+        body: The author's code.
+        name: Of the task, and for the log.
+
+    Raises:
+        trio.Cancelled: A surrounding scope was cancelled. What the code has made of that is in the log.
+        KeyboardInterrupt: As ever.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body, name=name)
+    except BaseException as error:  # noqa: BLE001  the boundary to the author's code
+        passing, own = split(error)
+        if own is None:
+            raise only_cause(error) from None
+        cause = only_cause(own)
+        if _is_corruption(cause):
+            return left_open()
+        if passing is not None:
+            _log.error("%s failed while it was cancelled", name, exc_info=own)
+            raise only_cause(passing) from None
+        return cause
+    return None
+
+
 def from_nursery(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What a nursery with one author's task has raised: Trio's complaint about that task explained, others as is."""
     passing, own = group.split(_passes)

@@ -7,7 +7,7 @@ its cause. Neither `initialize` nor `cleanup` is called: there is no job.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -123,12 +123,11 @@ class ConfigSetup:
 
     async def _close_services(self) -> None:
         if self._context.uses_services:
-            with trio.move_on_after(FLUSH_GRACE, shield=True) as scope:
-                failures = await self._context.services.close()
-                if failures:
-                    raise failures[0] if len(failures) == 1 else ExceptionGroup("at the end of the setup", failures)
-            if scope.cancelled_caught:
-                raise ConfigSetupFailedError(f"The services did not close within {FLUSH_GRACE:g} s.")
+            services = self._context.services
+            try:
+                await _within_grace(services.flush)
+            finally:
+                await _within_grace(services.close)
 
     def _goes_on(self, where: list[str]) -> None:
         _log.error(
@@ -174,6 +173,13 @@ class ConfigSetup:
         except InvalidSetupError as error:
             raise ConfigSetupFailedError(f"run_config_setup returned what is no setup: {error.message}") from error
         return struct
+
+
+async def _within_grace(step: Callable[[], Awaitable[None]]) -> None:
+    with trio.move_on_after(FLUSH_GRACE, shield=True) as scope:
+        await step()
+    if scope.cancelled_caught:
+        raise ConfigSetupFailedError(f"The services did not close within {FLUSH_GRACE:g} s.")
 
 
 async def _no_stream(_: Output) -> None:

@@ -9,7 +9,7 @@ the fields at the top.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ class HealthChecks:
 
     Attributes:
         opened_at: Since when the server answers, on Trio's clock; set by the server.
+        late: The services whose check goes on although its time is over.
     """
 
     opened_at: float = inf
@@ -61,17 +62,25 @@ class HealthChecks:
         self._jobs = jobs
         self._environment = environment
         self._accepting = accepting
+        self.late: set[str] = set()
 
     async def answer(
-        self, protocol: str, *, ids: SessionIds, request_metadata: RequestMetadata, received_at: float
-    ) -> dict[str, Any]:
-        """The output for one check, as it goes on the wire.
+        self,
+        protocol: str,
+        *,
+        ids: SessionIds,
+        request_metadata: RequestMetadata,
+        received_at: float,
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer one check. Returns when nothing of it goes on any more, which may be after the answer.
 
         Args:
             protocol: One of `UTILITY_PROTOCOLS`.
             ids: Of the request.
             request_metadata: The caller's; services that ask others pass it on.
             received_at: When the request came, on Trio's clock.
+            send: Called once with the output, as it goes on the wire.
         """
         output: UtilityProtocol
         if protocol == "healthcheck_ping":
@@ -85,18 +94,20 @@ class HealthChecks:
                 metadata={**ids.current_ids(), "module_id": self._definition.id},
             )
         else:
-            services = await self._services(ids, request_metadata)
-            output = HealthcheckServicesOutput(services=services, overall_status=_overall(services))
-        root = output.model_dump(mode="json")
-        return {"root": root, "annotations": {"role": "system"}, **root}
+            await self._ask_services(ids, request_metadata, send)
+            return
+        await send(_on_the_wire(output))
 
-    async def _services(self, ids: SessionIds, request_metadata: RequestMetadata) -> list[ServiceHealth]:
+    async def _ask_services(
+        self, ids: SessionIds, request_metadata: RequestMetadata, send: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
         environment = self._environment
         configured = () if environment is None else environment.config.configured
         rest = [name for name in _ALWAYS_NAMED if name not in configured]
         unknown = [ServiceHealth(name=name, status="unknown", message="not configured") for name in rest]
         if environment is None or not configured:
-            return unknown
+            await send(_report(unknown))
+            return
         services = JobServices(
             config=environment.config,
             shared=environment.shared,
@@ -104,11 +115,21 @@ class HealthChecks:
             offered={"job_id": ids.job_id, "request_metadata": request_metadata, "cost_limits": ()},
         )
         try:
-            found = await probe(services, configured, timeout=PROBE_TIMEOUT)
+            async with trio.open_nursery() as nursery:
+                found = await probe(services, configured, timeout=PROBE_TIMEOUT, nursery=nursery, late=self.late)
+                await send(_report([_health(name, found[name]) for name in configured] + unknown))
         finally:
             with trio.move_on_after(PROBE_TIMEOUT, shield=True):
                 await services.close()
-        return [_health(name, found[name]) for name in configured] + unknown
+
+
+def _report(services: list[ServiceHealth]) -> dict[str, Any]:
+    return _on_the_wire(HealthcheckServicesOutput(services=services, overall_status=_overall(services)))
+
+
+def _on_the_wire(output: UtilityProtocol) -> dict[str, Any]:
+    root = output.model_dump(mode="json")
+    return {"root": root, "annotations": {"role": "system"}, **root}
 
 
 def _health(name: str, found: str | None) -> ServiceHealth:

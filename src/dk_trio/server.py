@@ -26,7 +26,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -245,7 +244,7 @@ class ModuleServer:
                         drain_scope.cancel()
 
                 nursery.start_soon(hurry)
-                stuck: list[Session | ConfigSetup] = []
+                stuck: list[Session | ConfigSetup | str] = []
                 with drain_scope:
                     stuck = await self.drain(grace)
                 if drain_scope.cancelled_caught:
@@ -366,26 +365,28 @@ class ModuleServer:
             raise RuntimeError("the server is not open: write `async with server.opened():` around serve_stream()")
         await self._rpc.serve_stream(stream)
 
-    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Session | ConfigSetup]:
+    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Session | ConfigSetup | str]:
         """Take readiness away, accept nothing new, let jobs end for `grace` seconds, cancel the rest.
 
         Cancelling this leaves the server draining, with no end to the grace; it may be called again.
 
         Returns:
-            The sessions and configurations whose code goes on although it was cancelled; empty unless a module
-            misbehaves.
+            The sessions and configurations whose code goes on although it was cancelled, and in words how many other
+            calls do; empty unless a module misbehaves, or a disk hangs.
         """
         self._set_ready(ready=False)
         with trio.move_on_after(grace):
             await self._rpc.drain()
             return []
-        stuck: list[Session | ConfigSetup] = [*await self._servicer.jobs.shut_down()]
+        stuck: list[Session | ConfigSetup | str] = [*await self._servicer.jobs.shut_down()]
         if not stuck:
-            # The code of a configuration may go on, too, and would hold its connection for ever.
-            patience = LAST_WORDS + ABANDON_AFTER + SLACK if self._servicer.config_setups else inf
-            with trio.move_on_after(patience):
+            # Authors' code runs in configurations, health checks and schemas too, and would hold its call for ever.
+            with trio.move_on_after(LAST_WORDS + ABANDON_AFTER + SLACK):
                 await self._rpc.drain(LAST_WORDS)
             stuck = [*self._servicer.config_setups]
+            others = self._rpc.statistics().rpcs - len(stuck)
+            if others > 0:
+                stuck.append(f"{others} health checks or schemas")
         if stuck:
             _log.critical("jobs that go on although they were cancelled: %d, %r", len(stuck), stuck)
         return stuck

@@ -180,12 +180,20 @@ class ModuleServicer(ModuleServiceBase):
         received_at = trio.current_time()
         ids = self._ids(request.mission_id, request.setup_id, "")
         start = module_start_info(ids, module_id=self._definition.id, module_name=self._definition.name)
-        answer = await self.health_checks.answer(
-            protocol, ids=ids, request_metadata=RequestMetadata(stream.metadata.items()), received_at=received_at
+
+        async def send(answer: dict[str, Any]) -> None:
+            for output in (start, answer, end_of_stream()):
+                message = StartModuleResponse(success=True, output=Struct.from_dict(output), job_id=ids.job_id)
+                await stream.send_message(message)
+            await stream.send_trailing_metadata()  # what is asked may go on, and need not be waited for
+
+        await self.health_checks.answer(
+            protocol,
+            ids=ids,
+            request_metadata=RequestMetadata(stream.metadata.items()),
+            received_at=received_at,
+            send=send,
         )
-        for output in (start, answer, end_of_stream()):
-            message = StartModuleResponse(success=True, output=Struct.from_dict(output), job_id=ids.job_id)
-            await stream.send_message(message)
 
     def _ids(self, mission_id: str, setup_id: str, setup_version_id: str) -> SessionIds:
         """The ids of a new job."""

@@ -391,7 +391,16 @@ class Session:
             _log.warning("job %s: cleanup took longer than %g s and was cancelled", self.ids.job_id, took)
 
     async def _close_services(self) -> None:
-        """Write what waits to be written and close the services, in what is left of the time for cleanup."""
+        """Write what waits to be written, then close the services, also when that hung."""
+        services = self._context.services
+        with authors_code(CleanupFailedError, self.ids.job_id):
+            try:
+                await self._in_time(services.flush)
+            finally:
+                await self._in_time(services.close)
+
+    async def _in_time(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do this in what is left of the time for cleanup, and in `FLUSH_GRACE` if that is longer."""
         now = trio.current_time()
         assert self._scope is not None
         if self._cleanup_scope is not None:
@@ -399,16 +408,13 @@ class Session:
         else:
             deadline = now + self._options.cleanup_grace if self._cancelled() else self._scope.deadline
         self._cleanup_scope = trio.CancelScope(deadline=max(deadline, now + FLUSH_GRACE), shield=True)
-        with authors_code(CleanupFailedError, self.ids.job_id):
-            with self._cleanup_scope:
-                failures = await self._context.services.close()
-                if failures:
-                    raise failures[0] if len(failures) == 1 else ExceptionGroup("at the end of the job", failures)
-            if self._cleanup_scope.cancelled_caught:
-                raise CleanupFailedError(
-                    f"The services of job {self.ids.job_id} did not close within {trio.current_time() - now:g} s; what "
-                    "they had not written is lost."
-                )
+        with self._cleanup_scope:
+            await step()
+        if self._cleanup_scope.cancelled_caught:
+            raise CleanupFailedError(
+                f"The services of job {self.ids.job_id} did not close within {trio.current_time() - now:g} s; what "
+                "they had not written is lost."
+            )
 
     async def _send(self, output: Output) -> None:
         if self._closed:

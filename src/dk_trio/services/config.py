@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from dk_trio.boundary import contained, explain_failure
 from dk_trio.errors import DkTrioError, ModuleDefinitionError, ServiceError
 
 from .strategy import ServicesMode, ServicesStrategy
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dk_trio.services")
 
-# In the order in which a job's services are closed (reference, 2.13). What is sent to others goes first.
 SERVICES: Final = (
     "communication",
     "cost",
@@ -58,6 +59,9 @@ _OFFERED: Final = frozenset({"platform", "channels", "job_id", "request_metadata
 # What the existing SDK's remote strategies take, and a module's one dict for both modes has.
 _REMOTE_ONLY: Final = frozenset({"client_config"})
 _IDS: Final = ("mission_id", "setup_id", "setup_version_id")
+
+# Seconds that a check which is cancelled has to end.
+_PROMPT: Final = 0.5
 
 _PARAMETERS_ONLY = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -275,60 +279,92 @@ class JobServices:
         """Call `flush` once when the job ends; a key that is known already changes nothing."""
         self._flushes.setdefault(key, flush)
 
-    async def close(self) -> list[Exception]:
-        """Flush what waits to be written, then close the strategies. Call it in a scope with a deadline.
+    async def flush(self) -> None:
+        """Write what waits to be written, all at the same time: one that hangs takes nobody's turn.
 
-        Returns:
-            What the flushes have raised: data that is lost unless somebody is told. Failures to close are logged.
+        Call it in a scope with a deadline.
+
+        Raises:
+            BaseException: What a flush has raised, in a group when there are several: data that is lost.
         """
-        failures: list[Exception] = []
-        while self._flushes:
-            key = next(iter(self._flushes))
-            flush = self._flushes.pop(key)
-            try:
-                await flush()
-            except Exception as error:  # noqa: BLE001  boundary: each of them gets its turn, and each failure is told
-                failures.append(error)
-        for name in sorted(self._made, key=SERVICES.index):
-            close = getattr(self._made[name], "close", None)
-            if close is not None:
-                try:
-                    await close()
-                except Exception:  # noqa: BLE001  boundary: a strategy is an author's code too
-                    _log.exception("service %s of job %s: close failed", name, self.offered.get("job_id", ""))
-        self._made.clear()
-        return failures
+        failures: list[BaseException] = []
+
+        async def write(key: object, flush: Callable[[], Awaitable[None]]) -> None:
+            failure = await contained(flush, name=f"flush of {key!r}")
+            if failure is not None:
+                failures.append(failure)
+
+        while self._flushes:  # one may register another
+            flushes = {**self._flushes}
+            self._flushes.clear()
+            async with trio.open_nursery() as nursery:
+                for key, flush in flushes.items():
+                    nursery.start_soon(write, key, flush)
+        if failures:
+            raise failures[0] if len(failures) == 1 else BaseExceptionGroup("at the end of the job", failures)
+
+    async def close(self) -> None:
+        """Close the strategies, each in a task of its own. Failures are logged. Call it in a scope with a deadline."""
+        async with trio.open_nursery() as nursery:
+            for name, strategy in self._made.items():
+                nursery.start_soon(self._close, name, strategy)
+            self._made.clear()
+
+    async def _close(self, name: str, strategy: Any) -> None:
+        close = getattr(strategy, "close", None)
+        if close is not None:
+            job_id = self.offered.get("job_id", "")
+            failure = await contained(close, name=f"close of service {name} of job {job_id}")
+            if failure is not None:
+                _log.error("service %s of job %s: close failed", name, job_id, exc_info=failure)
 
 
-async def probe(services: JobServices, names: Sequence[str], *, timeout: float) -> dict[str, str | None]:
-    """Ask services at the same time whether they work.
+async def probe(
+    services: JobServices, names: Iterable[str], *, timeout: float, nursery: trio.Nursery, late: set[str]
+) -> dict[str, str | None]:
+    """Ask services at the same time whether they work. Returns when all have answered, or their time is over.
 
     Args:
         services: They are made if need be, and left open.
         names: Of the services.
         timeout: Seconds for each.
+        nursery: Where the checks run. One that goes on although it was cancelled, or waits for a thread, stays there.
+        late: The services whose check goes on. They are not asked; those that are late now are put there, until they
+            have ended.
 
     Returns:
         By name: empty when it works, None when it cannot be told, else what is wrong with it.
     """
-    found: dict[str, str | None] = dict.fromkeys(names)
+    found: dict[str, str | None] = dict.fromkeys(names, f"no answer within {timeout:g} s")
+    asked = found.keys() - late
+    waiting = set(asked)
+    answered = trio.Event()
+
+    async def check(name: str) -> None:
+        method = getattr(services.get(name), "check_health", None)
+        if method is not None:
+            await method()
+        if trio.current_time() < deadline:
+            found[name] = None if method is None else ""
 
     async def ask(name: str) -> None:
-        with trio.move_on_after(timeout) as scope:
-            try:
-                check = getattr(services.get(name), "check_health", None)
-                if check is not None:
-                    await check()
-                    found[name] = ""
-            except Exception as error:  # noqa: BLE001  boundary: whatever it raises is the answer
-                found[name] = error.text if isinstance(error, DkTrioError) else f"{type(error).__name__}: {error}"
-        if scope.cancelled_caught:
-            found[name] = f"no answer within {timeout:g} s"
+        with trio.move_on_at(deadline):
+            failure = await contained(partial(check, name), name=f"check of service {name}")
+            if failure is not None:
+                found[name] = failure.text if isinstance(failure, DkTrioError) else explain_failure(failure)
+        waiting.discard(name)
+        late.discard(name)
+        if not waiting:
+            answered.set()
 
-    async with trio.open_nursery() as nursery:
-        for name in names:
-            nursery.start_soon(ask, name)
-    return found
+    deadline = trio.current_time() + timeout
+    for name in asked:
+        nursery.start_soon(ask, name)
+    if asked:
+        with trio.move_on_at(deadline + _PROMPT):
+            await answered.wait()
+    late |= waiting
+    return {**found}
 
 
 def _load(place: str | None) -> type | None:

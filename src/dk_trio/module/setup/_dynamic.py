@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import trio
 from pydantic_core import to_jsonable_python
 
-from dk_trio.boundary import only_cause, split
+from dk_trio.boundary import contained
 from dk_trio.errors import ModuleDefinitionError
 
 if TYPE_CHECKING:
@@ -213,23 +213,22 @@ async def _run(
     errors: dict[str, BaseException] = {}
 
     async def fetch(key: str, fetcher: Fetcher) -> None:
-        try:
-            with trio.move_on_after(math.inf if timeout is None else timeout) as scope:
-                values[key] = await _call(fetcher, in_thread, limiter)
-            if scope.cancelled_caught:
-                errors[key] = TimeoutError(f"no answer within {timeout:g} s")
-        except BaseException as error:  # noqa: BLE001  the boundary to the author's code
-            passing, own = split(error)
-            if passing is not None:
-                raise only_cause(passing) from None
-            if own is not None:
-                errors[key] = only_cause(own)
+        async def call() -> None:
+            values[key] = await _call(fetcher, in_thread, limiter)
+
+        with trio.move_on_after(math.inf if timeout is None else timeout) as scope:
+            failure = await contained(call, name=f"fetcher of {key}")
+            if failure is not None:
+                errors[key] = failure
+                values.pop(key, None)
+        if scope.cancelled_caught:
+            errors[key] = TimeoutError(f"no answer within {timeout:g} s")
         if stop_at_first and errors:
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
         for key, fetcher in fetchers.items():
-            nursery.start_soon(fetch, key, fetcher, name=f"fetcher of {key}")
+            nursery.start_soon(fetch, key, fetcher)
     return ResolveResult({key: values[key] for key in fetchers if key in values}, errors)
 
 
