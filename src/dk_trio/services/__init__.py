@@ -1,5 +1,7 @@
 """The services of a module's context: one Protocol each, the records that they speak in, and the strategies behind.
 
+The service of setups is there too. Servers and programs use it; a context does not have it.
+
 A strategy is a class with the methods of the Protocol. `Default...` keeps its data in this process and its directory;
 `Grpc...` asks another process. Names are loaded when they are first used: a module without storage needs no database.
 """
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .local.identity import DefaultIdentity as DefaultIdentity
     from .local.platform import LocalPlatform as LocalPlatform
     from .local.registry import DefaultRegistry as DefaultRegistry
+    from .local.setup_service import DefaultSetup as DefaultSetup
     from .local.snapshot import DefaultSnapshot as DefaultSnapshot
     from .local.storage import DefaultStorage as DefaultStorage
     from .local.user_profile import DefaultUserProfile as DefaultUserProfile
@@ -44,6 +47,12 @@ if TYPE_CHECKING:
     from .registry import Registry as Registry
     from .registry import SetupInfo as SetupInfo
     from .remote.communication import GrpcCommunication as GrpcCommunication
+    from .setup import SetupData as SetupData
+    from .setup import SetupExistsError as SetupExistsError
+    from .setup import SetupPage as SetupPage
+    from .setup import SetupService as SetupService
+    from .setup import SetupStatus as SetupStatus
+    from .setup import SetupVersionData as SetupVersionData
     from .snapshot import Snapshot as Snapshot
     from .storage import DataType as DataType
     from .storage import Storage as Storage
@@ -69,11 +78,13 @@ _HOMES = {
         "local.identity": "DefaultIdentity",
         "local.platform": "LocalPlatform",
         "local.registry": "DefaultRegistry",
+        "local.setup_service": "DefaultSetup",
         "local.snapshot": "DefaultSnapshot",
         "local.storage": "DefaultStorage",
         "local.user_profile": "DefaultUserProfile",
         "registry": "ModuleInfo ModuleStatusInfo Registry SetupInfo",
         "remote.communication": "GrpcCommunication",
+        "setup": "SetupData SetupExistsError SetupPage SetupService SetupStatus SetupVersionData",
         "snapshot": "Snapshot",
         "storage": "DataType Storage StorageRecord",
         "strategy": "BaseStrategy ServicesMode ServicesStrategy",

@@ -77,6 +77,11 @@ class Connections:
         """Whether the file is open, and its directory locked."""
         return self._writer is not None
 
+    @property
+    def exists(self) -> bool:
+        """Whether the file is there, or the memory in use."""
+        return self.is_open or (self._path is not None and self._path.exists())
+
     # --- opening and closing -----------------------------------------------------------------------------------------
 
     def open(self, schemas: Mapping[str, Sequence[str]]) -> None:

@@ -107,6 +107,11 @@ class Database:
         state = "closed" if self._nursery is None else "open" if self._ready else "not used yet"
         return f"<Database {where}, {state}, {len(self._queue)} queued>"
 
+    @property
+    def exists(self) -> bool:
+        """Whether there may be anything to read: the file is there, or the memory is in use. Opens nothing."""
+        return self._connections.exists
+
     def statistics(self) -> DatabaseStatistics:
         """Counts since the database was made."""
         return DatabaseStatistics(

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from .profiles import ProfileStore
     from .records import RecordStore
     from .registry import LocalRegistry
+    from .setups import SetupTable
 
 
 class LocalPlatform:
-    """Records, costs, files, the registry and user profiles of one process.
+    """Records, costs, files, the registry, user profiles and setups of one process.
 
     Args:
         directory: Where they are kept. It is made at first use, and locked: a second process that uses it gets a
@@ -83,3 +84,10 @@ class LocalPlatform:
         from .profiles import ProfileStore
 
         return ProfileStore(self.database)
+
+    @cached_property
+    def setups(self) -> SetupTable:
+        """Setups of all modules, with their versions."""
+        from .setups import SetupTable
+
+        return SetupTable(self.database)
