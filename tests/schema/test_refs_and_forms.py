@@ -1,10 +1,12 @@
 """Schemas without references, and schemas taken apart for forms."""
 
+import json
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, create_model
 
+from dk_trio.errors import ModuleDefinitionError
 from dk_trio.module.schema import SchemaSplitter, inline_refs, llm_ready_schema, without_ui
 
 from .valid import check, refuses
@@ -192,3 +194,75 @@ def test_tuples_have_a_list_of_items() -> None:
     schema, look = SchemaSplitter.split(Row.model_json_schema())
     check(schema, {"cells": [1, "a"]})
     assert look == {"cells": {"items": [{}, {"ui:widget": "textarea"}]}}
+
+
+def nested(levels: int, **extra: Any) -> type[BaseModel]:
+    """Models that hold the one below twice: written out there are two to the power of `levels`."""
+    model = create_model("Level0", value=(int, Field(1, json_schema_extra=extra)))
+    for level in range(1, levels):
+        model = create_model(f"Level{level}", left=(model, ...), right=(model, ...))
+    return model
+
+
+def instance_of(levels: int) -> dict[str, Any]:
+    """Deep at one side; the other is shared, so that it stays small here."""
+    instance: dict[str, Any] = {"value": 1}
+    for _ in range(1, levels):
+        instance = {"left": instance, "right": instance}
+    return instance
+
+
+def test_a_schema_that_would_be_too_large_without_references_keeps_some() -> None:
+    schema = check(llm_ready_schema(nested(40)))
+    assert len(json.dumps(schema)) < 200_000
+    assert {ref.removeprefix("#/$defs/") for ref in refs(schema)} <= schema["$defs"].keys()
+    assert "Level1" not in schema["$defs"]  # small ones are written out as ever
+    assert "left" in schema["properties"]
+
+
+def test_a_schema_that_keeps_references_because_of_its_size_means_the_same() -> None:
+    schema = check(llm_ready_schema(nested(15)), instance_of(15))
+    assert refs(schema)
+    broken = instance_of(14)
+    assert refuses(schema, {"left": broken, "right": {"left": broken}})
+
+
+def test_what_a_recursive_model_holds_does_not_explode_either() -> None:
+    tree = nested(40)
+    again = create_model("Again", tree=(tree, ...), again=(list["Again"], []))
+    schema = check(llm_ready_schema(create_model("Top", first=(again, ...))))
+    assert len(json.dumps(schema)) < 200_000
+
+
+def test_a_large_schema_is_written_out_as_long_as_that_is_no_explosion() -> None:
+    model = create_model("Wide", **{f"field{number}": (Point, ...) for number in range(1000)})
+    schema = check(llm_ready_schema(model))
+    assert not refs(schema)
+    assert len(schema["properties"]) == 1000
+
+
+def test_a_form_of_models_that_hold_each_other_in_many_ways_does_not_explode() -> None:
+    for extra in ({}, {"ui:widget": "updown"}):
+        schema = nested(40, **extra).model_json_schema()
+        schema["properties"]["mine"] = {"type": "string", "ui:widget": "textarea"}
+        json_schema, look = SchemaSplitter.split(schema)
+        assert look == {"mine": {"ui:widget": "textarea"}}
+        check(json_schema)
+
+
+def test_a_form_of_models_that_all_hold_each_other_does_not_explode() -> None:
+    names = [f"Node{number}" for number in range(12)]
+    definitions = {
+        name: {"properties": {f"to{other}": {"$ref": f"#/$defs/{other}"} for other in names}, "ui:collapsed": True}
+        for name in names
+    }
+    _, look = SchemaSplitter.split({"$defs": definitions, **definitions[names[0]]})
+    assert look == {"ui:collapsed": True}
+
+
+def test_models_that_are_nested_deeper_than_pydantic_can_tell_are_named() -> None:
+    model = create_model("Level0", value=(int, 1))
+    for level in range(1, 200):
+        model = create_model(f"Level{level}", inner=(model, ...))
+    with pytest.raises(ModuleDefinitionError, match=r"Level199 .* nested too deep"):
+        llm_ready_schema(model)

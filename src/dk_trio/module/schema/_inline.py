@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import inf
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -10,9 +11,14 @@ from pydantic import BaseModel
 from dk_trio.module._subschemas import Schema, children, with_children
 from dk_trio.module.setup import json_schema
 
+_DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _PREFIXES: Final = ("#/$defs/", "#/definitions/")
 # Keywords that only tell: beside a reference they take the place of the target's, others must hold as well as its own.
 _ANNOTATIONS: Final = frozenset("title description default examples deprecated readOnly writeOnly config".split())
+# Subschemas of a schema without references: some 0.6 MB of JSON, more than any model reads. Models that hold others in
+# several places double with each level, so beyond this, definitions of more than `_SMALL` stay references.
+INLINED_MAX: Final = 10_000
+_SMALL: Final = 100
 _ORDER: Final = ("title", "description", "type", "properties", "required")  # as a person would tell it
 
 
@@ -20,22 +26,24 @@ def inline_refs(schema: Schema) -> Schema:
     """A copy with the definitions in place of the references to them. The keywords beside a `$ref` are kept.
 
     A recursive model has no end; references to it stay, and `$defs` holds the definitions on such cycles, nothing else.
+    So it is with large definitions when the whole would have more than `INLINED_MAX` subschemas.
     At the root even these are written out, so that its `properties` can be seen.
     """
     definitions = definitions_of(schema)
-    cyclic = {name for name in definitions if name in _reachable(name, definitions)}
+    cyclic = {name for name in definitions if name in reachable(name, definitions)}
+    staying = cyclic | _too_large(schema, definitions, cyclic)
 
-    kept = {name: definitions[name] for name in definitions if name in cyclic}
+    kept = {name: definitions[name] for name in definitions if name in staying}
 
     def inlined(node: Schema) -> Schema:
         name = target(node, definitions)
-        if name is not None and name not in cyclic:
+        if name is not None and name not in staying:
             return _joined(inlined(definitions[name]), with_children(_beside(node), inlined))
         return _without_dangling(with_children(node, inlined), kept)
 
-    root = {key: value for key, value in schema.items() if key not in {"$defs", "definitions"}}
+    root = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
     name = target(root, definitions)
-    if name in cyclic:
+    if name in staying:
         result = _joined(inlined(definitions[name]), with_children(_beside(root), inlined))
     else:
         result = inlined(root)
@@ -68,7 +76,7 @@ def target(node: Schema, definitions: Mapping[str, Schema]) -> str | None:
     return None
 
 
-def _reachable(name: str, definitions: Mapping[str, Schema]) -> set[str]:
+def reachable(name: str, definitions: Mapping[str, Schema]) -> set[str]:
     """The definitions that this one refers to, itself or through others."""
     found: set[str] = set()
     waiting = [definitions[name]]
@@ -80,6 +88,28 @@ def _reachable(name: str, definitions: Mapping[str, Schema]) -> set[str]:
             found.add(other)
             waiting.append(definitions[other])
     return found
+
+
+def _too_large(schema: Schema, definitions: Mapping[str, Schema], cyclic: Collection[str]) -> set[str]:
+    """The definitions that stay references because of the size of the whole; none when it is not too large."""
+    whole: dict[str, int] = {}
+
+    def size(node: Schema, limit: float) -> int:
+        subschemas = 1 + sum(size(child, limit) for (key, *_), child in children(node) if key not in _DEFINITIONS)
+        name = target(node, definitions)
+        if name is None or name in cyclic:
+            return subschemas
+        if name not in whole:
+            whole[name] = size(definitions[name], limit)
+        return subschemas + (whole[name] if whole[name] <= limit else 0)
+
+    written = [schema, *(definitions[name] for name in cyclic)]
+    if sum(size(node, inf) for node in written) <= INLINED_MAX:
+        return set()
+    whole.clear()
+    for node in written:
+        size(node, _SMALL)
+    return {name for name, subschemas in whole.items() if subschemas > _SMALL}
 
 
 def _beside(node: Schema) -> Schema:

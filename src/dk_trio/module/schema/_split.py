@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
-from dk_trio.module._subschemas import MANY, Schema, with_children
+from dk_trio.module._subschemas import MANY, Schema, children, with_children
 
-from ._inline import definitions_of, target
+from ._inline import INLINED_MAX, definitions_of, reachable, target
 
 
 class SchemaSplitter:
@@ -19,9 +20,21 @@ class SchemaSplitter:
 
         `items` and `additionalProperties` have branches of that name; `anyOf` and `oneOf` a list with one entry for
         each variant, when any of them has something. What `$ref`, `allOf` and `if`/`then`/`else` bring belongs to the
-        property itself. A recursive model is followed once around.
+        property itself. A recursive model is followed once around. A form for which that would be more than
+        `INLINED_MAX` subschemas gets the keywords that stand outside of definitions.
         """
-        return without_ui(schema), _look(schema, definitions_of(schema), frozenset())
+        definitions = definitions_of(schema)
+        looking = {name for name, definition in definitions.items() if _has_look(definition)}
+        followed = {
+            name: definition
+            for name, definition in definitions.items()
+            if name in looking or not looking.isdisjoint(reachable(name, definitions))
+        }
+        try:
+            look = _Looks(followed).of(schema)
+        except _TooLargeError:
+            look = _Looks({}).of(schema)
+        return without_ui(schema), look
 
 
 def without_ui(schema: Schema) -> Schema:
@@ -30,32 +43,54 @@ def without_ui(schema: Schema) -> Schema:
     return with_children(kept, without_ui)
 
 
-def _look(node: Any, definitions: Mapping[str, Schema], seen: frozenset[str]) -> Schema:
-    look: Schema = {}
-    if not isinstance(node, dict):
+def _has_look(schema: Schema) -> bool:
+    return any(key.startswith("ui:") for key in schema) or any(_has_look(child) for _, child in children(schema))
+
+
+class _TooLargeError(Exception):
+    """Written out there are more than `INLINED_MAX` subschemas."""
+
+
+class _Looks:
+    """Collects the `ui:` keywords of one schema.
+
+    Args:
+        definitions: What references are followed to.
+    """
+
+    def __init__(self, definitions: Mapping[str, Schema]) -> None:
+        self._definitions = definitions
+        self._room = INLINED_MAX if definitions else inf
+
+    def of(self, node: Any, seen: frozenset[str] = frozenset()) -> Schema:
+        look: Schema = {}
+        if not isinstance(node, dict):
+            return look
+        self._room -= 1
+        if self._room < 0:
+            raise _TooLargeError
+        name = target(node, self._definitions)
+        if name is not None and name not in seen:
+            look = self.of(self._definitions[name], seen | {name})
+        for key, value in node.items():
+            if key.startswith("ui:"):
+                look[key] = value
+            elif key == "properties":
+                branches = {name: self.of(child, seen) for name, child in value.items()}
+                look = _merged(look, {name: branch for name, branch in branches.items() if branch})
+            elif key in {"items", "additionalProperties"}:
+                branch = self.of(value, seen)
+                look = _merged(look, {key: branch} if branch else {})
+            elif key in {"if", "then", "else"}:
+                look = _merged(look, self.of(value, seen))
+            elif key in MANY:
+                variants = [self.of(child, seen) for child in value]
+                if key == "allOf":
+                    for variant in variants:
+                        look = _merged(look, variant)
+                elif any(variants):
+                    look["items" if key == "prefixItems" else key] = variants
         return look
-    name = target(node, definitions)
-    if name is not None and name not in seen:
-        look = _look(definitions[name], definitions, seen | {name})
-    for key, value in node.items():
-        if key.startswith("ui:"):
-            look[key] = value
-        elif key == "properties":
-            branches = {name: _look(child, definitions, seen) for name, child in value.items()}
-            look = _merged(look, {name: branch for name, branch in branches.items() if branch})
-        elif key in {"items", "additionalProperties"}:
-            branch = _look(value, definitions, seen)
-            look = _merged(look, {key: branch} if branch else {})
-        elif key in {"if", "then", "else"}:
-            look = _merged(look, _look(value, definitions, seen))
-        elif key in MANY:
-            variants = [_look(child, definitions, seen) for child in value]
-            if key == "allOf":
-                for variant in variants:
-                    look = _merged(look, variant)
-            elif any(variants):
-                look["items" if key == "prefixItems" else key] = variants
-    return look
 
 
 def _merged(one: Schema, other: Schema) -> Schema:

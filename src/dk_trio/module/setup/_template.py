@@ -65,7 +65,7 @@ def json_schema(
     """The JSON schema of a model.
 
     Raises:
-        ModuleDefinitionError: A field has none.
+        ModuleDefinitionError: A field has none, or the models are nested too deep.
     """
     try:
         return without_infinities(model.model_json_schema(by_alias=by_alias, mode=mode))
@@ -74,6 +74,11 @@ def json_schema(
             f"{model.__name__} has no JSON schema: {error.message}",
             hint="Give the field another type, or a `WithJsonSchema(...)` in its Annotated.",
         ) from error
+    except RecursionError:
+        raise ModuleDefinitionError(
+            f"{model.__name__} has no JSON schema: its models are nested too deep.",
+            hint="Hold what is deep as a list, or as a dict of JSON values.",
+        ) from None
 
 
 def _collect(schema: Schema, path: str, markers: dict[Dynamic, str]) -> None:
