@@ -229,7 +229,7 @@ def test_a_schema_that_keeps_references_because_of_its_size_means_the_same() -> 
 
 def test_what_a_recursive_model_holds_does_not_explode_either() -> None:
     tree = nested(40)
-    again = create_model("Again", tree=(tree, ...), again=(list["Again"], []))
+    again = create_model("Again", tree=(tree, ...), again=(list["Again"], []))  # noqa: F821  itself
     schema = check(llm_ready_schema(create_model("Top", first=(again, ...))))
     assert len(json.dumps(schema)) < 200_000
 
