@@ -95,8 +95,7 @@ def violations_of(rows: Iterable[Row], prefix: str = "", *, values: bool = True)
         values: Whether refused values are shown.
     """
     return tuple(
-        Violation(_path(row, prefix), _reason(row, values=values))
-        for row in itertools.islice(rows, _VIOLATIONS)
+        Violation(_path(row, prefix), _reason(row, values=values)) for row in itertools.islice(rows, _VIOLATIONS)
     )
 
 
