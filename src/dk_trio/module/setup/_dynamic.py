@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from dk_trio.boundary import contained
 from dk_trio.errors import ModuleDefinitionError
+from dk_trio.module._subschemas import is_json
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -259,6 +260,8 @@ def _vetted(key: str, value: Any) -> Any:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number or (key in _SIZES and (value < 0 or value != int(value))) or (key == "multipleOf" and value <= 0):
             raise TypeError(f"the fetcher returned {value!r:.60}, which cannot be a {key}")
+    if not is_json(value):
+        raise ValueError(f"the fetcher returned {value!r:.60}, and JSON has no such numbers")
     return value
 
 
