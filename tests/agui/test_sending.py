@@ -5,23 +5,16 @@ from typing import Any
 
 import pytest
 import trio
-from tests.module.sample import IDS, Message, Output, module_class, protocols_of, session_of
+from tests.module.sample import IDS, Message, Output, module_with, protocols_of, session_of
 from tests.module.served import DAY, outputs_of, served
 
 from dk_trio.lifecycle import Reason
-from dk_trio.module import TriggerHandler
 from dk_trio.module import events as agent
 from dk_trio.module.agui import AgUiMissingError
 
 from .verifier import verified
 
 ROOT = {"protocol": "message", "text": "hello"}
-
-
-def module_that(handle: Any) -> Any:
-    module = module_class()
-    module.register(type("Handler", (TriggerHandler,), {"protocol": "message", "handle": handle}))
-    return module
 
 
 def events_in(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -39,7 +32,7 @@ async def answer(self: Any, input_data: Message, setup_data: Any, context: Any) 
 async def test_handler_sends_events_and_outputs_in_their_order(autojump_clock: Any) -> None:
     outputs: list[dict[str, Any]] = []
     with trio.fail_after(DAY):
-        outcome = await session_of(module_that(answer), ROOT, outputs).run()
+        outcome = await session_of(module_with(answer), ROOT, outputs).run()
     assert outcome.reason is Reason.COMPLETED
     assert protocols_of(outputs) == [
         "module_start_info",
@@ -58,7 +51,7 @@ async def test_handler_sends_events_and_outputs_in_their_order(autojump_clock: A
 
 
 async def test_events_reach_a_caller_as_agui_writes_them(autojump_clock: Any) -> None:
-    async with served(module_that(answer)) as (_, client):
+    async with served(module_with(answer)) as (_, client):
         outputs = await outputs_of(client, {"root": ROOT})
     events = events_in(outputs)
     assert verified(events).ended == "RUN_FINISHED"
@@ -83,7 +76,7 @@ async def test_tasks_that_send_at_once_make_one_legal_sequence(autojump_clock: A
         outputs.append(output)
 
     with trio.fail_after(DAY):
-        await session_of(module_that(handle), ROOT, outputs, deliver=deliver).run()
+        await session_of(module_with(handle), ROOT, outputs, deliver=deliver).run()
     verifier = verified(events_in(outputs))
     assert verifier.ended == "RUN_FINISHED"
     assert len([event for event in verifier.seen if event.type.value == "TEXT_MESSAGE_CONTENT"]) == 15
@@ -107,12 +100,12 @@ async def test_send_that_was_cut_leaves_a_legal_sequence(patience: int, autojump
         outputs.append(output)
 
     with trio.fail_after(DAY):
-        await session_of(module_that(handle), ROOT, outputs, deliver=deliver).run()
+        await session_of(module_with(handle), ROOT, outputs, deliver=deliver).run()
     assert verified(events_in(outputs)).ended == "RUN_FINISHED"
 
 
 async def test_two_jobs_have_each_a_sequence_of_their_own(autojump_clock: Any) -> None:
-    module = module_that(answer)
+    module = module_with(answer)
     for _ in range(2):
         outputs: list[dict[str, Any]] = []
         with trio.fail_after(DAY):
@@ -126,7 +119,7 @@ async def test_caller_is_told_that_the_extra_is_missing(autojump_clock: Any, mon
     monkeypatch.setitem(sys.modules, "ag_ui", None)
     outputs: list[dict[str, Any]] = []
     with trio.fail_after(DAY):
-        outcome = await session_of(module_that(answer), ROOT, outputs).run()
+        outcome = await session_of(module_with(answer), ROOT, outputs).run()
     assert outcome.reason is Reason.FAILED
     assert outcome.error is not None
     assert outcome.error.code == AgUiMissingError.code

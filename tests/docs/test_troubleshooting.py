@@ -16,6 +16,7 @@ from grpclib import GRPCError
 from shouter import Shouter
 from tests.docs import author_troubles as authors
 from tests.docs import job_troubles as jobs
+from tests.module.served import served
 
 from dk_trio import ModuleServer, Settings, rpc, wire
 from dk_trio.cli._load import load_module
@@ -113,19 +114,9 @@ def no_port() -> str:
 
 
 async def refused_input(data: dict) -> str:
-    server = ModuleServer(Shouter)
-    with trio.fail_after(86_400):
-        async with server.opened(), trio.open_nursery() as nursery:
-
-            async def connect() -> trio.abc.Stream:
-                ours, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(server.serve_stream, theirs)
-                return ours
-
-            async with rpc.open_channel("memory", connect=connect) as channel:
-                with pytest.raises(GRPCError) as caught:
-                    await read_all(ModuleClient(channel), data)
-            nursery.cancel_scope.cancel()
+    async with served(Shouter) as (_, client):
+        with pytest.raises(GRPCError) as caught:
+            await read_all(client, data)
     return caught.value.message
 
 
