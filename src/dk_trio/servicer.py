@@ -8,10 +8,12 @@ callers that look only at the status both see it.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import inf
+from traceback import walk_tb
 from typing import Any, Final
 
 import trio
@@ -22,11 +24,14 @@ from dk_trio import rpc
 from dk_trio.admission import Admission
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import (
+    AdmissionError,
     DkTrioError,
     InvalidInputError,
     InvalidOutputError,
     InvalidSetupError,
+    ModuleFailedError,
     SessionEndedError,
+    Violation,
 )
 from dk_trio.healthchecks import HealthChecks
 from dk_trio.jobs import Jobs
@@ -77,6 +82,12 @@ from dk_trio.statuses import status_of
 _SERVICE = "/agentic_mesh_protocol.module.v1.ModuleService/"
 START_MODULE = f"{_SERVICE}StartModule"
 CONFIG_SETUP_MODULE = f"{_SERVICE}ConfigSetupModule"
+
+_log = logging.getLogger("dk_trio.servicer")
+
+# Characters of a line of the log about an error, and about an id: both may hold what a caller has chosen.
+_ERROR_LOGGED: Final = 500
+_ID_LOGGED: Final = 100
 
 LAST_WORDS: Final = 1.0
 """Seconds for the message that says why a job has failed. Its status follows in any case, and needs no room."""
@@ -169,11 +180,15 @@ class ModuleServicer(ModuleServiceBase):
             session = await self._session(input_data, request, stream)
             outcome = await self.jobs.run(session)
         except DkTrioError as error:
+            if request is not None:
+                _log_refusal("StartModule", error, request.mission_id, request.setup_id)
             await _fail(stream, error, job_id)
         else:
             if outcome.error is not None:
                 if outcome.reason is not Reason.REFUSED:
                     job_id = session.ids.job_id
+                if outcome.reason in {Reason.FAILED, Reason.TIMEOUT}:
+                    _log_refusal(f"job {job_id}", outcome.error, request.mission_id, request.setup_id)
                 await _fail(stream, outcome.error, job_id)
 
     async def _check_health(self, protocol: str, request: StartModuleRequest, stream: rpc.ServerCall) -> None:
@@ -283,6 +298,9 @@ class ModuleServicer(ModuleServiceBase):
                 raise InvalidSetupError("The request stream ended without a ConfigSetupModuleRequest.")
             version = await self._configure(request, stream)
         except DkTrioError as error:
+            if request is not None and not isinstance(error, AdmissionError):
+                setup_id = request.setup_version.setup_id if request.setup_version is not None else ""
+                _log_refusal("ConfigSetupModule", error, request.mission_id, setup_id)
             raise status_of(error) from error
         await stream.send_message(ConfigSetupModuleResponse(success=True, setup_version=version))
         # Only now: a caller that has left was told nothing and stores nothing, so no job may run with it either. A
@@ -294,7 +312,11 @@ class ModuleServicer(ModuleServiceBase):
     async def _configure(self, request: ConfigSetupModuleRequest, stream: rpc.ServerCall) -> SetupVersionMessage:
         version = request.setup_version
         if version is None or not version.setup_id:
-            raise InvalidSetupError("The request names no setup.", hint="Fill setup_version.id and .setup_id.")
+            raise InvalidSetupError(
+                "The request names no setup.",
+                hint="Fill setup_version.id and .setup_id.",
+                violations=[Violation("setup_version.setup_id", "must not be empty")],
+            )
         setup = ConfigSetup(
             self._definition,
             self._definition.parse_form(_dict(request.content, "content"), setup_id=version.setup_id),
@@ -400,6 +422,39 @@ async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None
     raise status from error
 
 
+def _log_refusal(what: str, error: DkTrioError, mission_id: str, setup_id: str) -> None:
+    """One line, so that an operator finds the call that its caller complains of.
+
+    Of what was refused it names the fields and not the values, which may be secrets of the caller.
+    """
+    fields = ", ".join(row.field for row in error.violations)
+    said = f"{error.code} ({fields})" if fields else f"{error.code}: {error.text}"
+    place = "" if isinstance(error, ModuleFailedError) else _raised_in(error)  # its traceback is there already
+    _log.warning(
+        "%s of mission %s, setup %s failed: %s%s",
+        what,
+        _line(repr(mission_id), _ID_LOGGED),
+        _line(repr(setup_id), _ID_LOGGED),
+        _line(said, _ERROR_LOGGED),
+        place,
+    )
+
+
+def _raised_in(error: BaseException) -> str:
+    """Where the author's code was when a service raised this; empty when it was not the author's code."""
+    place = ""
+    for frame, line in walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in {"trio", "dk_trio"}:
+            place = f" ({frame.f_code.co_filename}:{line} in {frame.f_code.co_name})"
+    return place
+
+
+def _line(text: str, length: int) -> str:
+    """A text that cannot look like another line of the log."""
+    cut = text if len(text) <= length else f"{text[: length - 3]}..."
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cut)
+
+
 def _finish(stream: rpc.ServerCall, error: DkTrioError) -> None:
     """End the call while its handler goes on."""
     status = status_of(error)
@@ -424,4 +479,5 @@ def _dict(struct: Struct | None, what: str) -> dict[str, Any]:
     try:
         return struct.to_dict() if struct is not None else {}
     except DecodeError as error:  # a Struct is only parsed when somebody looks into it
-        raise InvalidInputError(f"The {what} is not a valid google.protobuf.Struct: {error}.") from error
+        rule = f"is not a valid google.protobuf.Struct: {error}"
+        raise InvalidInputError(f"The {what} {rule}.", violations=[Violation(what, rule)]) from error

@@ -329,14 +329,18 @@ def _errors_of(target: str) -> Iterator[None]:
 
 def module_call_error(target: str, error: GRPCError) -> ModuleCallError:
     """A failed call of a module, with what its server refused."""
+    said = (error.message or "no message").rstrip(".")
+    violations = [
+        Violation(violation.field, violation.description)
+        for detail in error.details or ()
+        if isinstance(detail, BadRequest)
+        for violation in detail.field_violations
+    ]
+    if not violations and error.status is Status.UNAVAILABLE:
+        violations = [Violation("address", f"must be that of a module that answers, not {target}: {said}")]
     return ModuleCallError(
-        f"The call of the module at {target} ended with {error.status.name}: {error.message or 'no message'}",
+        f"The call of the module at {target} ended with {error.status.name}: {said}.",
         hint=_HINTS.get(error.status, ""),
-        violations=[
-            Violation(violation.field, violation.description)
-            for detail in error.details or ()
-            if isinstance(detail, BadRequest)
-            for violation in detail.field_violations
-        ],
+        violations=violations,
         status=error.status,
     )
