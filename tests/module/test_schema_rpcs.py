@@ -24,7 +24,7 @@ async def models() -> list[str]:
     return ["small", "large"]
 
 
-def hosts() -> list[str]:
+async def hosts() -> list[str]:
     raise OSError("no network")
 
 
