@@ -122,6 +122,23 @@ def test_a_schema_without_triggers_has_no_functions(schema: dict[str, Any]) -> N
     assert tool_definitions(schema) == []
 
 
+TRIGGER = {"type": "object", "properties": {"protocol": {"const": "a"}, "x": {}, "y": {}}}
+EITHER = [{"required": ["x"]}, {"required": ["y"]}]
+
+
+@pytest.mark.parametrize("keyword", ["anyOf", "oneOf", "allOf"])
+def test_conditions_beside_the_fields_of_a_trigger_are_no_union(keyword: str) -> None:
+    schema = {"$defs": {"A": {**TRIGGER, keyword: EITHER}}, "properties": {"root": {"$ref": "#/$defs/A"}}}
+    [function] = tool_definitions(schema)
+    assert (function.name, function.parameters_schema[keyword]) == ("a", EITHER)
+
+
+def test_a_reference_may_be_wrapped_as_older_versions_of_pydantic_do() -> None:
+    root = {"allOf": [{"$ref": "#/$defs/A"}], "description": "What to do."}
+    [function] = tool_definitions({"$defs": {"A": TRIGGER}, "properties": {"root": root}})
+    assert function.name == "a"
+
+
 def test_a_tool_survives_the_way_through_a_struct() -> None:
     tool = ToolModuleInfo(
         module_id="modules:m",

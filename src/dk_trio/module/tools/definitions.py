@@ -55,7 +55,9 @@ def _members(node: Mapping[str, Any], defs: Mapping[str, Any], *, depth: int) ->
     if target is not None:
         yield from _members(target, defs, depth=depth + 1)
         return
-    union = [member for key in ("oneOf", "anyOf") for member in node.get(key) or () if isinstance(member, Mapping)]
+    # Beside properties these are conditions on a trigger's fields; pydantic before 2.9 wraps a reference in `allOf`.
+    keys = () if "properties" in node else ("oneOf", "anyOf", "allOf")
+    union = [member for key in keys for member in node.get(key) or () if isinstance(member, Mapping)]
     for member in union:
         yield from _members(member, defs, depth=depth + 1)
     if not union:
