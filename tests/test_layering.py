@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"client"}),
     frozenset({"signals", "services", "admission", "lifecycle"}),
     frozenset({"module"}),
-    frozenset({"session", "config_setup"}),
+    frozenset({"session", "config_setup", "local_setups"}),
     frozenset({"jobs"}),
     frozenset({"healthchecks", "schemas", "statuses"}),
     frozenset({"servicer"}),
@@ -113,6 +113,9 @@ def is_named_call(node: ast.AST) -> bool:
         ("dk_trio.pb", ["asyncio", "google.protobuf", "grpc"]),
         ("dk_trio.rpc", ["asyncio", "google.protobuf", "dk_trio.module", "dk_trio.settings"]),
         ("dk_trio.client", ["asyncio", "dk_trio.module"]),  # a caller does not pay for what a server needs
+        # Nor does a server that starts pay for what its first job may need.
+        ("dk_trio.server", ["asyncio", "ag_ui", "jsonschema", "sqlite3", "trio.testing"]),
+        ("dk_trio.services.local.database", ["sqlite3"]),
     ],
 )
 def test_what_an_import_does_not_load(module: str, absent: list[str]) -> None:

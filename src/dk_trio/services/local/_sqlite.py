@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FILE: Final = "dk-trio.sqlite3"
 LOCK: Final = "dk-trio.lock"
 
 # Seconds that the writer waits for a stranger, such as a person's `sqlite3` shell, to end a transaction. Its callers
 # wait along. A read on the loop waits for nobody: it would stop the server.
 _BUSY: Final = 5.0
 
+# Bytes of a database in memory. Such a platform is for tests and trials, and must not take the machine down.
+MEMORY_MAX: Final = 256 * 1024 * 1024
+
+_IN_MEMORY: Final = "in memory"
 _OTHER_DIRECTORY: Final = "or set DIGITALKIN_DATA_DIR to another directory"
 
 # What an error means by its primary code, and the remedy. Others are mistakes of a statement: they stay what they are.
@@ -43,31 +47,18 @@ _MEANINGS: Final = {
 }
 
 
-def explained(error: Exception, name: str) -> Exception:
-    """What the caller is told: a `StorageServiceError` with file and remedy, or the error itself if it is a mistake."""
-    code = getattr(error, "sqlite_errorcode", None)
-    meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
-    if meaning is None:
-        return error
-    what, remedy = meaning
-    told = StorageServiceError(f"The database {name} cannot be used: {what} ({error}).", hint=remedy)
-    told.__cause__ = error
-    return told
-
-
 class Connections:
     """The file of a database and its connections: one writes, one reads on the loop, one scans in a thread.
 
     Args:
-        directory: Of the file and its lock; None: one connection to a database in memory does everything.
+        path: The file, whose directory is locked; None: one connection to a database in memory does everything.
     """
 
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
-        self._path = None if directory is None else directory / FILE
-        self.name = "in memory" if self._path is None else str(self._path)
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.name = _IN_MEMORY if path is None else str(path)
         self._lock: int | None = None
-        self._inode = 0
+        self._identity = (0, 0)  # of the file: device and inode
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._scanner: sqlite3.Connection | None = None
@@ -77,10 +68,19 @@ class Connections:
         """Whether the file is open, and its directory locked."""
         return self._writer is not None
 
-    @property
-    def exists(self) -> bool:
-        """Whether the file is there, or the memory in use."""
-        return self.is_open or (self._path is not None and self._path.exists())
+    def explained(self, error: Exception) -> Exception:
+        """What the caller is told: a `StorageServiceError` with file and remedy; a mistake of a statement as it is."""
+        code = getattr(error, "sqlite_errorcode", None)
+        meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
+        if meaning is None:
+            return error
+        what, remedy = meaning
+
+    if name == _IN_MEMORY and code == sqlite3.SQLITE_FULL:
+        what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. DIGITALKIN_DATA_DIR names a directory instead."
+        told = StorageServiceError(f"The database {self.name} cannot be used: {what} ({error}).", hint=remedy)
+        told.__cause__ = error
+        return told
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
@@ -92,16 +92,17 @@ class Connections:
             self._migrate(schemas)
         except BaseException as error:
             self.close()
-            if isinstance(error, Exception) and (told := explained(error, self.name)) is not error:
+            if isinstance(error, Exception) and (told := self.explained(error)) is not error:
                 raise told from error
             raise
 
     def _connect(self) -> None:
-        if self._directory is None:
+        if self._path is None:
             self._writer = self._reader = self._scanner = _connected(":memory:", 0)
+            (size,) = self._writer.execute("PRAGMA page_size").fetchone()
+            self._writer.execute(f"PRAGMA max_page_count = {MEMORY_MAX // size}")
             return
-        self._lock = _locked(self._directory)
-        assert self._path is not None
+        self._lock = _locked(self._path.parent)
         created = not self._path.exists()
         self._writer = _connected(str(self._path), _BUSY)
         if created:
@@ -120,13 +121,13 @@ class Connections:
                 f"The database {self.name} cannot be used: it is damaged ({'; '.join(damages)}).",
                 hint=_MEANINGS[sqlite3.SQLITE_CORRUPT][1],
             )
-        self._inode = self._path.stat().st_ino
+        self._identity = _identity(self._path)
         self._reader = _connected(str(self._path), 0)
         self._scanner = _connected(str(self._path), _BUSY)
         for connection in (self._reader, self._scanner):
             connection.execute("PRAGMA query_only = ON")
         if created:
-            _sync(self._directory)
+            _sync(self._path.parent)
 
     def _migrate(self, schemas: Mapping[str, Sequence[str]]) -> None:
         writer = self._open_writer()
@@ -172,13 +173,13 @@ class Connections:
         if self._path is None or not self.is_open:
             return
         try:
-            same = self._path.stat().st_ino == self._inode
+            same = _identity(self._path) == self._identity
         except OSError:
             same = False
         if not same:
             raise StorageServiceError(
                 f"The database {self.name} was deleted or replaced while it was in use.",
-                hint="What is written now will be lost: restart the server.",
+                hint="Nothing is written any more. Put it back where it was, or restart the server to begin anew.",
             )
 
     # --- using -------------------------------------------------------------------------------------------------------
@@ -201,8 +202,9 @@ class Connections:
                     if not writer.in_transaction:  # full disk, failed I/O: SQLite has undone the works before, too
                         raise
                     writer.execute("ROLLBACK TO item")
-                    results.append(outcome.Error(explained(error, self.name)))
+                    results.append(outcome.Error(self.explained(error)))
                 writer.execute("RELEASE item")
+            self.check_file()  # or the commit would go into a file that nobody finds again
             writer.execute("COMMIT")
         finally:
             _roll_back(writer)
@@ -226,7 +228,7 @@ class Connections:
             finally:
                 _roll_back(connection)
         except sqlite3.Error as error:
-            told = explained(error, self.name)
+            told = self.explained(error)
             if told is error:
                 raise
             raise told from error
@@ -235,6 +237,11 @@ class Connections:
         if self._writer is None:
             raise _closed()
         return self._writer
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _connected(path: str, timeout: float) -> sqlite3.Connection:
@@ -258,7 +265,7 @@ def _locked(directory: Path) -> int:
     except OSError as error:
         raise ConfigurationError(
             f"The directory for local data {directory} cannot be used: {error.strerror}.",
-            hint="Make it writable, or set DIGITALKIN_DATA_DIR to another directory.",
+            hint=f"{_REMEDIES.get(error.errno or 0, 'Make it writable')}, {_OTHER_DIRECTORY}.",
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

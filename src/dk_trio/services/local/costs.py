@@ -8,17 +8,19 @@ rows however many entries there are, and two jobs can never pass a limit togethe
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from dk_trio.errors import CostLimitError, Violation
 from dk_trio.services.cost import AmountLimit, CostData, CostLimit, CostType
 
 from .database import Database
+
+if TYPE_CHECKING:
+    import sqlite3
 
 # A product of two floats as they are written has 34 digits at most; 50 leave room to add up 10^16 of them exactly.
 _ARITHMETIC: Final = Context(prec=50)

@@ -23,19 +23,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import outcome
 import trio
 
 from dk_trio.errors import DkTrioError, StorageServiceError
-from dk_trio.services.local._sqlite import Connections, explained
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from ._sqlite import Connections
+
 T = TypeVar("T")
+
+FILE: Final = "dk-trio.sqlite3"
 
 # Writes in one transaction: enough that the sync to disk is a small part of the cost of each, few enough that nobody
 # waits for more than some milliseconds of the statements of others.
@@ -86,7 +90,7 @@ class Database:
 
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
-        self._connections = Connections(directory)
+        self._path = None if directory is None else directory / FILE
         self._schemas: dict[str, tuple[str, ...]] = {}
         self._ready = False  # the file is open, and has all tables that were declared
         self._opening = trio.Lock()
@@ -110,12 +114,22 @@ class Database:
     @property
     def exists(self) -> bool:
         """Whether there may be anything to read: the file is there, or the memory is in use. Opens nothing."""
-        return self._connections.exists
+        return self._is_open or (self._path is not None and self._path.exists())
+
+    @property
+    def _is_open(self) -> bool:
+        return self._attempts > 0 and self._connections.is_open
+
+    @cached_property
+    def _connections(self) -> Connections:
+        from ._sqlite import Connections  # sqlite3 takes 10 ms to import, and most modules keep nothing
+
+        return Connections(self._path)
 
     def statistics(self) -> DatabaseStatistics:
         """Counts since the database was made."""
         return DatabaseStatistics(
-            open=self._connections.is_open,
+            open=self._is_open,
             queued=len(self._queue),
             blocked=self._room.statistics().tasks_waiting,
             writes=self._writes,
@@ -195,7 +209,7 @@ class Database:
                 self._attempts += 1
                 self._refusal = None
                 try:
-                    await self._run(lambda: self._connections.open(schemas))
+                    await self._run(partial(self._connections.open, schemas))
                 except DkTrioError as error:
                     self._refusal = error
                     raise
@@ -219,10 +233,10 @@ class Database:
 
         Raises:
             ConfigurationError: See `open`.
-            StorageServiceError: See `write`; also when the file was deleted or replaced while it was in use.
+            StorageServiceError: See `write`.
         """
-        await self.write(lambda _: None)
-        self._connections.check_file()
+        # Its number stays 0, but SQLite writes the page that it stands on: a full disk shows.
+        await self.write(lambda connection: connection.execute("PRAGMA user_version = 0"))
         await self.read(lambda connection: connection.execute("SELECT 1").fetchone())
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -258,8 +272,8 @@ class Database:
 
         Raises:
             Exception: What `work` raised. Nothing that it wrote is there, and no other write is touched.
-            StorageServiceError: The disk is full, or the file is damaged, locked by a stranger or not writable.
-                Nothing was written.
+            StorageServiceError: The disk is full, or the file is damaged, locked by a stranger, not writable, or was
+                deleted or replaced while it was in use. Nothing was written.
             ConfigurationError: See `open`.
 
         Cancellation:
@@ -339,7 +353,7 @@ class Database:
             results = self._connections.transact(works)
         except Exception as error:  # noqa: BLE001 - whatever gave up the transaction: it is told to each of its callers
             if len(works) == 1:
-                return [outcome.Error(explained(error, self._connections.name))]
+                return [outcome.Error(self._connections.explained(error))]
             return [self._committed([work])[0] for work in works]
         self._commits += 1
         return results

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .database import Database
+
+if TYPE_CHECKING:
+    import sqlite3
 
 # Append only, see `Database.declare`. `place` is the order of creation; an id that was removed gets a new one.
 _SCHEMA: Final = (

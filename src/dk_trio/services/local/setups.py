@@ -7,11 +7,10 @@ there is no setup, and a module that uses no local service leaves no trace on di
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from dk_trio.errors import SetupNotFoundError, SetupServiceError, Violation
 from dk_trio.services.registry import bare_module_id
@@ -28,6 +27,9 @@ from dk_trio.services.setup import (
 )
 
 from .database import Database
+
+if TYPE_CHECKING:
+    import sqlite3
 
 T = TypeVar("T")
 
