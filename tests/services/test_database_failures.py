@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from dk_trio.errors import StorageServiceError
+from dk_trio.errors import ConfigurationError, StorageServiceError
+from dk_trio.services.local._sqlite import MEMORY_MAX
 from dk_trio.services.local.database import Database
 
 from .test_database import SCHEMA, Gate, names, opened, put
@@ -66,11 +68,16 @@ async def test_a_full_disk_fails_what_has_no_room_and_nothing_else(tmp_path: Pat
     assert database.statistics().failed == 5
 
 
-async def test_a_full_disk_in_memory_is_told_alike(autojump_clock: object) -> None:
+async def test_what_is_in_memory_has_a_bound(autojump_clock: object) -> None:
     async with opened(None) as database:
+        count, size = await database.read(
+            lambda c: [c.execute(f"PRAGMA {name}").fetchone()[0] for name in ("max_page_count", "page_size")]
+        )
+        assert count * size == MEMORY_MAX
         await database.write(no_more_pages)
-        with pytest.raises(StorageServiceError, match="in memory cannot be used: the disk is full"):
+        with pytest.raises(StorageServiceError, match="in memory cannot be used: it is full") as caught:
             await database.write(put("large", LARGE))
+        assert "DIGITALKIN_DATA_DIR" in caught.value.hint
         await database.write(put("small"))
         assert await database.read(names) == ["small"]
 
@@ -120,6 +127,47 @@ async def test_a_health_check_finds_a_file_that_was_deleted(tmp_path: Path) -> N
         (tmp_path / FILE).unlink()
         with pytest.raises(StorageServiceError, match="deleted or replaced"):
             await database.check_health()
+
+
+async def test_nothing_is_acknowledged_that_goes_into_a_deleted_file(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data") as database:
+        await database.write(put("before"))
+        (tmp_path / "data").rename(tmp_path / "away")
+        for _ in range(2):
+            with pytest.raises(StorageServiceError, match="deleted or replaced"):
+                await database.write(put("lost"))
+        (tmp_path / "away").rename(tmp_path / "data")
+        await database.write(put("after"))
+        assert await database.read(names) == ["before", "after"]
+
+
+async def test_a_health_check_finds_a_disk_that_takes_nothing_more(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        await database.write(put("a"))
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / f"{FILE}-wal").stat().st_size, limits[1]))
+        try:
+            with pytest.raises(StorageServiceError, match="reading or writing it failed"):
+                await database.check_health()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        await database.check_health()
+        assert await database.read(names) == ["a"]
+
+
+async def test_no_more_open_files_is_told_with_its_own_remedy(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with opened(tmp_path) as database:
+        await trio.to_thread.run_sync(int)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(ConfigurationError, match="Too many open files") as caught:
+                await database.write(put("a"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert caught.value.hint.startswith("Raise the limit of open files, or")
+        await database.write(put("b"))
+        assert await database.read(names) == ["b"]
 
 
 async def test_no_thread_to_be_had_fails_the_writes_of_that_moment(

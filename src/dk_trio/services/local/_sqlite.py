@@ -28,7 +28,6 @@ _BUSY: Final = 5.0
 # Bytes of a database in memory. Such a platform is for tests and trials, and must not take the machine down.
 MEMORY_MAX: Final = 256 * 1024 * 1024
 
-_IN_MEMORY: Final = "in memory"
 _OTHER_DIRECTORY: Final = "or set DIGITALKIN_DATA_DIR to another directory"
 
 # What an error means by its primary code, and the remedy. Others are mistakes of a statement: they stay what they are.
@@ -46,6 +45,14 @@ _MEANINGS: Final = {
     sqlite3.SQLITE_TOOBIG: ("a value is too large", "Store smaller records; files belong in the filesystem service."),
 }
 
+# What keeps a directory from being used, if it is not its mode.
+_REMEDIES: Final = {
+    errno.EMFILE: "Raise the limit of open files",
+    errno.ENFILE: "Raise the limit of open files",
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+}
+
 
 class Connections:
     """The file of a database and its connections: one writes, one reads on the loop, one scans in a thread.
@@ -56,7 +63,7 @@ class Connections:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self.name = _IN_MEMORY if path is None else str(path)
+        self.name = "in memory" if path is None else str(path)
         self._lock: int | None = None
         self._identity = (0, 0)  # of the file: device and inode
         self._writer: sqlite3.Connection | None = None
@@ -75,9 +82,8 @@ class Connections:
         if meaning is None:
             return error
         what, remedy = meaning
-
-    if name == _IN_MEMORY and code == sqlite3.SQLITE_FULL:
-        what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. DIGITALKIN_DATA_DIR names a directory instead."
+        if self._path is None and code == sqlite3.SQLITE_FULL:
+            what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. DIGITALKIN_DATA_DIR names a directory."
         told = StorageServiceError(f"The database {self.name} cannot be used: {what} ({error}).", hint=remedy)
         told.__cause__ = error
         return told
