@@ -16,6 +16,10 @@ _SHOWN = 5  # errors in one message
 _VIOLATIONS = 10  # errors told to programs: they travel in the trailers, of which callers take 8 KiB
 _TEXT_LENGTH = 120  # characters of a path or a reason: keys and an author's message may be of any length
 
+_EXACT = 2**53  # up to here a double holds every integer
+# What pydantic puts before the text of an exception of an author's validator.
+_AUTHORS = {"value_error": "Value error, ", "assertion_error": "Assertion failed, "}
+
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _brief.maxlong = 60
 
@@ -81,7 +85,7 @@ def explain(rows: Sequence[Row], prefix: str = "", *, values: bool = True) -> st
         prefix: Of each path.
         values: Whether refused values are shown.
     """
-    parts = [f"{_path(row, prefix) or 'value'}: {_reason(row, values=values)}" for row in rows[:_SHOWN]]
+    parts = [": ".join(filter(None, (_path(row, prefix), _reason(row, values=values)))) for row in rows[:_SHOWN]]
     more = len(rows) - _SHOWN
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
@@ -104,8 +108,12 @@ def _path(row: Row, prefix: str) -> str:
 
 
 def _reason(row: Row, *, values: bool) -> str:
-    message = _cut(row["msg"])
-    reason = f"{message[:1].lower()}{message[1:]}"
+    words = _AUTHORS.get(row["type"])
+    if words is not None:
+        reason = _cut(row["msg"].removeprefix(words))
+    else:
+        message = _cut(row["msg"])
+        reason = f"{message[:1].lower()}{message[1:]}"
     if row["type"] == "missing" or not values:
         return reason
     return f"{reason} (got {brief(row['input'])})"
@@ -117,6 +125,8 @@ def brief(value: Any) -> str:
         return _cut(f"an object with {', '.join(map(str, itertools.islice(value, 10))) or 'no fields'}")
     if isinstance(value, (list, tuple, set)):
         return f"a list of {len(value)}"
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return str(int(value))  # what was sent as 3 arrives as 3.0: a Struct has no integers
     return _brief.repr(value)
 
 
