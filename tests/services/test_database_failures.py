@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -153,6 +155,15 @@ async def test_a_health_check_finds_a_disk_that_takes_nothing_more(tmp_path: Pat
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         await database.check_health()
         assert await database.read(names) == ["a"]
+
+
+async def test_a_health_check_finds_a_disk_that_is_almost_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path) as database:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=3, f_frsize=4096))
+            with pytest.raises(StorageServiceError, match="the disk is full, 12288 bytes are free"):
+                await database.check_health()
+        await database.check_health()
 
 
 async def test_no_more_open_files_is_told_with_its_own_remedy(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ _BUSY: Final = 5.0
 # Bytes of a database in memory. Such a platform is for tests and trials, and must not take the machine down.
 MEMORY_MAX: Final = 256 * 1024 * 1024
 
+# Bytes that a healthy disk has left: what a few transactions need, and the log until its next checkpoint.
+FREE_MIN: Final = 8 * 1024 * 1024
+
 _OTHER_DIRECTORY: Final = "or set DIGITALKIN_DATA_DIR to another directory"
 
 # What an error means by its primary code, and the remedy. Others are mistakes of a statement: they stay what they are.
@@ -187,6 +190,16 @@ class Connections:
                 f"The database {self.name} was deleted or replaced while it was in use.",
                 hint="Nothing is written any more. Put it back where it was, or restart the server to begin anew.",
             )
+
+    def check_room(self) -> None:
+        """Raise when the disk has less than `FREE_MIN` bytes: a small write may find room where records do not."""
+        if self._path is None or not self.is_open:
+            return
+        disk = os.statvfs(self._path.parent)
+        free = disk.f_bavail * disk.f_frsize
+        if free < FREE_MIN:
+            what, remedy = _MEANINGS[sqlite3.SQLITE_FULL]
+            raise StorageServiceError(f"The database {self.name}: {what}, {free} bytes are free.", hint=remedy)
 
     # --- using -------------------------------------------------------------------------------------------------------
 

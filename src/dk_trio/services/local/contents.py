@@ -108,7 +108,10 @@ class DiskContents:
         try:
             return await self.run(lambda: work(*args, **kwargs))
         except OSError as error:
-            raise FilesystemServiceError(f"The store of files failed: {error}.") from error
+            raise FilesystemServiceError(
+                f"The store of files failed: {error}.",
+                hint="Look at the disk, or set DIGITALKIN_DATA_DIR to another directory.",
+            ) from error
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
         name = uuid4().hex

@@ -237,6 +237,7 @@ class Database:
         """
         # Its number stays 0, but SQLite writes the page that it stands on: a full disk shows.
         await self.write(lambda connection: connection.execute("PRAGMA user_version = 0"))
+        self._connections.check_room()
         await self.read(lambda connection: connection.execute("SELECT 1").fetchone())
 
     # --- reading -----------------------------------------------------------------------------------------------------
