@@ -46,6 +46,7 @@ DEFAULT_SETUP_ID = "setups:default"
 DEFAULT_SETUP_VERSION_ID = "setup_versions:default"
 DEFAULT_MISSION_ID = "missions:default"
 
+_FAILURE_KEYS = frozenset({"code", "message", "short_description"})
 _SYSTEM_PROTOCOLS = frozenset({"module_start_info", "end_of_stream"})
 
 Metadata = Mapping[str, str | bytes] | Collection[tuple[str, str | bytes]]
@@ -92,12 +93,13 @@ class Outputs:
                 await self._stream.recv_trailing_metadata()  # raises unless the status is OK
                 if self.failure is not None:
                     # A server that reports a failure only inside the stream.
-                    raise GRPCError(Status.INTERNAL, str(self.failure.get("message", "the module failed")))
+                    raise GRPCError(Status.INTERNAL, str(self.failure.get("message") or "the module failed"))
                 self.ended = True
                 raise StopAsyncIteration
             self.job_id = response.job_id or self.job_id
             output: dict[str, Any] = response.output.to_dict() if response.output is not None else {}
-            if response.success:
+            # The existing SDK says `success` of its failures too: nothing else has these keys and no root.
+            if response.success and ("root" in output or not output.keys() >= _FAILURE_KEYS):
                 return output
             self.failure = output
 

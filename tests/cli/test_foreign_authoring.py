@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import trio
+from grpclib.exceptions import GRPCError
 from jsonschema import Draft202012Validator
 
 import dk_trio
 
 from .processes import PATIENCE, Running, environment, serving, started
+from .processes import dk_trio as dk_trio_command
 
 pytest.importorskip("grpc", reason="grpcio is the peer")
 
@@ -252,6 +254,20 @@ async def test_each_way_a_job_of_the_existing_sdk_ends() -> None:
         await peer.wait_for('"ended": "wait"', "stdout")
         assert seen_by(peer, "ended")[-1] == {"ended": "wait", "active": False}
         assert min(seen["seconds"] for seen in seen_by(peer, "root")) > YEAR  # no deadline, in grpcio's words
+
+
+async def test_a_failure_that_only_the_stream_tells_is_one_for_every_caller() -> None:
+    async with tool() as (_, port), dk_trio.ModuleClient.connect(f"127.0.0.1:{port}") as client:
+        with trio.fail_after(PATIENCE):
+            async with client.start({}, protocol="fail") as outputs:
+                assert (await anext(outputs))["root"]["protocol"] == "module_start_info"
+                with pytest.raises(GRPCError, match="it broke"):
+                    await anext(outputs)
+                assert outputs.failure is not None
+                assert outputs.failure["short_description"] == "Module execution failed"
+        called = await dk_trio_command("call", f"127.0.0.1:{port}", "--protocol", "fail", "--input", "{}")
+    assert called.returncode != 0
+    assert b"it broke" in called.stderr
 
 
 async def test_a_deadline_reaches_the_tool_of_a_tool() -> None:

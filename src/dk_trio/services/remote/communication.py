@@ -48,8 +48,6 @@ from dk_trio.services.strategy import BaseStrategy
 # What follows the last message is a status that changes nothing. Servers of the existing SDK may never send it.
 STATUS_WAIT: Final = 1.0
 
-_FAILURE_KEYS = frozenset({"code", "message", "short_description"})
-
 _HINTS = {
     Status.UNAVAILABLE: "Check that the module runs there, and that its address in the registry is right.",
     Status.DEADLINE_EXCEEDED: "Give the call more time, or ask less of it.",
@@ -134,20 +132,14 @@ class ModuleCall(Answers):
             raise
 
     async def _next(self) -> dict[str, Any] | None:
-        failure: dict[str, Any] | None = None
         with _errors_of(self._target):
             async for output in self._outputs:
                 self.job_id = self._outputs.job_id
-                if output.keys() >= _FAILURE_KEYS and "root" not in output:
-                    failure = output  # of the existing SDK, which says nothing else: its status is OK
-                    continue
                 root = output.get("root", output)
                 if isinstance(root, Mapping) and root.get("protocol") == "end_of_stream":
                     await self._read_status()
                     return None
                 return {"success": True, "job_id": self.job_id, "output": output}
-        if failure is not None:
-            raise ModuleCallError(f"The module at {self._target} failed: {failure['message']}")
         return None
 
     async def _read_status(self) -> None:
@@ -287,13 +279,13 @@ async def _schemas(stub: ModuleServiceStub, *, llm_format: bool) -> dict[str, di
         "cost": partial(stub.get_module_cost, GetModuleCostRequest()),
     }
     schemas: dict[str, dict[str, Any]] = {name: {} for name in SCHEMAS}
-    failures: list[GRPCError] = []
+    failures: list[Exception] = []
 
     async def ask(name: str) -> None:
         try:
             reply = await calls[name]()
-        except GRPCError as error:
-            if error.status is not Status.UNIMPLEMENTED:
+        except (GRPCError, trio.ClosedResourceError) as error:
+            if not isinstance(error, GRPCError) or error.status is not Status.UNIMPLEMENTED:
                 failures.append(error)
                 nursery.cancel_scope.cancel(reason="another schema failed")
             return
@@ -304,6 +296,8 @@ async def _schemas(stub: ModuleServiceStub, *, llm_format: bool) -> dict[str, di
         for name in SCHEMAS:
             nursery.start_soon(ask, name)
     if failures:
+        # A server that is cancelled closes its channels at once. What its jobs hear of is the cancellation.
+        await trio.lowlevel.checkpoint_if_cancelled()
         raise failures[0]
     return schemas
 
