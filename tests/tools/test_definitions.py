@@ -101,6 +101,27 @@ def test_what_contains_itself_keeps_its_definition() -> None:
     assert not validator.is_valid({"tree": {"name": "a", "children": [{"name": "b", "children": [{}]}]}})
 
 
+def test_models_that_double_with_each_level_stay_references() -> None:
+    """What another module describes in a few lines must not become gigabytes here."""
+    defs: dict[str, Any] = {
+        f"L{level}": {"properties": {name: {"$ref": f"#/$defs/L{level + 1}"} for name in ("a", "b")}}
+        for level in range(40)
+    }
+    defs["L40"] = {"type": "string"}
+    defs["T"] = {"properties": {"protocol": {"const": "t"}, "x": {"$ref": "#/$defs/L0"}}}
+    (definition,) = tool_definitions({"properties": {"root": {"$ref": "#/$defs/T"}}, "$defs": defs})
+    Draft202012Validator.check_schema(definition.parameters_schema)
+    assert "T" not in definition.parameters_schema["$defs"]
+    assert len(str(definition.parameters_schema)) < 1_000_000
+
+
+def test_a_field_called_as_a_keyword_is_a_field() -> None:
+    inner = {"type": "object", "properties": {"discriminator": {"type": "string"}, "$ref": {"type": "string"}}}
+    trigger = {"properties": {"protocol": {"const": "t"}, "x": inner}}
+    (definition,) = tool_definitions({"properties": {"root": trigger}})
+    assert definition.parameters_schema["properties"]["x"] == inner
+
+
 def test_without_a_root_every_definition_is_looked_at() -> None:
     defs = Several.model_json_schema()["$defs"]
     assert {it.name for it in tool_definitions({"$defs": defs})} == {"search", "walk", "run"}

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from dk_trio.module._models import EndOfStreamOutput, ModuleStartInfoOutput
+from dk_trio.module._references import definitions_of, inline_refs, target
 from dk_trio.module._subschemas import Schema
 from dk_trio.module.setup import Fetches, clean_model, json_schema, template_of
 
 from ._extended import extended_model
-from ._inline import definitions_of, inline_refs, target
 from ._select import SelectSchema
 from ._split import SchemaSplitter, in_order, without_ui
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
+from dk_trio.module._references import INLINED_MAX, definitions_of, reachable, target
 from dk_trio.module._subschemas import MANY, Schema, children, with_children
-
-from ._inline import INLINED_MAX, definitions_of, reachable, target
 
 
 class SchemaSplitter:
@@ -28,7 +27,7 @@ class SchemaSplitter:
         followed = {
             name: definition
             for name, definition in definitions.items()
-            if name in looking or not looking.isdisjoint(reachable(name, definitions))
+            if name in looking or not looking.isdisjoint(reachable(definition, definitions))
         }
         try:
             look = _Looks(followed).of(schema)

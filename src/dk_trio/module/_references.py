@@ -1,15 +1,12 @@
-"""Schemas without references: what a language model, or a form without a resolver, can read."""
+"""References inside a JSON schema: what they name, and schemas without them, for readers that do not resolve any."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import inf
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel
-
-from dk_trio.module._subschemas import Schema, children, with_children
-from dk_trio.module.setup import json_schema
+from ._subschemas import Schema, children, with_children
 
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _PREFIXES: Final = ("#/$defs/", "#/definitions/")
@@ -19,7 +16,6 @@ _ANNOTATIONS: Final = frozenset("title description default examples deprecated r
 # several places double with each level, so beyond this, definitions of more than `_SMALL` stay references.
 INLINED_MAX: Final = 10_000
 _SMALL: Final = 100
-_ORDER: Final = ("title", "description", "type", "properties", "required")  # as a person would tell it
 
 
 def inline_refs(schema: Schema) -> Schema:
@@ -29,9 +25,12 @@ def inline_refs(schema: Schema) -> Schema:
     So it is with large definitions when the whole would have more than `INLINED_MAX` subschemas.
     At the root even these are written out, so that its `properties` can be seen.
     """
-    definitions = definitions_of(schema)
-    cyclic = {name for name in definitions if name in reachable(name, definitions)}
-    staying = cyclic | _too_large(schema, definitions, cyclic)
+    root = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
+    every = definitions_of(schema)
+    used = reachable(root, every)
+    definitions = {name: definition for name, definition in every.items() if name in used}
+    cyclic = {name for name, definition in definitions.items() if name in reachable(definition, definitions)}
+    staying = cyclic | _too_large(root, definitions, cyclic)
 
     kept = {name: definitions[name] for name in definitions if name in staying}
 
@@ -41,7 +40,6 @@ def inline_refs(schema: Schema) -> Schema:
             return _joined(inlined(definitions[name]), with_children(_beside(node), inlined))
         return _without_dangling(with_children(node, inlined), kept)
 
-    root = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
     name = target(root, definitions)
     if name in staying:
         result = _joined(inlined(definitions[name]), with_children(_beside(root), inlined))
@@ -52,18 +50,11 @@ def inline_refs(schema: Schema) -> Schema:
     return result
 
 
-def llm_ready_schema(model: type[BaseModel]) -> Schema:
-    """The schema of a model without references, its keywords in the order in which they are read.
-
-    Raises:
-        ModuleDefinitionError: A field has no JSON schema.
-    """
-    return _ordered(inline_refs(json_schema(model)))
-
-
 def definitions_of(schema: Schema) -> Mapping[str, Schema]:
-    """The definitions that references of a schema may name."""
-    return {**schema.get("definitions", {}), **schema.get("$defs", {})}
+    """The definitions that references of a schema may name, whoever has written it."""
+    groups = (schema.get(key) for key in ("definitions", "$defs"))
+    named = (item for group in groups if isinstance(group, dict) for item in group.items())
+    return {name: definition for name, definition in named if isinstance(definition, dict)}
 
 
 def target(node: Schema, definitions: Mapping[str, Schema]) -> str | None:
@@ -76,10 +67,10 @@ def target(node: Schema, definitions: Mapping[str, Schema]) -> str | None:
     return None
 
 
-def reachable(name: str, definitions: Mapping[str, Schema]) -> set[str]:
-    """The definitions that this one refers to, itself or through others."""
+def reachable(schema: Schema, definitions: Mapping[str, Schema]) -> set[str]:
+    """The definitions that this schema refers to, itself or through others."""
     found: set[str] = set()
-    waiting = [definitions[name]]
+    waiting = [schema]
     while waiting:
         node = waiting.pop()
         waiting += (child for _, child in children(node))
@@ -131,8 +122,3 @@ def _without_dangling(node: Schema, kept: Mapping[str, Schema]) -> Schema:
         if not all(target({"$ref": ref}, kept) for ref in mapping.values()):
             node["discriminator"] = {key: value for key, value in discriminator.items() if key != "mapping"}
     return node
-
-
-def _ordered(node: Schema) -> Schema:
-    first: dict[str, Any] = {key: node[key] for key in _ORDER if key in node}
-    return with_children({**first, **node}, _ordered)
