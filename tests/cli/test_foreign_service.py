@@ -64,7 +64,9 @@ async def test_a_setup_is_configured_and_used(compression: str) -> None:
         )
     assert missing["output"]["code"] == "SETUP_NOT_FOUND"
     assert missing_status["status"] == "NOT_FOUND"
-    assert missing_status["infos"] == [ErrorInfo(reason="SETUP_NOT_FOUND", domain="dk-trio")]
+    info, refused = missing_status["infos"]
+    assert info == ErrorInfo(reason="SETUP_NOT_FOUND", domain="dk-trio")
+    assert [row.field for row in refused.field_violations] == ["setup_id"]
     assert (ok["status"], end["status"]) == ("OK", "OK")
     assert reply["success"]
     version = reply["setup_version"]
