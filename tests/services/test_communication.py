@@ -389,3 +389,15 @@ async def test_schemas_of_nobody_fail(autojump_clock: trio.abc.Clock) -> None:
     async with process() as here:
         with here.known("gone", refused), pytest.raises(ModuleCallError, match="UNAVAILABLE"):
             await here.job.communication.get_module_schemas("gone.memory", 0)
+
+
+async def test_schemas_are_not_asked_for_when_the_server_has_closed_its_channels(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process() as here, here.serving(tool_module(echo)):
+        lease = await here.job.communication._lease("tool.memory", 0)
+        monkeypatch.setattr(lease.channel, "closed", True)
+        with pytest.raises(ModuleCallError, match="this server is shutting down"):
+            await here.job.communication.get_module_schemas("tool.memory", 0)
+        monkeypatch.undo()
+        lease.release()
