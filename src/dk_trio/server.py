@@ -35,15 +35,16 @@ from dk_trio import rpc
 from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
-from dk_trio.errors import InvalidSetupError, ListenError
+from dk_trio.errors import ListenError
 from dk_trio.jobs import SLACK, JobStatistics
 from dk_trio.lifecycle import Reason, SessionOptions
+from dk_trio.local_setups import local_setups
 from dk_trio.module import ArchetypeModule, Environment, ModuleDefinition, ToolModule, TrioModule
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
 from dk_trio.services.channels import ChannelCache, ChannelCacheStatistics
 from dk_trio.services.config import ServicesConfig, SharedServices
 from dk_trio.services.local.platform import LocalPlatform
-from dk_trio.services.local.setup import LocalSetup, read_setups
+from dk_trio.services.local.setup import LocalSetup
 from dk_trio.services.registry import ModuleInfo, RegistryModuleType, SetupInfo, bare_module_id
 from dk_trio.services.setup import SetupSource
 from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
@@ -104,7 +105,7 @@ class ModuleServer:
     Args:
         module: The module class.
         settings: Address, limits, times and module id; the defaults, not the environment, when None.
-        setups: Where setups come from, in place of `setup_file` and the module's default.
+        setups: Where setups come from, in place of `setup_file`, the stored ones and the module's default.
         setup_file: A JSON file of setups by id, see `dk_trio.services.local.setup`.
         strict_setup: An unknown setup id is NOT_FOUND also when the module has a default setup.
         session_options: Times of each session, in place of those in `settings.lifecycle`.
@@ -134,14 +135,27 @@ class ModuleServer:
         settings = self._settings = settings or Settings()
         lifecycle = settings.lifecycle
         self.definition = ModuleDefinition.of(module, module_id=settings.module.module_id)
+        self.platform = platform or LocalPlatform(_directory(settings.services.data_dir, self._module_id))
+        self._owns_platform = platform is None
+        config = ServicesConfig(
+            module.services_config_strategies,
+            module.services_config_params,
+            mode=ServicesMode(settings.services.mode),
+            owner=self.definition.name,
+        )
         self._local_setups: LocalSetup | None = None
         if setups is None:
-            setups = self._local_setups = _local_setups(self.definition, setup_file=setup_file, strict=strict_setup)
+            setups = self._local_setups = local_setups(
+                self.definition,
+                module_id=self._module_id,
+                setup_file=setup_file,
+                strict=strict_setup,
+                config=config,
+                platform=self.platform,
+            )
         self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
         self._admission = Admission(settings.tasks)
         self.signals = signals or LocalSignals()
-        self.platform = platform or LocalPlatform(_directory(settings.services.data_dir, self._module_id))
-        self._owns_platform = platform is None
         self._channels = ChannelCache(options=channel_options(settings.channel))
         self._servicer = ModuleServicer(
             self.definition,
@@ -150,16 +164,12 @@ class ModuleServer:
             signals=self.signals,
             environment=Environment(
                 settings=settings.services,
-                config=ServicesConfig(
-                    module.services_config_strategies,
-                    module.services_config_params,
-                    mode=ServicesMode(settings.services.mode),
-                    owner=self.definition.name,
-                ),
+                config=config,
                 shared=SharedServices(platform=self.platform, channels=self._channels),
                 signals=self.signals,
             ),
             accepting=lambda: self._ready,
+            store=None if self._local_setups is None else self._local_setups.store,
             configured=lambda setup_id: self.platform.registry.put_setup(self._setup_info(setup_id)),
             session_options=session_options
             or SessionOptions(
@@ -278,7 +288,7 @@ class ModuleServer:
 
             self._nursery = nursery
             self._servicer.health_checks.opened_at = trio.current_time()
-            with self._registered():
+            with self._registered(), self.platform.setups.watched(self._stored):
                 self._open = True
                 self._set_ready(ready=True)
                 try:
@@ -314,6 +324,12 @@ class ModuleServer:
         setups = map(self._setup_info, self._local_setups.ids() if self._local_setups is not None else ())
         with self.platform.registry.serving(info, connect=self._connect, setups=setups):
             yield
+
+    def _stored(self, setup_id: str, module_id: str) -> None:
+        """A stored setup has changed: the next job runs with what is stored now."""
+        if self._local_setups is not None and bare_module_id(module_id) == bare_module_id(self._module_id):
+            self._local_setups.forget(setup_id)
+            self._setups.forget(setup_id)
 
     def _setup_info(self, setup_id: str) -> SetupInfo:
         definition = self.definition
@@ -425,24 +441,6 @@ async def _unwrapped() -> AsyncIterator[None]:
         if error is group:
             raise
         raise error from error.__cause__
-
-
-def _local_setups(definition: ModuleDefinition, *, setup_file: Path | None, strict: bool) -> LocalSetup:
-    setups = {}
-    if setup_file is not None:
-        setups = read_setups(
-            setup_file, check=lambda content, setup_id: definition.parse_setup(content, setup_id=setup_id)
-        )
-    if strict:
-        return LocalSetup(setups, missing_hint="Give it with --setup FILE.json.")
-    try:
-        definition.parse_setup({}, setup_id="default")
-    except InvalidSetupError:
-        name = definition.cls.setup_format.__name__
-        return LocalSetup(
-            setups, missing_hint=f"{name} has fields without defaults, so it must be given with --setup FILE.json."
-        )
-    return LocalSetup(setups, default={}, default_id=f"setups:{bare_module_id(definition.id)}")
 
 
 def _directory(data_dir: Path | None, module_id: str) -> Path | None:

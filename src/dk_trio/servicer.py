@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import inf
 from traceback import walk_tb
@@ -102,7 +102,8 @@ class ModuleServicer(ModuleServiceBase):
         admission: What StartModule and ConfigSetupModule have to pass.
         signals: Where signals of jobs go and come from.
         environment: Where the services of contexts come from; None: there are none.
-        configured: Called with the id of each setup that was configured here.
+        store: Stores a setup that was configured here, before its caller is answered; whether it does. None: nobody.
+        configured: Called with the id of each setup that was configured here and is not stored.
         accepting: Whether new jobs are welcome; health checks tell it.
         session_options: Times of each session.
         settings: Times of streams and of config setup.
@@ -122,6 +123,7 @@ class ModuleServicer(ModuleServiceBase):
         signals: SignalExchange,
         environment: Environment | None = None,
         accepting: Callable[[], bool] = lambda: True,
+        store: Callable[[SetupVersion], Awaitable[bool]] | None = None,
         configured: Callable[[str], None] = lambda _: None,
         session_options: SessionOptions,
         settings: LifecycleSettings,
@@ -133,6 +135,7 @@ class ModuleServicer(ModuleServiceBase):
         self._admission = admission
         self._signals = signals
         self._environment = environment
+        self._store = store
         self._configured = configured
         self.health_checks = HealthChecks(definition, jobs=self.jobs, environment=environment, accepting=accepting)
         self._session_options = session_options
@@ -297,6 +300,15 @@ class ModuleServicer(ModuleServiceBase):
             if request is None:
                 raise InvalidSetupError("The request stream ended without a ConfigSetupModuleRequest.")
             version = await self._configure(request, stream)
+            setup = SetupVersion(
+                id=version.id,
+                setup_id=version.setup_id,
+                content=_dict(version.content, "content"),
+                version=version.version,
+            )
+            stored = self._store is not None and await self._store(setup)
+            if stored:
+                self._setups.forget(setup.setup_id)
         except DkTrioError as error:
             if request is not None and not isinstance(error, AdmissionError):
                 setup_id = request.setup_version.setup_id if request.setup_version is not None else ""
@@ -305,9 +317,9 @@ class ModuleServicer(ModuleServiceBase):
         await stream.send_message(ConfigSetupModuleResponse(success=True, setup_version=version))
         # Only now: a caller that has left was told nothing and stores nothing, so no job may run with it either. A
         # caller that stays sees the end of the call after this.
-        assert version.content is not None
-        self._setups.put(SetupVersion(id=version.id, setup_id=version.setup_id, content=version.content.to_dict()))
-        self._configured(version.setup_id)
+        if not stored:
+            self._setups.put(setup)
+            self._configured(setup.setup_id)
 
     async def _configure(self, request: ConfigSetupModuleRequest, stream: rpc.ServerCall) -> SetupVersionMessage:
         version = request.setup_version

@@ -22,7 +22,7 @@ from dk_trio import Settings, rpc
 from dk_trio.module import ModuleDiscoverer, TrioModule
 from dk_trio.module._utility import UTILITY_PROTOCOLS
 from dk_trio.server import MAX_MESSAGE_BYTES
-from dk_trio.services.config import _LOCAL, SERVICES
+from dk_trio.services.config import _LOCAL, OF_THE_SERVER, SERVICES
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "docs" / "samples" / "presets").iterdir())
@@ -140,7 +140,9 @@ def test_every_service_and_its_local_class_is_listed() -> None:
     names = [name for cells in table for name in re.findall(r"`(\w+)`", cells[0])]
     classes = [name for cells in table for name in re.findall(r"`(\w+)`", cells[1])]
     assert sorted(names) == sorted(SERVICES)
-    assert dict(zip(names, classes, strict=True)) == {name: place.partition(":")[2] for name, place in _LOCAL.items()}
+    local = {name: place.partition(":")[2] for name, place in _LOCAL.items()}
+    assert dict(zip(names, classes, strict=True)) == {name: local[name] for name in SERVICES}
+    assert all(f"`{name}`, with the class `{local[name]}`" in prose(page) for name in OF_THE_SERVER)
     assert all(f"`{name}`" in page.partition("##")[0] for name in SERVICES)
 
 

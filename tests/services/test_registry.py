@@ -8,12 +8,15 @@ import trio
 
 from dk_trio.errors import RegistryModuleNotFoundError, RegistryServiceError
 from dk_trio.services.local import registry as local
+from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.registry import DefaultRegistry, LocalRegistry
+from dk_trio.services.local.setup_service import DefaultSetup
 from dk_trio.services.registry import ModuleInfo, RegistryModuleStatus, SetupInfo
 
 
 def registry_of(process: LocalRegistry | None = None, **parameters: Any) -> DefaultRegistry:
-    return DefaultRegistry("m", "s", "v", platform=SimpleNamespace(registry=process or LocalRegistry()), **parameters)
+    platform = SimpleNamespace(registry=process or LocalRegistry(), setups=LocalPlatform().setups)
+    return DefaultRegistry("m", "s", "v", platform=platform, **parameters)
 
 
 async def stream() -> trio.abc.Stream:
@@ -65,6 +68,32 @@ async def test_modules_and_setups_of_other_processes_are_parameters() -> None:
     assert setup is not None
     assert setup.name == "X"
     assert await registry.get_setup("y") is None
+
+
+async def test_a_stored_setup_is_found_with_its_module(autojump_clock: object) -> None:
+    with trio.fail_after(86400):
+        async with LocalPlatform().opened() as platform:
+            registry = DefaultRegistry("m", "s", "v", platform=platform)
+            assert await registry.get_setup("setups:x") is None
+            assert not platform.database.exists  # looking has opened nothing
+            setups = DefaultSetup(platform=platform)
+            await setups.create_setup(
+                setup_id="x", name="X", module_id="modules:a", organisation_id="o", owner_id="u", content={"n": 1}
+            )
+            await setups.create_setup(setup_id="y", name="Y", module_id="modules:a", status="draft")
+            found = await registry.get_setup("setups:x")
+            assert found is not None
+            assert (found.setup_id, found.module_id, found.name) == ("setups:x", "modules:a", "X")
+            assert (found.organization_id, found.owner_id, found.status) == ("o", "u", "ready")
+            assert (found.setup_version, found.config) == ("1", {"n": 1})
+            assert found.setup_version_id.startswith("setup_versions:")
+            bare = await registry.get_setup("y")
+            assert bare is not None
+            assert (bare.status, bare.setup_version_id, bare.config) == ("draft", "", {})
+            platform.registry.put_setup(SetupInfo(setup_id="x", module_id="modules:here"))
+            here = await registry.get_setup("x")
+            assert here is not None
+            assert here.module_id == "modules:here"  # what this process serves goes before what is stored
 
 
 async def test_what_is_served_here_goes_before_what_was_listed() -> None:

@@ -40,6 +40,9 @@ SERVICES: Final = (
     "snapshot",
 )
 
+# Used by the server, and not in a context.
+OF_THE_SERVER: Final = ("setup",)
+
 # Loaded when a job first uses one: a module without storage does not pay for SQLite.
 _LOCAL: Final = {
     "agent": "local.agent:DefaultAgent",
@@ -48,6 +51,7 @@ _LOCAL: Final = {
     "filesystem": "local.filesystem:DefaultFilesystem",
     "identity": "local.identity:DefaultIdentity",
     "registry": "local.registry:DefaultRegistry",
+    "setup": "local.setup_service:DefaultSetup",
     "snapshot": "local.snapshot:DefaultSnapshot",
     "storage": "local.storage:DefaultStorage",
     "user_profile": "local.user_profile:DefaultUserProfile",
@@ -145,6 +149,10 @@ class ServicesConfig:
         """The module's parameters of a service; empty without any."""
         return self._params.get(name, {})
 
+    def has(self, name: str) -> bool:
+        """Whether a service has a strategy in this mode."""
+        return self.mode in self._classes(name)
+
     def make(self, name: str, ids: tuple[str, str, str], offered: Mapping[str, Any]) -> Any:
         """A strategy for one job.
 
@@ -188,10 +196,10 @@ class ServicesConfig:
         return {mode: cls for mode, cls in found.items() if cls is not None}
 
     def _check(self, name: str) -> None:
-        if name not in SERVICES:
+        if name not in SERVICES + OF_THE_SERVER:
             raise ModuleDefinitionError(
                 f"{self._owner} configures a service {name!r}, which does not exist.",
-                hint=f"The services are {', '.join(sorted(SERVICES))}.",
+                hint=f"The services are {', '.join(sorted(SERVICES + OF_THE_SERVER))}.",
             )
         pair = self._strategies.get(name)
         if pair is not None and not isinstance(pair, ServicesStrategy):

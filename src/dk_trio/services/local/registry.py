@@ -18,11 +18,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dk_trio.errors import RegistryModuleNotFoundError, RegistryServiceError, Violation
+from dk_trio.errors import RegistryModuleNotFoundError, RegistryServiceError, StorageServiceError, Violation
 from dk_trio.services.channels import Connect
 from dk_trio.services.field_path import field_path
 from dk_trio.services.registry import (
@@ -36,6 +36,9 @@ from dk_trio.services.registry import (
     bare_setup_id,
 )
 from dk_trio.services.strategy import BaseStrategy
+
+if TYPE_CHECKING:
+    from .setups import SetupTable
 
 # Callers choose the ids of setups that they configure. Nobody configures so many by hand.
 SETUPS_MAX: Final = 10_000
@@ -138,13 +141,18 @@ class HasRegistry(Protocol):
         """Modules and setups of the process."""
         ...
 
+    @property
+    def setups(self) -> SetupTable:
+        """Setups that are stored."""
+        ...
+
 
 class DefaultRegistry(BaseStrategy, Registry):
     """The registry without another process: see `Registry`, and this module's docstring.
 
     A module that this process serves goes before one of `modules`, and that before one that was registered. Setups of
-    `setups` go before those of the process. Ids with and without prefix are the same. Modules belong to no
-    organization here, so `organization_id` does not restrict a search.
+    `setups` go before those of the process, and those before stored ones. Ids with and without prefix are the same.
+    Modules belong to no organization here, so `organization_id` does not restrict a search.
 
     Args:
         mission_id: The mission of the job.
@@ -169,6 +177,7 @@ class DefaultRegistry(BaseStrategy, Registry):
         setups: Iterable[SetupInfo | Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(mission_id, setup_id, setup_version_id)
+        self._platform = platform
         self._process = platform.registry
         self._modules = {bare_module_id(it.module_id): it for it in _models(ModuleInfo, "modules", modules)}
         self._setups = {bare_setup_id(it.setup_id): it for it in _models(SetupInfo, "setups", setups)}
@@ -222,7 +231,28 @@ class DefaultRegistry(BaseStrategy, Registry):
 
     async def get_setup(self, setup_id: str) -> SetupInfo | None:
         """See `Registry.get_setup`."""
-        return self._setups.get(bare_setup_id(setup_id)) or self._process.setup(setup_id)
+        known = self._setups.get(bare_setup_id(setup_id)) or self._process.setup(setup_id)
+        return known or await self._stored(setup_id)
+
+    async def _stored(self, setup_id: str) -> SetupInfo | None:
+        try:
+            setup = await self._platform.setups.get(setup_id)
+        except StorageServiceError as error:
+            raise RegistryServiceError(error.message, hint=error.hint) from error
+        if setup is None:
+            return None
+        version = setup.current_setup_version
+        return SetupInfo(
+            setup_id=setup.id,
+            module_id=setup.module_id,
+            name=setup.name,
+            status=setup.status,
+            organization_id=setup.organisation_id,
+            owner_id=setup.owner_id,
+            setup_version_id="" if version is None else version.id,
+            setup_version="" if version is None else version.version,
+            config={} if version is None else version.content,
+        )
 
     async def deregister(self, module_id: str) -> bool:
         """See `Registry.deregister`."""

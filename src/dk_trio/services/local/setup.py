@@ -1,4 +1,6 @@
-"""Setups from a file, setups that were configured, and the default for the rest: what a module needs on one machine.
+"""Setups that were configured, those of a file, those that were stored, and the default for the rest, in this order.
+
+What this process was told goes first, then what its operator gives it, then what was stored at any time.
 
 The file is a JSON object by setup id. An entry is the content itself, or a record around it, recognised by its key
 `content` and by having no keys but these three:
@@ -14,18 +16,20 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dk_trio.errors import DkTrioError, SetupFileError, SetupNotFoundError
-from dk_trio.services.setup import PREFIX, SetupVersion, bare
+from dk_trio.errors import DkTrioError, SetupFileError, SetupNotFoundError, SetupUnavailableError, Violation
+from dk_trio.services.registry import bare_module_id
+from dk_trio.services.setup import PREFIX, SetupService, SetupVersion, bare
 
 _log = logging.getLogger("dk_trio.setup")
 
 _RECORD_KEYS = frozenset({"content", "version", "id"})
 
-# Setup ids whose default was logged. Callers choose the ids, so the set needs a bound; beyond it nothing is logged.
+# Setup ids of which was logged why they get the default. Callers choose the ids, so the set needs a bound; beyond it
+# nothing is logged.
 _LOGGED_MAX = 100
 
 # Configured setups that are kept: callers choose their ids too. Nobody configures so many by hand.
@@ -33,10 +37,13 @@ CONFIGURED_MAX: Final = 10_000
 
 
 class LocalSetup:
-    """Setups in memory: a `SetupStore`, so that a setup that was configured lasts as long as the process.
+    """Setups of one module: a `SetupStore`, so that a setup that was configured lasts as long as the process.
 
     Args:
         setups: By setup id, with or without prefix.
+        service: Where stored setups are; those of other modules do not count. None: there are none.
+        module_id: The module; `service` knows by it whose setups they are.
+        name: The module's name, for setups that are stored when they are configured.
         default: Content for ids that are not in `setups`; None makes such an id `SetupNotFoundError`.
         default_id: The id under which other modules of this process find the default.
         missing_hint: Why there is no default, for the error.
@@ -46,12 +53,18 @@ class LocalSetup:
         self,
         setups: Mapping[str, SetupVersion] | None = None,
         *,
+        service: SetupService | None = None,
+        module_id: str = "",
+        name: str = "",
         default: Mapping[str, Any] | None = None,
         default_id: str = "",
         missing_hint: str = "",
     ) -> None:
         self._setups = {bare(setup_id): setup for setup_id, setup in (setups or {}).items()}
         self._configured: OrderedDict[str, SetupVersion] = OrderedDict()  # least recently used first
+        self._service = service
+        self._module_id = module_id
+        self._name = name
         self._default = default
         self._default_id = default_id
         self._missing_hint = missing_hint
@@ -62,7 +75,7 @@ class LocalSetup:
         return f"<LocalSetup {len(self._setups)} setups, {len(self._configured)} configured, default {default}>"
 
     async def get_setup(self, setup_id: str, mission_id: str) -> SetupVersion:
-        """See `SetupSource.get_setup`. Answers from memory, without a checkpoint."""
+        """See `SetupSource.get_setup`. Without a service it answers from memory, without a checkpoint."""
         key = bare(setup_id)
         setup = self._configured.get(key)
         if setup is not None:
@@ -71,16 +84,71 @@ class LocalSetup:
         setup = self._setups.get(key)
         if setup is not None:
             return setup
+        setup = await self._stored(setup_id)
+        if setup is not None:
+            return setup
         if self._default is None:
             known = ", ".join(sorted(self._setups)[:10]) or "none"
-            raise SetupNotFoundError(f"Setup {setup_id!r} not found (known: {known}).", hint=self._missing_hint)
-        if setup_id not in self._logged and len(self._logged) < _LOGGED_MAX:
-            self._logged.add(setup_id)
-            _log.info("setup %r is not stored here: the module's default setup is used", setup_id)
+            raise SetupNotFoundError(
+                f"Setup {setup_id!r} not found (known: {known}).",
+                hint=self._missing_hint,
+                violations=[Violation("setup_id", f"must be the id of a setup, not {setup_id!r}")],
+            )
+        self._log_once(logging.INFO, setup_id, "is not stored here: the module's default setup is used")
         return SetupVersion(id="setup_versions:default", setup_id=setup_id, content=self._default)
 
+    async def _stored(self, setup_id: str) -> SetupVersion | None:
+        if self._service is None:
+            return None
+        try:
+            setup = await self._service.get_setup(setup_id)
+        except SetupNotFoundError:
+            return None
+        except DkTrioError as error:
+            text = f"Whether there is a setup {setup_id!r} cannot be told: {error.message}"
+            raise SetupUnavailableError(text, hint=error.hint) from error
+        if bare_module_id(setup.module_id) != bare_module_id(self._module_id):
+            whose = f"is stored for the module {setup.module_id!r}, and does not count for {self._module_id!r}"
+            self._log_once(logging.WARNING, setup_id, whose)
+            return None
+        version = setup.current_setup_version
+        if version is None:
+            raise SetupNotFoundError(
+                f"Setup {setup_id!r} is stored without a version.", hint="Make one with create_setup_version."
+            )
+        return SetupVersion(id=version.id, setup_id=setup_id, content=version.content, version=version.version)
+
+    def _log_once(self, level: int, setup_id: str, what: str) -> None:
+        if setup_id not in self._logged and len(self._logged) < _LOGGED_MAX:
+            self._logged.add(setup_id)
+            _log.log(level, "setup %r %s", setup_id, what)
+
+    async def store(self, version: SetupVersion) -> bool:
+        """Store a setup that was configured, if the service wants it: it is durable when this returns.
+
+        Returns:
+            Whether it is stored. If so, `put` is not needed.
+
+        Raises:
+            SetupServiceError: It cannot be stored.
+        """
+        if not getattr(self._service, "store_configured", False):
+            return False
+        put: Callable[..., Awaitable[object]] = self._service.put_configured  # type: ignore[union-attr]
+        await put(version, module_id=self._module_id, name=self._name)
+        self.forget(version.setup_id)
+        if bare(version.setup_id) in self._setups:  # which would go before what is stored
+            self.put(version)
+        return True
+
+    def forget(self, setup_id: str) -> None:
+        """What is stored is newer than what was configured here; unless the file says what this setup is."""
+        key = bare(setup_id)
+        if key not in self._setups:
+            self._configured.pop(key, None)
+
     def ids(self) -> list[str]:
-        """The ids that are known by name, with their prefix."""
+        """The ids that are known by name, with their prefix; those that are stored are not among them."""
         known = {**self._setups, **self._configured}
         return [PREFIX + key for key in known] + ([self._default_id] if self._default_id else [])
 

@@ -1,0 +1,60 @@
+"""Where the setups of a server come from that is given no source: its file, its setup service, the module's default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dk_trio.errors import InvalidSetupError
+from dk_trio.module import ModuleDefinition
+from dk_trio.services.config import ServicesConfig
+from dk_trio.services.local.platform import LocalPlatform
+from dk_trio.services.local.setup import LocalSetup, read_setups
+from dk_trio.services.registry import bare_module_id
+
+
+def local_setups(
+    definition: ModuleDefinition,
+    *,
+    module_id: str,
+    setup_file: Path | None,
+    strict: bool,
+    config: ServicesConfig,
+    platform: LocalPlatform,
+) -> LocalSetup:
+    """The setups of a module.
+
+    Args:
+        definition: The module.
+        module_id: Its id in the registry.
+        setup_file: A JSON file of setups by id.
+        strict: Without the module's default.
+        config: Says which class keeps stored setups.
+        platform: Where they are.
+
+    Raises:
+        SetupFileError: The setup file cannot be used.
+    """
+    setups = {}
+    if setup_file is not None:
+        setups = read_setups(
+            setup_file, check=lambda content, setup_id: definition.parse_setup(content, setup_id=setup_id)
+        )
+    service = config.make("setup", ("", "", ""), {"platform": platform}) if config.has("setup") else None
+    default: dict[str, object] | None = None
+    default_id, hint = "", "Give it with --setup FILE.json."
+    if not strict:
+        try:
+            definition.parse_setup({}, setup_id="default")
+            default, default_id = {}, f"setups:{bare_module_id(definition.id)}"
+        except InvalidSetupError:
+            name = definition.cls.setup_format.__name__
+            hint = f"{name} has fields without defaults, so it must be given with --setup FILE.json."
+    return LocalSetup(
+        setups,
+        service=service,
+        module_id=module_id,
+        name=definition.name,
+        default=default,
+        default_id=default_id,
+        missing_hint=hint,
+    )
