@@ -17,6 +17,7 @@ import polyglot
 import pytest
 import shouter
 import stop_job
+import stored_setups
 import trio
 import trio.testing
 from grpclib import GRPCError
@@ -38,6 +39,7 @@ from dk_trio.rpc.server import VITAL_RPCS
 from dk_trio.server import DEFAULT_GRACE, LIVENESS, MODULE_SERVICE, READINESS
 from dk_trio.servicer import LAST_WORDS
 from dk_trio.services.local.setup import CONFIGURED_MAX
+from dk_trio.services.setup import PAGE_MAX
 from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import ABANDON_AFTER
 from dk_trio.settings import LifecycleSettings, ServerSettings, TaskSettings
@@ -223,6 +225,14 @@ def test_numbers_of_the_setup_cache() -> None:
     patience = inspect.signature(SetupCache).parameters["fetch_timeout"].default
     assert f"A source has {patience:g} seconds" in prose(CONFIGURATION)
     assert f"the last {CONFIGURED_MAX:,}, until the process ends" in prose(CONFIGURATION)
+
+
+async def test_stored_setups(autojump_clock: trio.testing.MockClock) -> None:
+    async with served(polyglot.Polyglot) as (server, client):
+        await stored_setups.store(server)
+        outputs = await outputs_of(client, {"name": "Ada"}, protocol="greet", setup_id="setups:french")
+        assert outputs[1]["root"]["name"] == "bonsoir, Ada"
+    assert f"at most {PAGE_MAX:,} entries" in prose(CONFIGURATION)
 
 
 async def test_polyglot(autojump_clock: trio.testing.MockClock) -> None:
