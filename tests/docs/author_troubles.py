@@ -1,11 +1,13 @@
 """What authors of modules are told, for the headings of the troubleshooting page: each function produces one text."""
 
+import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shouter
 import trio
 from grpclib import GRPCError
 from tests.module.sample import module_with
@@ -73,6 +75,24 @@ async def cost_limit() -> str:
     limit = {"limit_type": "amount", "max_value": 5}
     params = {"cost": {"config": {"token": price}}}
     return await status_of_job(told, data={"cost_limits": [limit]}, services_config_params=params)
+
+
+async def refusal_logged() -> str:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    lines: list[str] = []
+    log, handler = logging.getLogger("dk_trio.servicer"), Handler()
+    log.addHandler(handler)
+    try:
+        async with served(shouter.Shouter) as (_, client):
+            with pytest.raises(GRPCError):
+                await outputs_of(client, {"root": {"protocol": "shout"}}, setup_id="setups:s", mission_id="missions:m")
+    finally:
+        log.removeHandler(handler)
+    [line] = lines
+    return line
 
 
 async def tool_that_is_not_there() -> str:

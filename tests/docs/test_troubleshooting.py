@@ -269,6 +269,7 @@ PRODUCERS: list[Callable[..., object]] = [
     jobs.configured_too_long,
     authors.tool_that_is_not_there,
     jobs.few_slots,
+    authors.refusal_logged,
     jobs.failure_logged,
     jobs.slow_cleanup,
     jobs.goes_on,
