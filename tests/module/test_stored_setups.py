@@ -84,6 +84,12 @@ async def test_a_setup_of_another_module_does_not_count(
     assert warning == "setup 'setups:o' is stored for the module 'modules:other', and does not count for 'Sample'"
 
 
+@pytest.mark.parametrize("setup_id", ["", "setups:"])
+async def test_a_caller_that_names_no_setup_gets_the_default(autojump_clock: object, setup_id: str) -> None:
+    async with serving() as (_, client):
+        assert await text(client, setup_id) == "hi"
+
+
 async def test_what_cannot_be_run_with_is_told(autojump_clock: object) -> None:
     async with serving() as (server, client):
         setups = DefaultSetup(platform=server.platform)

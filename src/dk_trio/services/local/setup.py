@@ -98,7 +98,7 @@ class LocalSetup:
         return SetupVersion(id="setup_versions:default", setup_id=setup_id, content=self._default)
 
     async def _stored(self, setup_id: str) -> SetupVersion | None:
-        if self._service is None:
+        if self._service is None or not bare(setup_id):  # callers may name none: nothing is stored under no id
             return None
         try:
             setup = await self._service.get_setup(setup_id)
