@@ -8,7 +8,7 @@ from tests.module.sample import module_class
 
 from dk_trio import DataModel, DataTrigger, SetupModel, TrioModule
 from dk_trio.errors import InvalidInputError, InvalidSetupError
-from dk_trio.module import ModuleDefinition, ToolReference
+from dk_trio.module import ModuleDefinition, ToolReference, _validation
 from dk_trio.module._cost_limits import parse_cost_limits
 
 
@@ -96,3 +96,21 @@ def test_limits_are_named_as_they_were_sent(limits: Any, field: str) -> None:
         parse_cost_limits({"cost_limits": limits})
     assert [violation.field for violation in caught.value.violations] == [f"input.cost_limits{field}"]
     assert f"cost_limits{field}: " in caught.value.message
+
+
+def test_of_many_errors_only_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of one megabyte may have 200,000 of them, and nobody else runs meanwhile."""
+    looked = 0
+    place = _validation._place
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return place(*args, **options)
+
+    monkeypatch.setattr(_validation, "_place", counted)
+    with pytest.raises(InvalidInputError) as caught:
+        definition().parse_input({"root": {"protocol": "draw", "size": ["x"] * 20_000}})
+    assert looked < 1000
+    assert caught.value.message.endswith("; and 19996 more.")
+    assert [violation.field for violation in caught.value.violations[:2]] == ["input.root.size", "input.root.size[0]"]

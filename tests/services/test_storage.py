@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, create_model
 
 from dk_trio.errors import InvalidRecordError, RecordExistsError, StorageServiceError
 from dk_trio.services.local.platform import LocalPlatform
@@ -369,3 +369,18 @@ async def test_every_operation_is_a_checkpoint(autojump_clock: object) -> None:
         ):
             with trio.testing.assert_checkpoints():
                 await call()
+
+
+async def test_a_refused_record_is_told_without_looking_through_all_of_it(autojump_clock: object) -> None:
+    class Watched(dict[str, Any]):
+        def __repr__(self) -> str:
+            raise AssertionError("a whole record is no part of an error")
+
+    model = create_model("Wide", **{f"field{number}": (int, ...) for number in range(500)})
+    async with opened() as platform:
+        storage = storage_of(platform, config={"wide": model})
+        with pytest.raises(InvalidRecordError) as caught:
+            await storage.store("wide", None, Watched(field0="x" * 1_000_000))
+    assert len(caught.value.violations) == 500
+    assert len(caught.value.violations[0].description) < 200
+    assert caught.value.message.endswith("and 495 more.")

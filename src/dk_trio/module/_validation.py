@@ -14,6 +14,9 @@ from dk_trio.services.field_path import field_path
 
 _SHOWN = 5  # errors in one message
 _VIOLATIONS = 10  # errors told to programs: they travel in the trailers, of which callers take 8 KiB
+_PLACED = (
+    100  # errors whose place is looked for: a list may have a million that are wrong, and the rest are only counted
+)
 _TEXT_LENGTH = 120  # characters of a path or a reason: keys and an author's message may be of any length
 
 _EXACT = 2**53  # up to here a double holds every integer
@@ -32,8 +35,10 @@ def rows_of(error: ValidationError, data: Any) -> list[Row]:
 
     Pydantic's own path has a step for each type of a union, which whoever sent the data cannot follow.
     """
-    rows = error.errors(include_url=False, include_context=False)
-    return [{**row, "loc": _place(row["loc"], row["input"], data, missing=row["type"] == "missing")} for row in rows]
+    rows: list[Row] = [*error.errors(include_url=False, include_context=False)]
+    for at, row in enumerate(rows[:_PLACED]):
+        rows[at] = {**row, "loc": _place(row["loc"], row["input"], data, missing=row["type"] == "missing")}
+    return rows
 
 
 def _place(loc: tuple[str | int, ...], found: Any, data: Any, *, missing: bool) -> tuple[str | int, ...]:
@@ -71,10 +76,15 @@ def rows_of_root(error: ValidationError, data: Mapping[str, Any], kinds: Iterabl
         try:
             kind.model_validate(root)
         except ValidationError as own:
-            attempts.append([{**row, "loc": ("root", *row["loc"])} for row in rows_of(own, root)])
+            attempts.append(own)
         else:
             return around or rows  # its root is right, or something around the type refuses it
-    return [*min(attempts, key=len), *around] if attempts else rows
+    if not attempts:
+        return rows
+    meant = rows_of(min(attempts, key=ValidationError.error_count), root)
+    for at, row in enumerate(meant[:_PLACED]):
+        meant[at] = {**row, "loc": ("root", *row["loc"])}
+    return [*meant, *around]
 
 
 def explain(rows: Sequence[Row], prefix: str = "", *, values: bool = True) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,9 @@ from .records import Row
 if TYPE_CHECKING:
     from .platform import LocalPlatform
 
-_VALUE_LENGTH: Final = 60  # characters of a refused value that are shown
+# A refused value, which may be large: what is not shown is not looked at.
+_shortened: Final = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = 60
 
 
 class DefaultStorage(BaseStrategy, Storage):
@@ -274,10 +277,8 @@ def _violations(collection: str, error: ValidationError) -> list[Violation]:
     for fault in error.errors(include_url=False, include_context=False):
         field = field_path(collection, *fault["loc"])
         reason = fault["msg"][:1].lower() + fault["msg"][1:]
-        value = repr(fault["input"])
-        if len(value) > _VALUE_LENGTH:
-            value = value[: _VALUE_LENGTH - 3] + "..."
-        rows.append(Violation(field, reason if fault["type"] == "missing" else f"{reason} (got {value})"))
+        shown = fault["type"] != "missing"  # else it is the whole object
+        rows.append(Violation(field, f"{reason} (got {_shortened.repr(fault['input'])})" if shown else reason))
     return rows
 
 
