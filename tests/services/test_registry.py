@@ -142,7 +142,7 @@ async def test_search_by_name_and_type() -> None:
 
 
 async def test_a_parameter_that_is_no_module_is_refused_by_its_place() -> None:
-    with pytest.raises(RegistryServiceError, match=r"modules\[1\] is no ModuleInfo: module_id") as caught:
+    with pytest.raises(RegistryServiceError, match=r"modules\[1\] is no ModuleInfo: module_id: .*\.$") as caught:
         registry_of(modules=[{"module_id": "a"}, {"address": "h"}])
     assert caught.value.violations[0].field == "modules[1].module_id"
 

@@ -276,7 +276,8 @@ def _models(model: type[ModelT], name: str, entries: Iterable[ModelT | Mapping[s
             faults = [(field_path(*fault["loc"]), fault["msg"]) for fault in error.errors()]
             raise RegistryServiceError(
                 f"services_config_params['registry']: {where} is no {model.__name__}: "
-                + "; ".join(f"{field or 'it'}: {text}" for field, text in faults),
+                + "; ".join(f"{field or 'it'}: {text[:1].lower()}{text[1:]}" for field, text in faults)
+                + ".",
                 hint="It needs the fields of the model, see dk_trio.services.registry.",
                 violations=[Violation(field_path(where, field), text) for field, text in faults],
             ) from error
