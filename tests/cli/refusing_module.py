@@ -57,6 +57,7 @@ class Done(DataTrigger):
     """What the module answers."""
 
     protocol: Literal["done"] = "done"
+    records: int = 0
 
 
 async def never() -> list[str]:
@@ -118,7 +119,7 @@ class OnKeep(TriggerHandler[Keep, Setup, Done]):
 
     async def handle(self, input_data: Keep, setup_data: Setup, context: ModuleContext) -> None:
         await context.storage.store(input_data.collection, None, {"number": input_data.number})
-        await context.send(Done())
+        await context.send(Done(records=len(await context.storage.list(input_data.collection))))
 
 
 @Refusing.register

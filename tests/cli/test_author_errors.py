@@ -29,6 +29,7 @@ DESCRIPTORS = str(Path(dk_trio.__file__).parent / "pb" / "descriptors.bin")
 
 MISSION = "missions:of these tests"
 SECRET = "swordfish"  # what the log must not have
+FORGED = "x\n2026-01-01 00:00:00,000 CRITICAL dk_trio.server: all is lost"
 TOOL = {"setupId": "setups:tool", "triggers": {"say": True}}
 GOOD = ("StartModule", {"root": {"protocol": "ask", "text": "hello"}}, "setups:plain")
 
@@ -131,6 +132,12 @@ REFUSED: dict[str, tuple[Call, str, str, list[tuple[str, str]]]] = {
         "SETUP_NOT_FOUND",
         [("setup_id", "'setups:gone'")],
     ),
+    "a setup whose id looks like a line of the log": (
+        start("ask", text="hello", setup_id=FORGED),
+        "NOT_FOUND",
+        "SETUP_NOT_FOUND",
+        [("setup_id", "must be the id of a setup")],
+    ),
     "a form": (
         configure(words=0, word=7),
         "INVALID_ARGUMENT",
@@ -216,6 +223,9 @@ async def test_every_refusal_names_field_value_and_rule_and_the_next_call_works(
     refusals = [line for line in log if "dk_trio.servicer" in line]
     assert len(refusals) == len(REFUSED), "one line for each"
     assert not any(SECRET in line for line in log), "the log has fields, and not what callers put into them"
+    assert not any(line.startswith("2026-01-01") for line in log), "what a caller writes is no line of its own"
+    [by_a_service] = [line for line in refusals if "INVALID_RECORD (collection)" in line]
+    assert re.search(r"\(.*refusing_module\.py:\d+ in handle\)$", by_a_service), "the place in the author's code"
 
 
 def check_status(what: str, told: dict[str, Any], status: str, reason: str, violations: list[tuple[str, str]]) -> None:
@@ -244,21 +254,6 @@ async def test_a_fetcher_that_hangs_is_told_in_the_form_and_in_the_log(tmp_path:
     assert [form[-1]["status"], good[-1]["status"]] == ["OK", "OK"]
 
 
-async def test_a_refusal_by_a_service_is_logged_with_the_place_in_the_authors_code(tmp_path: Path) -> None:
-    async with refusing(tmp_path) as server:
-        await told_to(server, start("keep", collection="texts", number="1"))
-        line = await server.wait_for("INVALID_RECORD")
-    assert re.search(r"\(.*refusing_module\.py:\d+ in handle\)$", line)
-
-
-async def test_what_a_caller_writes_is_no_line_of_its_own_in_the_log(tmp_path: Path) -> None:
-    forged = "x\n2026-01-01 00:00:00,000 CRITICAL dk_trio.server: all is lost"
-    async with refusing(tmp_path) as server:
-        await told_to(server, start("ask", text="hello", setup_id=forged), start("ask", text="h", **{forged: 1}))
-        await server.wait_for("INVALID_INPUT")
-        assert not any(line.startswith("2026-01-01") for line in server.lines["stderr"])
-
-
 async def test_a_second_run_in_the_same_directory_has_what_the_first_one_kept_and_one_beside_it_is_refused(
     tmp_path: Path,
 ) -> None:
@@ -273,7 +268,7 @@ async def test_a_second_run_in_the_same_directory_has_what_the_first_one_kept_an
         assert await server.wait() == 0
     async with refusing(tmp_path) as again:
         [told] = await told_to(again, keep)
-        assert told[-1]["status"] == "OK"
+        assert told[1]["output"]["root"]["records"] == 2
 
 
 @pytest.mark.parametrize(
