@@ -32,12 +32,14 @@ import logging
 from collections import deque
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 
 import trio
 
 from dk_trio.errors import NoFreeSlotError, QueueFullError
 from dk_trio.settings import TaskSettings
+from dk_trio.settings._tasks import SlotWait
 
 _log = logging.getLogger("dk_trio.admission")
 
@@ -133,19 +135,23 @@ class Admission:
             total_wait=self._total_wait,
         )
 
-    def admit(self) -> AbstractAsyncContextManager[None]:
+    def admit(self, *, nested: bool = False) -> AbstractAsyncContextManager[None]:
         """A place and a slot for the current task, for the length of an `async with`. For one use.
 
         Leaving never waits. A cancellation while waiting gives back what was held.
+
+        Args:
+            nested: Somebody who has a slot waits for this task. If all who have slots did so, patience would be for
+                ever: it waits in the queue for `admission_timeout` at most.
 
         Raises:
             QueueFullError: On entering: slots and queue stayed full for `admission_timeout`.
             NoFreeSlotError: On entering: no slot became free within `TaskSettings.slot_wait`.
             RuntimeError: On entering: the task holds a slot of this admission already.
         """
-        return _Admitted(self)
+        return _Admitted(self, nested)
 
-    async def _acquire(self, task: trio.lowlevel.Task) -> None:
+    async def _acquire(self, task: trio.lowlevel.Task, nested: bool) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         came = trio.current_time()
         gate = self._gate
@@ -153,7 +159,7 @@ class Admission:
             if gate is not None:
                 await self._pass_gate(gate, task, came)
             try:
-                await self._take_slot(task, came)
+                await self._take_slot(task, came, nested)
             except BaseException:
                 if gate is not None:
                     gate.release_on_behalf_of(task)
@@ -190,7 +196,7 @@ class Admission:
         self._rejected_by_gate += 1
         raise self._queue_full(trio.current_time() - came)
 
-    async def _take_slot(self, task: trio.lowlevel.Task, came: float) -> None:
+    async def _take_slot(self, task: trio.lowlevel.Task, came: float, nested: bool) -> None:
         try:
             self._slot.acquire_on_behalf_of_nowait(task)
         except trio.WouldBlock:
@@ -199,13 +205,15 @@ class Admission:
             if self._slot.borrowed_tokens == self._low_at:  # a slot that is handed over does not change the number
                 self._warn_low()
             return
-        timeout = self._settings.slot_wait.seconds
-        if timeout:
-            with trio.move_on_after(timeout):
+        wait = self._settings.slot_wait
+        if nested and wait.seconds == inf:
+            wait = SlotWait(self._settings.admission_timeout, "DIGITALKIN_ADMISSION_TIMEOUT")
+        if wait.seconds:
+            with trio.move_on_after(wait.seconds):
                 await self._slot.acquire_on_behalf_of(task)
                 return
         self._rejected_by_slot += 1
-        raise self._no_free_slot(trio.current_time() - came)
+        raise self._no_free_slot(trio.current_time() - came, wait, nested)
 
     def _at_gate(self) -> int:
         """Those at the door, and the one that holds it."""
@@ -228,15 +236,18 @@ class Admission:
             retry_after=retry_after,
         )
 
-    def _no_free_slot(self, waited: float) -> NoFreeSlotError:
+    def _no_free_slot(self, waited: float, wait: SlotWait, nested: bool) -> NoFreeSlotError:
         settings = self._settings
-        seconds, variable = settings.slot_wait
+        seconds, variable = wait
         retry_after = self._retry_after(self._slot.statistics().tasks_waiting)
         refused = f"none became free within {seconds:g} s ({variable})"
         if not settings.max_queued_tasks and settings.backpressure_strategy == "reject":
             refused = f"{variable}=reject does not wait for one"
         remedy = "set DIGITALKIN_MAX_QUEUED_TASKS, so that a burst waits in a queue"
-        if settings.max_queued_tasks:
+        if nested:
+            refused += "; the job that waits for this one has a slot itself"
+            remedy = "raise DIGITALKIN_MAX_CONCURRENT_TASKS, so that jobs fit beside those which call them"
+        elif settings.max_queued_tasks:
             remedy = f"unset {variable}, so that a queued task waits as long as it takes"
         return NoFreeSlotError(
             f"Every slot (DIGITALKIN_MAX_CONCURRENT_TASKS={settings.max_concurrent_tasks}) is taken, and {refused}.",
@@ -277,10 +288,11 @@ class Admission:
 class _Admitted:
     """What `admit` gives: the borrower of both tokens is the task that enters, whoever leaves."""
 
-    __slots__ = ("_admission", "_task")
+    __slots__ = ("_admission", "_nested", "_task")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, nested: bool) -> None:
         self._admission = admission
+        self._nested = nested
         self._task: trio.lowlevel.Task | None = None
 
     @trio.lowlevel.enable_ki_protection
@@ -288,7 +300,7 @@ class _Admitted:
         if self._task is not None:
             raise RuntimeError("admit() is for one use; call it again")
         self._task = trio.lowlevel.current_task()
-        await self._admission._acquire(self._task)
+        await self._admission._acquire(self._task, self._nested)
 
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(

@@ -302,6 +302,8 @@ class ModuleServer:
         """A connection from this process."""
         from trio.testing import memory_stream_pair  # 15 ms, for the first one
 
+        if not self._open:  # a channel may outlive the server that it leads to
+            raise OSError(f"{self.definition.name} is not served any more")
         ours, theirs = memory_stream_pair()
         self._nursery.start_soon(self._rpc.serve_stream, theirs)
         return ours

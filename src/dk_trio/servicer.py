@@ -72,6 +72,7 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.schemas import ModuleSchemas
+from dk_trio.services.communication import HOLDS
 from dk_trio.services.setup import SetupVersion
 from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import ABANDON_AFTER, Session
@@ -225,7 +226,7 @@ class ModuleServicer(ModuleServiceBase):
 
     async def _session(self, data: dict[str, Any], request: StartModuleRequest, stream: rpc.ServerCall) -> Session:
         """Everything that can be refused before a job exists."""
-        definition = self._definition
+        definition, environment = self._definition, self._environment
         input_data = definition.parse_input(data)
         cost_limits = parse_cost_limits(data)
         setup = await self._setups.get_setup(request.setup_id, request.mission_id)
@@ -255,8 +256,9 @@ class ModuleServicer(ModuleServiceBase):
             admission=self._admission,
             signals=self._signals,
             request_metadata=RequestMetadata(stream.metadata.items()),
-            environment=self._environment,
+            environment=environment,
             cost_limits=cost_limits,
+            nested=environment is not None and environment.shared.channels.id in str(stream.metadata.get(HOLDS, "")),
             options=self._session_options,
         )
 

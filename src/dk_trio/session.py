@@ -105,6 +105,7 @@ class Session:
         request_metadata: The caller's metadata.
         environment: Where the services of the context come from; None: there are none.
         cost_limits: What the caller has set.
+        nested: Whether somebody who has a slot here waits for this job.
         options: Times.
 
     Attributes:
@@ -128,6 +129,7 @@ class Session:
         request_metadata: RequestMetadata | None = None,
         environment: Environment | None = None,
         cost_limits: Sequence[CostLimit] = (),
+        nested: bool = False,
         options: SessionOptions | None = None,
     ) -> None:
         self.ids = ids
@@ -141,6 +143,7 @@ class Session:
         self._abandon = abandon
         self._on_cancelled = on_cancelled
         self._admission = admission or Admission()
+        self._nested = nested
         self._signals = signals or LocalSignals()
         self._options = options or SessionOptions()
         self._context = ModuleContext(
@@ -223,7 +226,7 @@ class Session:
 
     async def _supervise(self, nursery: trio.Nursery) -> None:
         try:
-            async with self._admission.admit():
+            async with self._admission.admit(nested=self._nested):
                 await self._execute(nursery)
             # A nursery that was left open has cancelled the scope, and its error comes out of the session's nursery.
             if self._reason is None and not nursery.cancel_scope.cancel_called:

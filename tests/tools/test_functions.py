@@ -20,6 +20,7 @@ from dk_trio.module.tools import (
     slug,
     tool_functions,
 )
+from dk_trio.services.communication import HOLDS
 
 OPENAI_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 COSTS = {
@@ -136,7 +137,8 @@ async def test_a_call_carries_protocol_setup_mission_and_metadata(autojump_clock
     assert answers[-1]["output"]["root"]["text"] == '{"protocol":"fetch","url":"http://x"}'
     assert seen[0].session.mission_id == "missions:mine"
     assert seen[0].session.setup_id == "setups:tool"
-    assert seen[0].request_metadata == metadata
+    got = [pair for pair in seen[0].request_metadata.to_grpc_metadata() if pair[0] != HOLDS]
+    assert got == metadata.to_grpc_metadata()
 
 
 async def test_arguments_that_do_not_fit_are_refused_by_the_other_module(autojump_clock: trio.abc.Clock) -> None:

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple, Self, TypeAlias
+from uuid import uuid4
 
 import trio
 
@@ -107,11 +108,15 @@ class ChannelCache:
     Args:
         options: Of channels that are not given their own.
         grace: Seconds that a channel without users stays open.
+
+    Attributes:
+        id: Of the owner, whom servers that are called by his jobs are told.
     """
 
     def __init__(self, *, options: rpc.ChannelOptions | None = None, grace: float = GRACE) -> None:
         if not grace >= 0:
             raise ValueError(f"grace must not be negative, not {grace!r}")
+        self.id = uuid4().hex[:16]
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
         self._channels: dict[_Key, _Shared] = {}

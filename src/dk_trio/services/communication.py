@@ -23,6 +23,10 @@ SCHEMAS_TIMEOUT: Final = 30.0
 """Seconds that a module gets to tell its schemas, where the caller does not say: their fetchers may ask others."""
 
 
+HOLDS: Final = "dk-trio-holds"
+"""Metadata of a call: the servers, by `ChannelCache.id`, on which those who wait for it hold a slot."""
+
+
 @runtime_checkable
 class Forwarded(Protocol):
     """Metadata of a request that can be passed on: `RequestMetadata`, with its repeated keys."""

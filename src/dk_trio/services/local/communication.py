@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 
 from dk_trio.services.channels import ChannelCache, Connect
 from dk_trio.services.local.registry import HasRegistry
@@ -19,6 +20,7 @@ class DefaultCommunication(GrpcCommunication):
         channels: Where channels come from; of the server.
         platform: What the jobs of the process share.
         ssl_context: TLS for calls over the network, as for `rpc.open_channel`; None is plain text.
+        request_metadata: Of the job's own caller.
     """
 
     def __init__(
@@ -30,8 +32,16 @@ class DefaultCommunication(GrpcCommunication):
         channels: ChannelCache,
         platform: HasRegistry,
         ssl_context: ssl.SSLContext | bool | None = None,
+        request_metadata: Mapping[str, str | bytes] | None = None,
     ) -> None:
-        super().__init__(mission_id, setup_id, setup_version_id, channels=channels, ssl_context=ssl_context)
+        super().__init__(
+            mission_id,
+            setup_id,
+            setup_version_id,
+            channels=channels,
+            ssl_context=ssl_context,
+            request_metadata=request_metadata,
+        )
         self._process = platform.registry
 
     def _connect_for(self, address: str, port: int) -> Connect | None:

@@ -33,6 +33,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import BadRequest
 from dk_trio.services.channels import ChannelCache, Connect, Lease
 from dk_trio.services.communication import (
+    HOLDS,
     SCHEMAS,
     SCHEMAS_TIMEOUT,
     Answers,
@@ -176,6 +177,7 @@ class GrpcCommunication(BaseStrategy, Communication):
         setup_version_id: The version of the setup.
         channels: Where channels come from; of the server.
         ssl_context: TLS for every call, as for `rpc.open_channel`; None is plain text.
+        request_metadata: Of the job's own caller.
     """
 
     def __init__(
@@ -186,10 +188,13 @@ class GrpcCommunication(BaseStrategy, Communication):
         *,
         channels: ChannelCache,
         ssl_context: ssl.SSLContext | bool | None = None,
+        request_metadata: Mapping[str, str | bytes] | None = None,
     ) -> None:
         super().__init__(mission_id, setup_id, setup_version_id)
         self._channels = channels
         self._ssl_context = ssl_context
+        held = str((request_metadata or {}).get(HOLDS, "")).split(",")
+        self._holds = ",".join(dict.fromkeys([*filter(None, held), channels.id]))
 
     def _connect_for(self, address: str, port: int) -> Connect | None:
         """A way to the server that is none of the network's."""
@@ -263,7 +268,7 @@ class GrpcCommunication(BaseStrategy, Communication):
                 input=Struct.from_dict(wrap_input(input_data)), setup_id=setup_id, mission_id=mission_id
             ),
             target=target_of(address, port),
-            metadata=_pairs(metadata),
+            metadata=[*(pair for pair in _pairs(metadata) or () if pair[0] != HOLDS), (HOLDS, self._holds)],
             timeout=timeout,
             callback=callback,
         )
