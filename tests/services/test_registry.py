@@ -154,3 +154,11 @@ async def test_the_oldest_configured_setup_is_forgotten(monkeypatch: pytest.Monk
         process.put_setup(SetupInfo(setup_id=name, module_id="m"))
     registry = registry_of(process)
     assert [name for name in "abc" if await registry.get_setup(f"setups:{name}")] == ["a", "c"]
+
+
+async def test_the_module_that_was_registered_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "REGISTERED_MAX", 2)
+    registry = registry_of(LocalRegistry())
+    for name in "abac":
+        await registry.register(name, "h", 1, "1")
+    assert {info.module_id for info in await registry.search()} == {"a", "c"}

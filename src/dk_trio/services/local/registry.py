@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 # Callers choose the ids of setups that they configure. Nobody configures so many by hand.
 SETUPS_MAX: Final = 10_000
 
+# Jobs choose the ids of modules that they register, and searches look through all of them.
+REGISTERED_MAX: Final = 1_000
+
 _NO_HOST_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -59,7 +62,7 @@ class LocalRegistry:
 
     def __init__(self) -> None:
         self._served: list[_Served] = []  # a few at most; the last one of an id is its current one
-        self._registered: dict[str, ModuleInfo] = {}
+        self._registered: OrderedDict[str, ModuleInfo] = OrderedDict()  # oldest first
         self._setups: OrderedDict[str, SetupInfo] = OrderedDict()  # oldest first
 
     def __repr__(self) -> str:
@@ -113,8 +116,12 @@ class LocalRegistry:
         return {**self._registered, **served}
 
     def register(self, info: ModuleInfo) -> None:
-        """From now on `info` is the registered module of its id."""
-        self._registered[bare_module_id(info.module_id)] = info
+        """From now on `info` is the registered module of its id. Of more than `REGISTERED_MAX` the oldest is forgotten."""
+        key = bare_module_id(info.module_id)
+        self._registered[key] = info
+        self._registered.move_to_end(key)
+        if len(self._registered) > REGISTERED_MAX:
+            self._registered.popitem(last=False)
 
     def deregister(self, module_id: str) -> bool:
         """Forget a registered module; whether there was one. One that is served stays until its server ends."""
