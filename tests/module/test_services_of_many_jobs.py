@@ -1,4 +1,4 @@
-"""Thousands of jobs with services, in virtual time: nothing is left of them, and the last costs no more than the first."""
+"""Hundreds of jobs with services, in virtual time: nothing is left of them, and the last costs as much as the first."""
 
 import gc
 from collections import Counter

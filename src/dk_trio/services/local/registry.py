@@ -116,7 +116,7 @@ class LocalRegistry:
         return {**self._registered, **served}
 
     def register(self, info: ModuleInfo) -> None:
-        """From now on `info` is the registered module of its id. Of more than `REGISTERED_MAX` the oldest is forgotten."""
+        """`info` is the registered module of its id now. Of more than `REGISTERED_MAX` the oldest is forgotten."""
         key = bare_module_id(info.module_id)
         self._registered[key] = info
         self._registered.move_to_end(key)
