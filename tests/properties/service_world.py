@@ -35,8 +35,10 @@ TASKS = TaskSettings(max_concurrent_tasks=1, max_queued_tasks=1)
 CHANNEL_GRACE = GRACE + 5
 ROUNDS = 2
 """Outputs of the tool."""
-PATIENCE = 1.0
-"""Seconds that each of them takes, and a fetcher."""
+PATIENCE = 5.0
+"""Seconds that each of them takes: more than it may go on when nobody waits for it any more."""
+FETCH = 1.0
+"""Seconds that a fetcher takes."""
 
 
 class Note(BaseModel):
@@ -68,7 +70,7 @@ async def _fetch() -> list[str]:
     world.fetches += 1
     world.fetching += 1
     try:
-        await trio.sleep(PATIENCE)
+        await trio.sleep(FETCH)
         return ["small", "large"]
     finally:
         world.fetching -= 1
@@ -186,7 +188,7 @@ class ServiceWorld(World):
     async def until_quiet(self, within: float) -> None:
         """Nothing goes on that belongs to a job; channels may still be open."""
         await self.until_idle(within)
-        with trio.fail_after(within):
+        with trio.fail_after(1):
             while self.tool.statistics().rpc.rpcs:  # noqa: ASYNC110  there is no event for it
                 await trio.sleep(0.1)
         assert (self.asking, self.configuring, self.fetching) == (0, 0, 0)
