@@ -35,7 +35,7 @@ proto: $(VENV)/.proto ## generate src/dk_trio/pb from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python proto/generate.py
 
 docs: $(VENV)/.docs ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dev: $(VENV)/.dev $(VENV)/.test $(VENV)/.bench $(VENV)/.docs ## install everything
 
