@@ -19,6 +19,7 @@ Nothing is opened before the first read or write: a module that uses no local se
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -48,6 +49,11 @@ BATCH_MAX: Final = 256
 # Writes that wait. A task has one at a time, so their callers bound them already; this bounds how many batches stand
 # before a write, and how many records are kept in memory for a disk that has become slow. Further callers wait in turn.
 QUEUE_MAX: Final = 4 * BATCH_MAX
+
+# Seconds to move the log into the file at the end, some GB of it: a third of what Kubernetes gives a pod to end.
+CLOSE_GRACE: Final = 10.0
+
+_log = logging.getLogger("dk_trio.storage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +174,22 @@ class Database:
     async def _close(self) -> None:
         if not self._attempts:  # most modules use no local service, and a thread stops virtual time from being true
             return
-        # A thread is not abandoned, so the shield has no deadline: the disk says how long a checkpoint takes.
-        with trio.CancelScope(shield=True):
+        # What was acknowledged is in the log of the file, so a thread that hangs here may be left to the process's end.
+        with trio.move_on_after(CLOSE_GRACE, shield=True) as scope:
             async with self._opening:
                 self._ready = False
-                await self._run(self._connections.close)
+                if self.directory is None:
+                    self._connections.close()
+                else:
+                    close = self._connections.close
+                    await trio.to_thread.run_sync(close, limiter=self._writer, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            _log.error(
+                "%r was not closed within %g s: its disk hangs. Nothing is lost, but the directory stays locked until "
+                "this process ends",
+                self,
+                CLOSE_GRACE,
+            )
 
     def declare(self, name: str, statements: Sequence[str]) -> None:
         """Tables of one store. They exist before the next read or write. Declaring them again changes nothing.
