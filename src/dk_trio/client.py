@@ -237,7 +237,9 @@ class ModuleClient:
         timeout: float | None = None,
         metadata: Metadata | None = None,
     ) -> dict[str, Any]:
-        """Let the module turn a form into a setup. The server runs jobs with it from now on; it stores it nowhere.
+        """Let the module turn a form into a setup. The server runs jobs with it from now on.
+
+        It is stored nowhere, unless the module says so: `services_config_params["setup"]["store_configured"]`.
 
         Args:
             content: The form, as a user has filled it in.

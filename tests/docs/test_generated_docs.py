@@ -55,7 +55,7 @@ def test_outcomes_are_complete(files: dict[str, str]) -> None:
 
 def test_errors_that_a_caller_can_get(files: dict[str, str]) -> None:
     codes = re.findall(r"^\| `(\w+)` \|", files["errors.md"], re.MULTILINE)
-    assert {"QUEUE_FULL", "JOB_TIMEOUT", "TASK_LEFT_BEHIND", "SETUP_NOT_FOUND"} <= set(codes)
+    assert {"QUEUE_FULL", "JOB_TIMEOUT", "TASK_LEFT_BEHIND", "SETUP_NOT_FOUND", "SETUP_EXISTS"} <= set(codes)
     assert not {"INTERNAL_ERROR", "ADMISSION_REFUSED", "BAD_SETTING"} & set(codes)
 
 

@@ -113,12 +113,13 @@ async def test_a_module_that_stores_nothing_leaves_no_trace(autojump_clock: Any,
 
 async def test_a_directory_of_another_process_makes_setups_unavailable(tmp_path: Path) -> None:
     directory = tmp_path / "Sample"
-    async with LocalPlatform(directory).opened() as owner:
-        await owner.database.open()
-        async with served(module_with(does_as_told), data_dir=tmp_path) as (_, client):
-            told = await start(client)
-        assert_refused(told, Status.UNAVAILABLE, "SETUP_UNAVAILABLE", f"{directory} is in use by the process")
-        assert "DIGITALKIN_DATA_DIR" in told.message
+    with trio.fail_after(30):
+        async with LocalPlatform(directory).opened() as owner:
+            await owner.database.open()
+            async with served(module_with(does_as_told), data_dir=tmp_path) as (_, client):
+                told = await start(client)
+    assert_refused(told, Status.UNAVAILABLE, "SETUP_UNAVAILABLE", f"{directory} is in use by the process")
+    assert "DIGITALKIN_DATA_DIR" in told.message
 
 
 # --- configured setups that are stored -------------------------------------------------------------------------------
@@ -153,12 +154,13 @@ async def test_what_is_stored_is_the_modules_choice(autojump_clock: object, hook
 
 async def test_a_stored_configuration_outlives_the_process(tmp_path: Path) -> None:
     module = module_with(does_as_told, **STORES)
-    async with served(module, data_dir=tmp_path) as (_, client):
-        await configure(client, {"prefix": "kept "})
-    async with served(module, data_dir=tmp_path) as (_, client):
-        told = await start(client, "hi")
-        assert told.texts[1] == "kept hi"
-        assert told.protocols == ["module_start_info", "message", "end_of_stream"]
+    with trio.fail_after(30):
+        async with served(module, data_dir=tmp_path) as (_, client):
+            await configure(client, {"prefix": "kept "})
+        async with served(module, data_dir=tmp_path) as (_, client):
+            told = await start(client, "hi")
+    assert told.texts[1] == "kept hi"
+    assert told.protocols == ["module_start_info", "message", "end_of_stream"]
 
 
 async def test_of_configurations_at_the_same_time_the_jobs_run_with_the_stored_one(autojump_clock: object) -> None:

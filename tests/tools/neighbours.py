@@ -15,6 +15,7 @@ from dk_trio.services.channels import ChannelCache
 from dk_trio.services.local.communication import DefaultCommunication
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.registry import DefaultRegistry, LocalRegistry
+from dk_trio.services.local.setups import SetupTable
 from dk_trio.services.registry import ModuleInfo, SetupInfo
 
 DAY = 86400
@@ -80,6 +81,8 @@ class Process:
     nursery: trio.Nursery
     connected: list[str] = field(default_factory=list)
     """Module ids, one for each connection."""
+    setups: SetupTable = field(default_factory=lambda: LocalPlatform().setups)
+    """None is stored."""
 
     @property
     def job(self) -> SimpleNamespace:

@@ -65,9 +65,9 @@ class SetupSource(Protocol):
 class SetupStore(SetupSource, Protocol):
     """A source that also keeps what ConfigSetupModule makes, as a cache and the local setups do.
 
-    A configured setup is not written anywhere: ConfigSetupModule returns it, and its caller persists it (reference,
-    3.3). Until the caller has done so, `put` lets this process serve it. A source that asks a remote service has no
-    `put`, since there the caller's write is the truth.
+    By default a configured setup is not written anywhere: ConfigSetupModule returns it, and its caller persists it
+    (reference, 3.3). Until the caller has done so, `put` lets this process serve it. A source that asks a remote
+    service has no `put`, since there the caller's write is the truth.
     """
 
     def put(self, version: SetupVersion) -> None:
