@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"module"}),
     frozenset({"session", "config_setup", "local_setups"}),
     frozenset({"jobs"}),
-    frozenset({"healthchecks", "schemas", "statuses"}),
+    frozenset({"healthchecks", "listening", "schemas", "statuses"}),
     frozenset({"servicer"}),
     frozenset({"server", "provider", "observe"}),
     frozenset({"testing"}),

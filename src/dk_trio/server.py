@@ -18,11 +18,9 @@ them. Code that goes on although it was cancelled cannot be ended from within; i
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -35,9 +33,9 @@ from dk_trio import rpc
 from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
-from dk_trio.errors import ListenError
 from dk_trio.jobs import SLACK, JobStatistics
 from dk_trio.lifecycle import Reason, SessionOptions
+from dk_trio.listening import address_of, open_listeners
 from dk_trio.local_setups import local_setups
 from dk_trio.module import ArchetypeModule, Environment, ModuleDefinition, ToolModule, TrioModule
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
@@ -70,6 +68,7 @@ WATCH_EVERY = 0.25
 BLOCKED_ABOVE = 1.0
 
 _NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_KEEP_DATA: Final = frozenset({"cost", "filesystem", "setup", "snapshot", "storage"})
 _UNKNOWN: Final = "unknown"  # the id of a module that names none
 
 
@@ -143,6 +142,9 @@ class ModuleServer:
             mode=ServicesMode(settings.services.mode),
             owner=self.definition.name,
         )
+        self._channels = ChannelCache(options=channel_options(settings.channel))
+        made = config.rehearse({"platform": self.platform, "channels": self._channels})
+        self._keeps_data = not made.isdisjoint(_KEEP_DATA)
         self._local_setups: LocalSetup | None = None
         if setups is None:
             setups = self._local_setups = local_setups(
@@ -156,7 +158,6 @@ class ModuleServer:
         self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
         self._admission = Admission(settings.tasks)
         self.signals = signals or LocalSignals()
-        self._channels = ChannelCache(options=channel_options(settings.channel))
         self._servicer = ModuleServicer(
             self.definition,
             setups=self._setups,
@@ -276,6 +277,10 @@ class ModuleServer:
         """Be ready for `serve_stream` for the length of the block.
 
         The connections live where `serve_stream` is called, inside this block. At its end fetches of setups stop.
+
+        Raises:
+            ConfigurationError: The directory of local data is in use by another process, or cannot be made.
+            StorageServiceError: The data cannot be used.
         """
         async with (
             _unwrapped(),
@@ -284,8 +289,9 @@ class ModuleServer:
             self._setups.opened(),
             trio.open_nursery() as nursery,
         ):
+            if self._keeps_data:
+                await self.platform.database.open()  # at the first use it would be a caller who is told
             nursery.start_soon(self._servicer.jobs.watch)
-
             self._nursery = nursery
             self._servicer.health_checks.opened_at = trio.current_time()
             with self._registered(), self.platform.setups.watched(self._stored):
@@ -360,14 +366,14 @@ class ModuleServer:
         """
         host = self._settings.server.host if host is None else host
         port = self._settings.server.port if port is None else port
-        listeners = await _open_listeners(host, port)
         async with self.opened(), _unwrapped(), trio.open_nursery() as nursery:
+            listeners = await open_listeners(host, port)
             await nursery.start(self._rpc.serve, listeners)
             nursery.start_soon(self._watch_loop)
             port = listeners[0].socket.getsockname()[1]
             with self._registered(host, port):
                 try:
-                    yield _address(host, listeners)
+                    yield address_of(host, listeners)
                 finally:
                     self._set_ready(ready=False)
                     nursery.cancel_scope.cancel()
@@ -450,41 +456,3 @@ def _directory(data_dir: Path | None, module_id: str) -> Path | None:
     if data_dir is None:
         return None
     return data_dir / (_NO_FILE_NAME.sub("-", bare_module_id(module_id)).strip(".-") or "module")
-
-
-async def _open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:
-    where = f"port {port} on {host}"
-    try:
-        return await _on_one_port(host, port)
-    except OSError as error:
-        hint = "Choose another address with --host and --port."
-        if isinstance(error.__cause__, socket.gaierror):
-            message = f"The host {host!r} is not an address: {error.__cause__.strerror}."
-            hint = "Try 127.0.0.1, 0.0.0.0 or [::]."
-        elif error.errno == errno.EADDRINUSE:
-            message = f"Cannot listen: {where} is in use."
-            hint = "Stop the process that has it, or choose another with --port; --port 0 takes any free one."
-        elif error.errno == errno.EACCES:
-            message = f"Cannot listen: {where} needs more rights."
-            hint = "Ports below 1024 belong to root; choose another with --port."
-        elif error.errno == errno.EADDRNOTAVAIL:
-            message = f"Cannot listen: {host} is not an address of this machine."
-        else:
-            message = f"Cannot listen on {where}: {error.strerror or error}."
-        raise ListenError(message, hint=hint) from None
-
-
-async def _on_one_port(host: str, port: int) -> Sequence[trio.SocketListener]:
-    """Listen on every address of the host, with the same port: 0 would give each address a port of its own."""
-    listeners = await rpc.open_tcp_listeners(port, host=host)
-    if len({listener.socket.getsockname()[1] for listener in listeners}) > 1:
-        port = listeners[0].socket.getsockname()[1]
-        for listener in listeners:
-            await listener.aclose()
-        listeners = await rpc.open_tcp_listeners(port, host=host)
-    return listeners
-
-
-def _address(host: str, listeners: Sequence[trio.SocketListener]) -> str:
-    port = listeners[0].socket.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -258,12 +258,13 @@ async def test_a_second_run_in_the_same_directory_has_what_the_first_one_kept_an
     tmp_path: Path,
 ) -> None:
     keep = start("keep", collection="numbers", number="1")
-    async with refusing(tmp_path) as server, refusing(tmp_path) as beside:
-        [first], [second] = await told_to(server, keep), await told_to(beside, keep)
+    async with refusing(tmp_path) as server:
+        [first] = await told_to(server, keep)
         assert first[-1]["status"] == "OK"
-        assert second[-1]["status"] == "FAILED_PRECONDITION"
-        assert re.search(r"in use by the process \d+.*DIGITALKIN_DATA_DIR", second[-1]["message"])
-        await beside.wait_for("CONFIGURATION_ERROR: The directory for local data")
+        arguments = (MODULE, "--port", "0")
+        async with started("serve", *arguments, TOOL_PORT="1", DIGITALKIN_DATA_DIR=str(tmp_path / "data")) as beside:
+            assert await beside.wait() == 4
+        assert re.search(r"in use by the process \d+.*DIGITALKIN_DATA_DIR", "\n".join(beside.lines["stderr"]))
         server.process.terminate()
         assert await server.wait() == 0
     async with refusing(tmp_path) as again:

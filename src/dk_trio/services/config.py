@@ -62,6 +62,7 @@ _REMOTE: Final = {"communication": "remote.communication:GrpcCommunication"}
 _OFFERED: Final = frozenset({"platform", "channels", "job_id", "request_metadata", "cost_limits"})
 # What the existing SDK's remote strategies take, and a module's one dict for both modes has.
 _REMOTE_ONLY: Final = frozenset({"client_config"})
+_REHEARSAL: Final = ("missions:start", "setups:start", "setup_versions:start")
 _IDS: Final = ("mission_id", "setup_id", "setup_version_id")
 
 # Seconds that a check which is cancelled has to end.
@@ -174,6 +175,34 @@ class ServicesConfig:
                 hint=f'Give it in services_config_params = {{"{name}": {{"{min(missing)}": ...}}}}.',
             )
         return constructor.cls(*ids, **given)
+
+    def rehearse(self, offered: Mapping[str, Any]) -> frozenset[str]:
+        """Make our own strategies once, as a job would: what is wrong with a parameter shows when the server starts.
+
+        An author's own class is not called, since nobody knows what it does when it is made.
+
+        Args:
+            offered: What the server adds, by parameter name.
+
+        Returns:
+            The services whose strategies were made.
+
+        Raises:
+            ModuleDefinitionError: Names the service, and what is wrong with its parameters.
+        """
+        made = set()
+        for name in self._params:
+            if self._constructor(name).cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
+                continue
+            try:
+                self.make(name, _REHEARSAL, offered)
+                made.add(name)
+            except Exception as error:
+                text = error.text if isinstance(error, DkTrioError) else explain_failure(error)
+                raise ModuleDefinitionError(
+                    f"services_config_params[{name!r}] of {self._owner} cannot be used: {text}"
+                ) from error
+        return frozenset(made)
 
     def _constructor(self, name: str) -> _Constructor:
         known = self._constructors.get(name)

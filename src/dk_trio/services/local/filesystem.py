@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from dk_trio.errors import DkTrioError
+from dk_trio.errors import DkTrioError, InvalidFileError
 from dk_trio.services.filesystem import (
     Content,
     DeleteResult,
@@ -55,6 +55,9 @@ class DefaultFilesystem(BaseStrategy, Filesystem):
         max_file_size: int = MAX_FILE_SIZE,
     ) -> None:
         super().__init__(mission_id, setup_id, setup_version_id)
+        size: object = max_file_size  # from a dict that no type checker looks into
+        if not isinstance(size, int) or size < 1:
+            raise InvalidFileError(f"max_file_size is {size!r}.", hint="Give the bytes that a file may have.")
         self._files = platform.files
         self._max_file_size = max_file_size
         self._contexts = {

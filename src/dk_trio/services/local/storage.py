@@ -43,6 +43,9 @@ class DefaultStorage(BaseStrategy, Storage):
         platform: Where records are kept.
         storage_file_path: Taken for the parameters of the existing SDK, and not used: a file for each mission, which
             each of its jobs would overwrite, is what the database stands for. `DIGITALKIN_DATA_DIR` says where it is.
+
+    Raises:
+        InvalidRecordError: `config` gives a collection no model.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class DefaultStorage(BaseStrategy, Storage):
         storage_file_path: str | None = None,
     ) -> None:
         super().__init__(mission_id, setup_id, setup_version_id)
-        self._models = config
+        self._models = _checked_config(config)
         self._records = platform.records
 
     def __repr__(self) -> str:
@@ -290,3 +293,19 @@ def _listed(violations: list[Violation]) -> str:
 
 def _date(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def _checked_config(config: object) -> Mapping[str, type[BaseModel]]:
+    """Authors write it by hand, and no type checker looks into `services_config_params`."""
+    if isinstance(config, Mapping):
+        wrong = [
+            name for name, model in config.items() if not (isinstance(model, type) and issubclass(model, BaseModel))
+        ]
+        if not wrong:
+            return config
+        found = f"{wrong[0]!r} has {config[wrong[0]]!r:.80}"
+    else:
+        found = f"config is {config!r:.80}"
+    raise InvalidRecordError(
+        f"The collections of the storage have no models: {found}.", hint='Give {"config": {"collection": MyModel}}.'
+    )
