@@ -327,10 +327,14 @@ def _errors_of(target: str) -> Iterator[None]:
 
 
 def module_call_error(target: str, error: GRPCError) -> ModuleCallError:
-    """A failed call of a module, with what its server refused."""
+    """A failed call of a module, with what its server refused.
+
+    The refused fields are those of the call, and `called.` stands before each: on the way up they would be taken for
+    fields of what the own caller has sent.
+    """
     said = (error.message or "no message").rstrip(".")
     violations = [
-        Violation(violation.field, violation.description)
+        Violation(f"called.{violation.field}", violation.description)
         for detail in error.details or ()
         if isinstance(detail, BadRequest)
         for violation in detail.field_violations
