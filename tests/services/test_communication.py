@@ -299,7 +299,8 @@ async def test_what_the_other_side_refused_is_told(autojump_clock: trio.abc.Cloc
     async with peer(refusal) as here:
         with pytest.raises(ModuleCallError) as caught:
             await call_all(here.job.communication)
-    assert [(it.field, it.description) for it in caught.value.violations] == [("called.input.root.query", "too short: ''")]
+    [told] = caught.value.violations
+    assert (told.field, told.description) == ("called.input.root.query", "too short: ''")
 
 
 async def test_a_failure_that_only_the_stream_tells_is_one(autojump_clock: trio.abc.Clock) -> None:
