@@ -133,3 +133,10 @@ def test_selections_are_found_wherever_they_are() -> None:
         ("content.named.x[0]", "setups:a"),
         ("content.named.x[1]", "setups:b"),
     ]
+
+
+def test_a_reference_is_read_like_a_list() -> None:
+    reference = ToolReference.model_validate([{"setupId": "setups:a", "triggers": {"say": True}}])
+    assert [selection.setup_id for selection in reference] == ["setups:a"]
+    assert len(reference) == 1
+    assert not ToolReference()

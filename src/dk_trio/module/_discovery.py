@@ -151,7 +151,8 @@ def check_discovered(owner: str, results: dict[str, str | None]) -> None:
     Raises:
         DiscoveryError: Names every file with its cause.
     """
-    failed = [f"{name}: {cause}" for name, cause in results.items() if cause is not None]
+    causes = [(name, cause) for name, cause in results.items() if cause is not None]
+    failed = [cause if cause.startswith(f"{name}:") else f"{name}: {cause}" for name, cause in causes]
     if failed:
         files = "1 file" if len(failed) == 1 else f"{len(failed)} files"
         raise DiscoveryError(f"Of the triggers of {owner}, {files} cannot be used: {'; '.join(failed)}.")

@@ -8,7 +8,7 @@ Its JSON is a list of `{"setupId": "setups:...", "triggers": {"protocol": true, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -78,6 +78,12 @@ class ToolReference(RootModel[list[ToolSelection]]):
     @classmethod
     def __get_pydantic_json_schema__(cls, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
         return _schema()
+
+    def __iter__(self) -> Iterator[ToolSelection]:  # type: ignore[override]  # pydantic's gives names and values
+        return iter(self.root)
+
+    def __len__(self) -> int:
+        return len(self.root)
 
     @property
     def selected_tools(self) -> list[ToolSelection]:
