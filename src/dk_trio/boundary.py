@@ -9,7 +9,8 @@ there when the task ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import FrameType, TracebackType
 
 import trio
@@ -205,3 +206,20 @@ def only_cause(error: BaseException) -> BaseException:
 
 def _passes(error: BaseException) -> bool:
     return isinstance(error, (trio.Cancelled, KeyboardInterrupt))
+
+
+@asynccontextmanager
+async def unwrapped() -> AsyncIterator[None]:
+    """Around a nursery that is ours and not the caller's: an exception of the caller's block goes on as it was.
+
+        async with unwrapped(), trio.open_nursery() as nursery:
+            yield
+
+    Several exceptions at once stay a group.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__

@@ -31,6 +31,7 @@ import trio
 
 from dk_trio import rpc
 from dk_trio.admission import Admission, AdmissionStatistics
+from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.jobs import SLACK, JobStatistics
@@ -283,7 +284,7 @@ class ModuleServer:
             StorageServiceError: The data cannot be used.
         """
         async with (
-            _unwrapped(),
+            unwrapped(),
             self.platform.opened() if self._owns_platform else nullcontext(),
             self._channels.opened(),
             self._setups.opened(),
@@ -366,7 +367,7 @@ class ModuleServer:
         """
         host = self._settings.server.host if host is None else host
         port = self._settings.server.port if port is None else port
-        async with self.opened(), _unwrapped(), trio.open_nursery() as nursery:
+        async with self.opened(), unwrapped(), trio.open_nursery() as nursery:
             listeners = await open_listeners(host, port)
             await nursery.start(self._rpc.serve, listeners)
             nursery.start_soon(self._watch_loop)
@@ -435,20 +436,6 @@ class ModuleServer:
         self._ready = ready
         self.health.set(READINESS, ready)
         self.health.set(MODULE_SERVICE, ready)
-
-
-@asynccontextmanager
-async def _unwrapped() -> AsyncIterator[None]:
-    """The nurseries inside are ours, not the caller's: an exception of the caller's block goes on as it was."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error is group:
-            raise
-        raise error from error.__cause__
 
 
 def _directory(data_dir: Path | None, module_id: str) -> Path | None:

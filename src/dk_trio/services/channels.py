@@ -22,6 +22,7 @@ from uuid import uuid4
 import trio
 
 from dk_trio import rpc
+from dk_trio.boundary import unwrapped
 from dk_trio.services.registry import target_of
 
 Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
@@ -141,20 +142,14 @@ class ChannelCache:
         """Channels exist for the length of the block. At its end all are closed, and calls on them fail: CANCELLED."""
         if self._nursery is not None:
             raise RuntimeError("This ChannelCache is open already.")
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._context = contextvars.copy_context()
-                try:
-                    yield self
-                finally:
-                    self._nursery = None
-                    nursery.cancel_scope.cancel(reason="the channel cache was closed")
-        except BaseExceptionGroup as group:
-            # The nursery is ours, not the caller's: an exception of the block goes on as it was.
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from group.exceptions[0].__cause__
+        async with unwrapped(), trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._context = contextvars.copy_context()
+            try:
+                yield self
+            finally:
+                self._nursery = None
+                nursery.cancel_scope.cancel(reason="the channel cache was closed")
 
     @asynccontextmanager
     async def channel(

@@ -25,6 +25,7 @@ from typing import Final, Self
 
 import trio
 
+from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, SetupUnavailableError
 from dk_trio.services.setup import SetupSource, SetupStore, SetupVersion, bare
 
@@ -135,7 +136,7 @@ class SetupCache:
         if self._nursery is not None:
             raise RuntimeError("This SetupCache is open already.")
         try:
-            async with trio.open_nursery() as nursery:
+            async with unwrapped(), trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._context = contextvars.copy_context()
                 try:
@@ -144,11 +145,6 @@ class SetupCache:
                     self._nursery = None
                     for key, flight in self._flights.items():
                         flight.overtake(_closed(key))
-        except BaseExceptionGroup as group:
-            # The nursery is ours, not the caller's: an exception of the block goes on as it was.
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from group.exceptions[0].__cause__
         finally:
             self._entries.clear()
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import outcome
 import trio
 
+from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, StorageServiceError
 
 if TYPE_CHECKING:
@@ -156,18 +157,13 @@ class Database:
         if self._nursery is not None:
             raise RuntimeError("This Database is open already.")
         try:
-            async with trio.open_nursery() as nursery:
+            async with unwrapped(), trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._context = contextvars.copy_context()
                 try:
                     yield self
                 finally:
                     self._nursery = None
-        except BaseExceptionGroup as group:
-            # The nursery is ours, not the caller's: an exception of the block goes on as it was.
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from group.exceptions[0].__cause__
         finally:
             await self._close()
 
