@@ -218,6 +218,7 @@ class Connections:
                 try:
                     results.append(outcome.Value(work(writer)))
                 except Exception as error:
+                    # The boundary around one work of a batch: what it raises is its caller's, and the others go on.
                     if not writer.in_transaction:  # full disk, failed I/O: SQLite has undone the works before, too
                         raise
                     writer.execute("ROLLBACK TO item")
