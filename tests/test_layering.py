@@ -115,7 +115,7 @@ def is_named_call(node: ast.AST) -> bool:
         ("dk_trio.client", ["asyncio", "dk_trio.module"]),  # a caller does not pay for what a server needs
         # Nor does a server that starts pay for what its first job may need.
         ("dk_trio.server", ["asyncio", "ag_ui", "jsonschema", "sqlite3", "trio.testing"]),
-        ("dk_trio.services.local.database", ["sqlite3"]),
+        ("dk_trio.services.stores.database", ["sqlite3"]),
     ],
 )
 def test_what_an_import_does_not_load(module: str, absent: list[str]) -> None:

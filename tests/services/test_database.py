@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from dk_trio.errors import StorageServiceError
-from dk_trio.services.local.database import BATCH_MAX, QUEUE_MAX, Database
+from dk_trio.services.stores.database import BATCH_MAX, QUEUE_MAX, Database
 
 SCHEMA = ["CREATE TABLE things (name TEXT UNIQUE, value TEXT)"]
 

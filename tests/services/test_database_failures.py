@@ -15,8 +15,8 @@ import trio
 import trio.testing
 
 from dk_trio.errors import ConfigurationError, StorageServiceError
-from dk_trio.services.local._sqlite import MEMORY_MAX
-from dk_trio.services.local.database import Database
+from dk_trio.services.stores._sqlite import MEMORY_MAX
+from dk_trio.services.stores.database import Database
 
 from .test_database import SCHEMA, Gate, names, opened, put
 
@@ -109,7 +109,7 @@ async def test_a_damaged_file_is_found_at_the_first_use(tmp_path: Path, damage: 
 
 
 async def test_a_stranger_that_locks_the_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dk_trio.services.local._sqlite._BUSY", 0.05)
+    monkeypatch.setattr("dk_trio.services.stores._sqlite._BUSY", 0.05)
     async with opened(tmp_path) as database:
         await database.write(put("a"))
         stranger = sqlite3.connect(tmp_path / FILE, isolation_level=None)
@@ -246,7 +246,7 @@ from pathlib import Path
 
 import trio
 
-from dk_trio.services.local.database import Database
+from dk_trio.services.stores.database import Database
 
 async def main(directory, first):
     database = Database(Path(directory))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dk_trio.errors import InvalidFileError
 from dk_trio.services.filesystem import FileFilter, FilesystemRecord
-from dk_trio.services.local.files import FileStore
+from dk_trio.services.stores.files import FileStore
 
 from .file_kit import file, filesystem, job, platform, put
 

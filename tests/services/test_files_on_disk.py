@@ -15,8 +15,8 @@ import trio
 
 from dk_trio.errors import FileExistsInContextError, FilesystemServiceError, InvalidFileError, StoredFileNotFoundError
 from dk_trio.services.filesystem import FileFilter
-from dk_trio.services.local.contents import PIECE, DiskContents
-from dk_trio.services.local.database import Database
+from dk_trio.services.stores.contents import PIECE, DiskContents
+from dk_trio.services.stores.database import Database
 
 from .file_kit import content_of, filesystem, job, on_disk, platform, put
 

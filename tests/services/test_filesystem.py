@@ -16,8 +16,8 @@ from dk_trio.errors import (
     StoredFileNotFoundError,
 )
 from dk_trio.services.filesystem import FileFilter, Filesystem
-from dk_trio.services.local import files as files_module
-from dk_trio.services.local.contents import PIECE
+from dk_trio.services.stores import files as files_module
+from dk_trio.services.stores.contents import PIECE
 
 from .file_kit import content_of, file, filesystem, job, platform, put
 

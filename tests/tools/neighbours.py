@@ -15,8 +15,8 @@ from dk_trio.services.channels import ChannelCache
 from dk_trio.services.local.communication import DefaultCommunication
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.registry import DefaultRegistry, LocalRegistry
-from dk_trio.services.local.setups import SetupTable
 from dk_trio.services.registry import ModuleInfo, SetupInfo
+from dk_trio.services.stores.setups import SetupTable
 
 DAY = 86400
 IDS = ("missions:m", "setups:own", "setup_versions:own")

@@ -13,9 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from dk_trio.errors import CostLimitError, CostServiceError, Violation
 from dk_trio.services.cost import AmountLimit, Cost, CostConfig, CostData, CostLimit, CostType, QuantityLimit
 from dk_trio.services.field_path import field_path
+from dk_trio.services.stores.costs import Entry, PlacedLimit, Sum, check
 from dk_trio.services.strategy import BaseStrategy
-
-from .costs import Entry, PlacedLimit, Sum, check
 
 if TYPE_CHECKING:
     from .platform import LocalPlatform

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .costs import CostStore
-    from .database import Database
-    from .files import FileStore
-    from .profiles import ProfileStore
-    from .records import RecordStore
+    from dk_trio.services.stores.costs import CostStore
+    from dk_trio.services.stores.database import Database
+    from dk_trio.services.stores.files import FileStore
+    from dk_trio.services.stores.profiles import ProfileStore
+    from dk_trio.services.stores.records import RecordStore
+    from dk_trio.services.stores.setups import SetupTable
+
     from .registry import LocalRegistry
-    from .setups import SetupTable
 
 
 class LocalPlatform:
@@ -46,28 +47,28 @@ class LocalPlatform:
     @cached_property
     def database(self) -> Database:
         """The database that the stores share."""
-        from .database import Database
+        from dk_trio.services.stores.database import Database
 
         return Database(self.directory)
 
     @cached_property
     def records(self) -> RecordStore:
         """Records of the storage service."""
-        from .records import RecordStore
+        from dk_trio.services.stores.records import RecordStore
 
         return RecordStore(self.database)
 
     @cached_property
     def costs(self) -> CostStore:
         """Costs of all missions, and their sums."""
-        from .costs import CostStore
+        from dk_trio.services.stores.costs import CostStore
 
         return CostStore(self.database)
 
     @cached_property
     def files(self) -> FileStore:
         """Files of the filesystem service."""
-        from .files import FileStore
+        from dk_trio.services.stores.files import FileStore
 
         return FileStore(self.database, self.directory)
 
@@ -81,13 +82,13 @@ class LocalPlatform:
     @cached_property
     def profiles(self) -> ProfileStore:
         """User profiles by mission."""
-        from .profiles import ProfileStore
+        from dk_trio.services.stores.profiles import ProfileStore
 
         return ProfileStore(self.database)
 
     @cached_property
     def setups(self) -> SetupTable:
         """Setups of all modules, with their versions."""
-        from .setups import SetupTable
+        from dk_trio.services.stores.setups import SetupTable
 
         return SetupTable(self.database)

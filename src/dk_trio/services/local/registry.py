@@ -38,7 +38,7 @@ from dk_trio.services.registry import (
 from dk_trio.services.strategy import BaseStrategy
 
 if TYPE_CHECKING:
-    from .setups import SetupTable
+    from dk_trio.services.stores.setups import SetupTable
 
 # Callers choose the ids of setups that they configure. Nobody configures so many by hand.
 SETUPS_MAX: Final = 10_000

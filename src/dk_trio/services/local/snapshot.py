@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from dk_trio.errors import InvalidRecordError, RecordExistsError, Violation
-from dk_trio.services.local.profiles import bare
 from dk_trio.services.snapshot import Snapshot
+from dk_trio.services.stores.profiles import bare
 from dk_trio.services.strategy import BaseStrategy
 
 if TYPE_CHECKING:

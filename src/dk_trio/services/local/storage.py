@@ -16,9 +16,8 @@ from pydantic_core import PydanticSerializationError
 from dk_trio.errors import InvalidRecordError, RecordExistsError, StorageServiceError, Violation
 from dk_trio.services.field_path import field_path
 from dk_trio.services.storage import DataType, DataTypeName, RecordData, Scope, Storage, StorageRecord
+from dk_trio.services.stores.records import Row
 from dk_trio.services.strategy import BaseStrategy
-
-from .records import Row
 
 if TYPE_CHECKING:
     from .platform import LocalPlatform

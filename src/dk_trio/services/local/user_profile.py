@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dk_trio.services.local.profiles import bare
+from dk_trio.services.stores.profiles import bare
 from dk_trio.services.strategy import BaseStrategy
 from dk_trio.services.user_profile import UserProfile, with_defaults
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dk_trio.errors import StorageServiceError, UserProfileServiceError, Violation
 
 if TYPE_CHECKING:
-    from dk_trio.services.local.database import Database
+    from dk_trio.services.stores.database import Database
 
 SCHEMA: Final = ("CREATE TABLE profiles (mission TEXT PRIMARY KEY, profile TEXT NOT NULL)",)
 

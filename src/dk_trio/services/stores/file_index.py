@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dk_trio.errors import FileExistsInContextError, StoredFileNotFoundError, Violation
 from dk_trio.services.filesystem import ID_PREFIX, LIST_MAX, FileFilter, FilesystemRecord, check_text, refused, shown
-from dk_trio.services.local.contents import StoredContent
+from dk_trio.services.stores.contents import StoredContent
 
 if TYPE_CHECKING:
     from sqlite3 import Connection

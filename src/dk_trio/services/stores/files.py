@@ -36,8 +36,8 @@ from dk_trio.services.filesystem import (
     check_type,
     refused,
 )
-from dk_trio.services.local import file_index as index
-from dk_trio.services.local.contents import (
+from dk_trio.services.stores import file_index as index
+from dk_trio.services.stores.contents import (
     CLEANUP_GRACE,
     ContentGoneError,
     Contents,
@@ -50,7 +50,7 @@ from dk_trio.services.local.contents import (
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-    from dk_trio.services.local.database import Database
+    from dk_trio.services.stores.database import Database
 
 T = TypeVar("T")
 
