@@ -15,7 +15,7 @@ from dk_trio.statuses import status_of
 def tree(root: type[DkTrioError] = DkTrioError) -> Iterator[type[DkTrioError]]:
     yield root
     for child in root.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if child.__module__.startswith(errors.__name__):
             yield from tree(child)
 
 

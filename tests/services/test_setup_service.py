@@ -14,10 +14,10 @@ from grpclib.const import Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dk_trio.errors import SetupNotFoundError, SetupServiceError
+from dk_trio.errors import SetupExistsError, SetupNotFoundError, SetupServiceError
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.setup_service import DefaultSetup
-from dk_trio.services.setup import SetupData, SetupExistsError, SetupService, SetupStatus, SetupVersion
+from dk_trio.services.setup import SetupData, SetupService, SetupStatus, SetupVersion
 
 from .test_storage import opened
 

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from dk_trio.errors import SettingError
-from dk_trio.settings import ChannelSettings, LifecycleSettings, ServicesSettings, Settings, TaskSettings, all_variables
+from dk_trio.settings import (
+    ChannelSettings,
+    LifecycleSettings,
+    QuerySettings,
+    ServicesSettings,
+    Settings,
+    SignalSettings,
+    TaskSettings,
+    all_variables,
+)
 from dk_trio.settings._names import NOT_USED
 
 
@@ -32,6 +41,12 @@ def test_defaults_are_those_of_the_tuning_guide() -> None:
     assert (services.mode, services.data_dir, services.timezone) == ("local", Path(".dk-trio"), "Europe/Paris")
     assert (services.tool_resolve_timeout, services.fetch_timeout) == (10, 10)
     assert (services.chat_history_flush_threshold, services.file_history_flush_threshold) == (10, 10)
+    signals = settings.signals
+    assert (signals.send_timeout, signals.max_batch_size, signals.flush_interval) == (30, 50, 0.1)
+    assert (signals.send_retries, signals.send_backoff) == (3, 0.1)
+    assert (signals.poll_timeout, signals.initial_poll_interval, signals.poll_interval) == (1, 0.1, 1)
+    assert signals.queue_size == 512
+    assert (settings.query.max_retries, settings.query.backoff_base, settings.query.timeout) == (2, 0.05, 30)
     channel = settings.channel
     assert (channel.retry_max_attempts, channel.retry_initial_backoff, channel.retry_max_backoff) == (5, 0.1, 10)
     assert channel.retry_backoff_multiplier == 2
@@ -45,6 +60,8 @@ def test_every_variable_is_read_in_its_unit() -> None:
     settings = read(
         SERVER_CHANNEL_HOST="[::]",
         SERVER_CHANNEL_PORT="0",
+        SERVER_CHANNEL_ADVERTISE_HOST="module.example",
+        DIGITALKIN_HEARTBEAT_INTERVAL="2.5",
         DIGITALKIN_MAX_CONCURRENT_RPCS="7",
         DIGITALKIN_MODULE_ID="modules:mine",
         DIGITALKIN_MAX_CONCURRENT_TASKS="5",
@@ -62,12 +79,25 @@ def test_every_variable_is_read_in_its_unit() -> None:
         DIGITALKIN_CONFIG_SETUP_TIMEOUT="15.0",
         DIGITALKIN_EXECUTION_TIMEOUT="3600",
         SERVICE_MODE="REMOTE",
+        DIGITALKIN_PROVIDER="[::1]:6000",
         DIGITALKIN_DATA_DIR=":memory:",
         DIGITALKIN_TOOL_RESOLVE_TIMEOUT="20",
         DIGITALKIN_FETCH_TIMEOUT="2",
         DIGITALKIN_CHAT_HISTORY_FLUSH_THRESHOLD="5",
         DIGITALKIN_FILE_HISTORY_FLUSH_THRESHOLD="6",
         DIGITALKIN_TIMEZONE="UTC",
+        DIGITALKIN_GRPC_TIMEOUT="60",
+        DIGITALKIN_SIGNAL_MAX_BATCH_SIZE="100",
+        DIGITALKIN_SIGNAL_FLUSH_INTERVAL="0.2",
+        DIGITALKIN_SIGNAL_SEND_RETRIES="5",
+        DIGITALKIN_SIGNAL_SEND_BACKOFF_MS="0.5",
+        DIGITALKIN_POLL_TIMEOUT="2",
+        DIGITALKIN_SIGNAL_INITIAL_POLL_INTERVAL="0.3",
+        DIGITALKIN_SIGNAL_POLL_INTERVAL="3",
+        DIGITALKIN_SIGNAL_QUEUE_SIZE="1024",
+        DIGITALKIN_GRPC_QUERY_MAX_RETRIES="1",
+        DIGITALKIN_GRPC_QUERY_BACKOFF_BASE_MS="25",
+        DIGITALKIN_GRPC_QUERY_TIMEOUT="7",
         DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS="3",
         DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF="0.25s",
         DIGITALKIN_GRPC_RETRY_MAX_BACKOFF="3s",
@@ -81,6 +111,7 @@ def test_every_variable_is_read_in_its_unit() -> None:
         DIGITALKIN_GRPC_MIN_PING_INTERVAL_MS="15000",
     )
     assert (settings.server.host, settings.server.port, settings.server.max_concurrent_rpcs) == ("::", 0, 7)
+    assert (settings.server.advertise_host, settings.server.heartbeat_interval) == ("module.example", 2.5)
     assert settings.module.module_id == "modules:mine"
     assert settings.tasks == TaskSettings(
         max_concurrent_tasks=5,
@@ -102,6 +133,7 @@ def test_every_variable_is_read_in_its_unit() -> None:
     )
     assert settings.services == ServicesSettings(
         mode="remote",
+        provider="[::1]:6000",
         data_dir=None,
         tool_resolve_timeout=20,
         fetch_timeout=2,
@@ -109,6 +141,18 @@ def test_every_variable_is_read_in_its_unit() -> None:
         file_history_flush_threshold=6,
         timezone="UTC",
     )
+    assert settings.signals == SignalSettings(
+        send_timeout=60,
+        max_batch_size=100,
+        flush_interval=0.2,
+        send_retries=5,
+        send_backoff=0.0005,
+        poll_timeout=2,
+        initial_poll_interval=0.3,
+        poll_interval=3,
+        queue_size=1024,
+    )
+    assert settings.query == QuerySettings(max_retries=1, backoff_base=0.025, timeout=7)
     assert settings.channel == ChannelSettings(
         retry_max_attempts=3,
         retry_initial_backoff=0.25,
@@ -162,6 +206,22 @@ def test_an_empty_variable_is_unset() -> None:
         ("DIGITALKIN_TIMEZONE", "../../etc/passwd", "a time zone of the IANA database"),
         ("DIGITALKIN_CHAT_HISTORY_FLUSH_THRESHOLD", "0", "a whole number of messages from 1"),
         ("DIGITALKIN_TOOL_RESOLVE_TIMEOUT", "0", "a number of seconds from 0.001"),
+        ("DIGITALKIN_PROVIDER", "localhost", "HOST:PORT"),
+        ("DIGITALKIN_PROVIDER", "localhost:0", "HOST:PORT"),
+        ("DIGITALKIN_PROVIDER", "::1:50051", "HOST:PORT"),
+        ("DIGITALKIN_PROVIDER", ":50051", "HOST:PORT"),
+        ("SERVER_CHANNEL_ADVERTISE_HOST", "a/b", "a host name"),
+        ("DIGITALKIN_HEARTBEAT_INTERVAL", "0", "a number of seconds from 0.01"),
+        ("DIGITALKIN_GRPC_TIMEOUT", "0", "a number of seconds from 0.001"),
+        ("DIGITALKIN_SIGNAL_MAX_BATCH_SIZE", "0", "a whole number of signals from 1 to 10000"),
+        ("DIGITALKIN_SIGNAL_FLUSH_INTERVAL", "-1", "a number of seconds from 0"),
+        ("DIGITALKIN_SIGNAL_SEND_RETRIES", "101", "a whole number of retries from 0 to 100"),
+        ("DIGITALKIN_SIGNAL_SEND_BACKOFF_MS", "100ms", "a number of milliseconds"),
+        ("DIGITALKIN_POLL_TIMEOUT", "nan", "a number of seconds"),
+        ("DIGITALKIN_SIGNAL_QUEUE_SIZE", "0", "a whole number of signals from 1"),
+        ("DIGITALKIN_GRPC_QUERY_MAX_RETRIES", "-1", "a whole number of retries from 0"),
+        ("DIGITALKIN_GRPC_QUERY_BACKOFF_BASE_MS", "inf", "a number of milliseconds"),
+        ("DIGITALKIN_GRPC_QUERY_TIMEOUT", "0", "a number of seconds from 0.001"),
         ("DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS", "2.5", "a whole number of attempts"),
         ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "0.1", '"0.1s"'),
         ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "100ms", '"0.1s"'),

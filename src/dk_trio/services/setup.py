@@ -15,10 +15,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
-from grpclib.const import Status
 from pydantic import BaseModel, ConfigDict
 
-from dk_trio.errors import Fault, SetupServiceError
+from dk_trio.errors import SetupExistsError as SetupExistsError
 
 PREFIX: Final = "setups:"
 VERSION_PREFIX: Final = "setup_versions:"
@@ -76,15 +75,6 @@ class SetupStore(SetupSource, Protocol):
 
 
 # --- the service -----------------------------------------------------------------------------------------------------
-
-
-class SetupExistsError(SetupServiceError, ValueError):
-    """The id of a new setup or version is taken, or its setup has a version of this name already."""
-
-    code = "SETUP_EXISTS"
-    status = Status.ALREADY_EXISTS
-    fault = Fault.CALLER
-    short_description = "Setup exists"
 
 
 class SetupStatus(StrEnum):

@@ -20,8 +20,10 @@ from ._layers import LAYERS
 from ._layers import ChannelSettings as ChannelSettings
 from ._layers import LifecycleSettings as LifecycleSettings
 from ._layers import ModuleSettings as ModuleSettings
+from ._layers import QuerySettings as QuerySettings
 from ._layers import ServerSettings as ServerSettings
 from ._layers import ServicesSettings as ServicesSettings
+from ._layers import SignalSettings as SignalSettings
 from ._layers import TaskSettings as TaskSettings
 from ._names import warnings_for
 from ._variable import Variable as Variable
@@ -48,6 +50,8 @@ class Settings:
     tasks: TaskSettings = field(default_factory=TaskSettings)
     lifecycle: LifecycleSettings = field(default_factory=LifecycleSettings)
     services: ServicesSettings = field(default_factory=ServicesSettings)
+    signals: SignalSettings = field(default_factory=SignalSettings)
+    query: QuerySettings = field(default_factory=QuerySettings)
     channel: ChannelSettings = field(default_factory=ChannelSettings)
     sources: tuple[Source, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from ._server import RPCS_PER_CPU as RPCS_PER_CPU
 from ._server import ModuleSettings as ModuleSettings
 from ._server import ServerSettings as ServerSettings
 from ._services import ServicesSettings as ServicesSettings
+from ._signals import QuerySettings as QuerySettings
+from ._signals import SignalSettings as SignalSettings
 from ._tasks import TaskSettings as TaskSettings
 
 LAYERS: Mapping[str, type[Any]] = {
@@ -19,6 +21,8 @@ LAYERS: Mapping[str, type[Any]] = {
     "tasks": TaskSettings,
     "lifecycle": LifecycleSettings,
     "services": ServicesSettings,
+    "signals": SignalSettings,
+    "query": QuerySettings,
     "channel": ChannelSettings,
 }
 """By the name of the field of `Settings`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ._variable import host, setting, whole
+from ._variable import SECONDS, WEEK, number, setting, whole
+from ._variable import host as host_name
 
 # The seed: "cpu x 200".
 RPCS_PER_CPU = 200
@@ -18,7 +19,7 @@ class ServerSettings:
     # Loopback, unlike the existing SDK's [::]: a module asks nobody who they are, so being reachable is a choice.
     host: str = setting(
         "SERVER_CHANNEL_HOST",
-        host,
+        host_name,
         default="127.0.0.1",
         expects="a host name or address, such as 0.0.0.0 or [::]",
         about="Address that `serve` listens on.",
@@ -29,6 +30,19 @@ class ServerSettings:
         default=50055,
         expects="a port number from 0 (any free port) to 65535",
         about="Port that `serve` listens on.",
+    )
+    advertise_host: str | None = setting(
+        "SERVER_CHANNEL_ADVERTISE_HOST",
+        host_name,
+        expects="a host name or address that others reach this server by",
+        about="Address that the registry is told; the one that is listened on when unset.",
+    )
+    heartbeat_interval: float = setting(
+        "DIGITALKIN_HEARTBEAT_INTERVAL",
+        number(0.01, WEEK),
+        default=10.0,
+        expects=SECONDS.format(0.01),
+        about="Time between two heartbeats to the registry, in remote mode.",
     )
     max_concurrent_rpcs: int = setting(
         "DIGITALKIN_MAX_CONCURRENT_RPCS",

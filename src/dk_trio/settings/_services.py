@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ._variable import SECONDS, WEEK, number, setting, whole
+from ._variable import SECONDS, WEEK, number, setting, target, whole
 
 MEMORY = ":memory:"
 DATA_DIR = Path(".dk-trio")
+PROVIDER = "127.0.0.1:50051"  # the port that clients of the existing SDK have as default
 
 
 def _mode(text: str) -> str:
@@ -42,6 +43,13 @@ class ServicesSettings:
         default="local",
         expects="local or remote",
         about="Which strategies stand behind the services of a context.",
+    )
+    provider: str = setting(
+        "DIGITALKIN_PROVIDER",
+        target,
+        default=PROVIDER,
+        expects="HOST:PORT",
+        about="The services-provider of remote mode.",
     )
     data_dir: Path | None = setting(  # noqa: RUF009  a field with a factory, as the others
         "DIGITALKIN_DATA_DIR",

@@ -113,6 +113,12 @@ def milliseconds(low: int, high: int) -> Callable[[str], float]:
     return lambda text: parse(text) / 1000
 
 
+def some_milliseconds(low: float, high: float) -> Callable[[str], float]:
+    """A number of milliseconds, whole or not; the value is in seconds."""
+    parse = number(low, high)
+    return lambda text: parse(text) / 1000
+
+
 def duration(low: float, high: float) -> Callable[[str], float]:
     """Seconds written as the gRPC service config writes them, such as "0.1s"; the value is in seconds."""
     parse = number(low, high)
@@ -130,5 +136,14 @@ def host(text: str) -> str:
     """A name or an address; an IPv6 address may stand in brackets."""
     text = text.removeprefix("[").removesuffix("]")
     if not text or any(mark in text for mark in " /[]"):
+        raise ValueError(text)
+    return text
+
+
+def target(text: str) -> str:
+    """`HOST:PORT` of a server; an IPv6 address stands in brackets."""
+    name, colon, port = text.rpartition(":")
+    bare = host(name)
+    if not colon or not port.isdigit() or not 1 <= int(port) <= 65535 or (":" in bare) != name.startswith("["):
         raise ValueError(text)
     return text

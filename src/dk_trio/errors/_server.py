@@ -1,80 +1,10 @@
-"""The one tree of errors: what went wrong, whose fault it was, what the wire says, and what to do about it.
-
-Every error that dk-trio raises on purpose derives from `DkTrioError`. Each class is a row of the error table: a stable
-`code` in UPPER_SNAKE_CASE, the gRPC `status` a caller sees, the `fault`, and the `short_description` of the in-stream
-failure message. The translation of an error into a status is one function, `dk_trio.statuses.status_of`; nothing else
-chooses a status.
-
-Imports nothing of ours.
-"""
+"""What a server says: to its operator before it serves, to callers, and to the author of its module."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar
-
 from grpclib.const import Status
 
-
-class Fault(enum.Enum):
-    """Who can mend it."""
-
-    CALLER = "caller"  # the request
-    AUTHOR = "author"  # the module's code
-    OPERATOR = "operator"  # settings, files, ports
-    PLATFORM = "platform"  # dk-trio or what it talks to
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing that was refused, as a google.rpc.BadRequest.FieldViolation tells it.
-
-    Attributes:
-        field: Path of the field from the root of what the caller sent, such as `input.root.text`.
-        description: The rule, and the value that breaks it.
-    """
-
-    field: str
-    description: str
-
-
-class DkTrioError(Exception):
-    """Root of the tree.
-
-    Args:
-        message: What happened, naming the value that was refused.
-        hint: What to do about it, one sentence; empty when the message says it.
-        violations: The fields that were refused, for programs: they travel in the details of the status.
-    """
-
-    code: ClassVar[str] = "INTERNAL_ERROR"
-    status: ClassVar[Status] = Status.INTERNAL
-    fault: ClassVar[Fault] = Fault.PLATFORM
-    short_description: ClassVar[str] = "Internal error"
-    output_code: ClassVar[str] = ""
-    """`code` of the in-stream failure message, where callers know another than ours."""
-
-    message: str = ""  # what an author's subclass has that does not call this `__init__`
-    hint: str = ""
-    violations: tuple[Violation, ...] = ()
-
-    def __init__(self, message: str, *, hint: str = "", violations: Iterable[Violation] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.violations = tuple(violations)
-
-    @property
-    def text(self) -> str:
-        """The message and the hint as one paragraph, which can be sent: lone surrogates are written as escapes.
-
-        Names of files may hold them (PEP 383); no protobuf string does.
-        """
-        text = f"{self.message} {self.hint}" if self.hint else self.message
-        return text.encode(errors="backslashreplace").decode()
-
+from ._base import DkTrioError, Fault
 
 # --- before anything is served ---------------------------------------------------------------------------------------
 
@@ -104,6 +34,12 @@ class ListenError(ConfigurationError):
     """The address cannot be listened on."""
 
     code = "CANNOT_LISTEN"
+
+
+class DatabaseError(ConfigurationError):
+    """A database cannot be used: its URL, its server, its file, or a schema that is newer than this program."""
+
+    code = "DATABASE"
 
 
 class ModuleDefinitionError(DkTrioError):
@@ -358,143 +294,3 @@ class ShutdownError(JobEndedError):
     status = Status.UNAVAILABLE
     fault = Fault.PLATFORM
     short_description = "Server is shutting down"
-
-
-# --- what a service says to the author's code -------------------------------------------------------------------------
-
-
-class ServiceError(DkTrioError):
-    """A service of the context failed. Raised in the author's code; uncaught, it is what the caller gets."""
-
-    code = "SERVICE_FAILED"
-    short_description = "Service failed"
-
-
-class StorageServiceError(ServiceError):
-    """The storage cannot do what was asked."""
-
-    code = "STORAGE_FAILED"
-    short_description = "Storage failed"
-
-
-class InvalidRecordError(StorageServiceError, ValueError):
-    """A record does not fit the model of its collection, or its collection, scope or data type does not exist."""
-
-    code = "INVALID_RECORD"
-    status = Status.INVALID_ARGUMENT
-    fault = Fault.AUTHOR
-    short_description = "Invalid record"
-
-
-class RecordExistsError(StorageServiceError, ValueError):
-    """`store` was called for a record that is there already; `upsert` or `update` was meant."""
-
-    code = "RECORD_EXISTS"
-    status = Status.ALREADY_EXISTS
-    fault = Fault.AUTHOR
-    short_description = "Record exists"
-
-
-class FilesystemServiceError(ServiceError):
-    """The filesystem cannot do what was asked."""
-
-    code = "FILESYSTEM_FAILED"
-    short_description = "Filesystem failed"
-
-
-class InvalidFileError(FilesystemServiceError):
-    """A file's name, type, filter or page is not allowed; a name with `..` too."""
-
-    code = "INVALID_FILE"
-    status = Status.INVALID_ARGUMENT
-    fault = Fault.CALLER
-    short_description = "Invalid file"
-
-
-class FileExistsInContextError(FilesystemServiceError):
-    """A file of this name is there already, and was not to be replaced."""
-
-    code = "FILE_EXISTS"
-    status = Status.ALREADY_EXISTS
-    fault = Fault.CALLER
-    short_description = "File exists"
-
-
-class StoredFileNotFoundError(FilesystemServiceError):
-    """No file has this id, in this context."""
-
-    code = "FILE_NOT_FOUND"
-    status = Status.NOT_FOUND
-    fault = Fault.CALLER
-    short_description = "File not found"
-
-
-class CostServiceError(ServiceError):
-    """The cost service cannot do what was asked: no such cost, or a quantity that is none."""
-
-    code = "COST_FAILED"
-    fault = Fault.AUTHOR
-    short_description = "Cost failed"
-
-
-class CostLimitError(CostServiceError):
-    """A cost would exceed a limit; nothing was added."""
-
-    code = "COST_LIMIT"
-    status = Status.FAILED_PRECONDITION
-    fault = Fault.CALLER
-    short_description = "Cost limit reached"
-
-
-class RegistryServiceError(ServiceError):
-    """The registry cannot do what was asked."""
-
-    code = "REGISTRY_FAILED"
-    short_description = "Registry failed"
-
-
-class RegistryModuleNotFoundError(RegistryServiceError):
-    """No module of this id is registered."""
-
-    code = "MODULE_NOT_FOUND"
-    status = Status.NOT_FOUND
-    short_description = "Module not found"
-
-
-class SetupServiceError(ServiceError):
-    """The setup service cannot do what was asked."""
-
-    code = "SETUP_SERVICE_FAILED"
-    short_description = "Setup service failed"
-
-
-class UserProfileServiceError(ServiceError):
-    """The user profile service failed."""
-
-    code = "USER_PROFILE_FAILED"
-    short_description = "User profile failed"
-
-
-class ModuleCallError(ServiceError):
-    """A call of another module failed.
-
-    UNAVAILABLE, DEADLINE_EXCEEDED and CANCELLED stay what they are on the way up; all else is INTERNAL here.
-    """
-
-    code = "MODULE_CALL_FAILED"
-    short_description = "Call of another module failed"
-
-    def __init__(
-        self, message: str, *, hint: str = "", violations: Iterable[Violation] = (), status: Status = Status.INTERNAL
-    ) -> None:
-        super().__init__(message, hint=hint, violations=violations)
-        if status in {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED}:
-            self.status = status  # type: ignore[misc]  # of this instance
-
-
-class ToolUnavailableError(ServiceError):
-    """A tool that a setup has selected cannot be used: its setup, its module or its server was not found in time."""
-
-    code = "TOOL_UNAVAILABLE"
-    status = Status.UNAVAILABLE
-    short_description = "Tool unavailable"
