@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "dk_trio"
 # Lower first. A part may import parts of lower layers, and itself; parts of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"settings", "boundary"}),
+    frozenset({"settings", "boundary", "extensions"}),
     frozenset({"wire", "pb"}),
     frozenset({"rpc"}),
     frozenset({"client"}),
@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"module"}),
     frozenset({"session", "config_setup", "local_setups"}),
     frozenset({"jobs"}),
-    frozenset({"healthchecks", "listening", "schemas", "statuses"}),
+    frozenset({"healthchecks", "listening", "registration", "schemas", "statuses"}),
     frozenset({"servicer"}),
     frozenset({"server", "provider", "observe"}),
     frozenset({"testing"}),

@@ -1,0 +1,41 @@
+"""What we add to the contract between modules and a services-provider, in metadata. Whoever does not know it ignores it.
+
+A provider of ours says in the initial metadata of every reply what it honours (`HONOURS`); a client relies on an
+extension only after that.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+HONOURS: Final = "dk-trio-honours"
+"""Of replies: words with commas between them, the constants below."""
+
+IDEMPOTENCY_KEY: Final = "dk-trio-idempotency-key"
+"""Of requests that write: a provider that has applied a request with this key gives its reply again."""
+
+IF_UPDATED: Final = "dk-trio-if-updated"
+"""Of UpdateRecord, UpdateSetup and UpdateSetupVersion: only if the update date is still this, in microseconds since the
+epoch; ABORTED otherwise. Of StoreRecord it has no meaning: that one refuses what is there."""
+
+COST_LIMITS: Final = "dk-trio-cost-limits-bin"
+"""Of AddCost: JSON list of `{"field": ..., "config_name": ..., "limit": {...}}`; FAILED_PRECONDITION when it would pass
+one of them, checked in the transaction that adds."""
+
+MODULE: Final = "dk-trio-module-bin"
+"""Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, which the request has no fields for."""
+
+SIGNALS_AFTER: Final = "dk-trio-signals-after"
+"""Of GetSignals: the number of the last signal that the caller has taken. Signals up to it are not sent again."""
+
+SIGNALS_UPTO: Final = "dk-trio-signals-upto"
+"""Of replies to GetSignals, in the initial metadata: the number for the next `SIGNALS_AFTER`."""
+
+# The words of HONOURS.
+IDEMPOTENCY: Final = "idempotency"
+OPTIMISTIC: Final = "if-updated"
+LIMITS: Final = "cost-limits"
+LONG_POLL: Final = "long-poll"
+"""GetSignals is held until there is something to tell, or shortly before the deadline."""
+
+ALL: Final = frozenset({IDEMPOTENCY, OPTIMISTIC, LIMITS, LONG_POLL})
