@@ -1,4 +1,4 @@
-"""What we add to the contract between modules and a services-provider, in metadata. Whoever does not know it ignores it.
+"""What we add to the contract between modules and a services-provider, in metadata. Who does not know it ignores it.
 
 A provider of ours says in the initial metadata of every reply what it honours (`HONOURS`); a client relies on an
 extension only after that.
@@ -23,7 +23,7 @@ COST_LIMITS: Final = "dk-trio-cost-limits-bin"
 one of them, checked in the transaction that adds."""
 
 MODULE: Final = "dk-trio-module-bin"
-"""Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, which the request has no fields for."""
+"""Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, for which it has no fields."""
 
 SIGNALS_AFTER: Final = "dk-trio-signals-after"
 """Of GetSignals: the number of the last signal that the caller has taken. Signals up to it are not sent again."""
