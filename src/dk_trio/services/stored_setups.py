@@ -1,0 +1,49 @@
+"""Setups as jobs need them, from the service that keeps them."""
+
+from __future__ import annotations
+
+from dk_trio.errors import DkTrioError, SetupNotFoundError, SetupUnavailableError, Violation
+from dk_trio.services.registry import bare_module_id
+from dk_trio.services.setup import SetupService, SetupVersion, bare
+
+
+class StoredSetups:
+    """The current versions of a module's stored setups: a `SetupSource`.
+
+    Args:
+        service: Keeps them, here or behind a provider.
+        module_id: The module; setups of others do not count.
+    """
+
+    def __init__(self, service: SetupService, module_id: str) -> None:
+        self._service = service
+        self._module_id = module_id
+
+    def __repr__(self) -> str:
+        return f"<StoredSetups of {self._module_id} in {self._service!r}>"
+
+    async def get_setup(self, setup_id: str, mission_id: str) -> SetupVersion:
+        """See `SetupSource.get_setup`."""
+        if not bare(setup_id):  # nothing is stored under no id
+            raise self._not_found(setup_id, "it is empty")
+        try:
+            setup = await self._service.get_setup(setup_id)
+        except SetupNotFoundError:
+            raise self._not_found(setup_id, "none is stored under it") from None
+        except DkTrioError as error:
+            text = f"Whether there is a setup {setup_id!r} cannot be told: {error.message}"
+            raise SetupUnavailableError(text, hint=error.hint) from error
+        if bare_module_id(setup.module_id) != bare_module_id(self._module_id):
+            raise self._not_found(setup_id, f"it is one of the module {setup.module_id!r}")
+        version = setup.current_setup_version
+        if version is None:
+            raise SetupNotFoundError(
+                f"Setup {setup_id!r} is stored without a version.", hint="Make one with create_setup_version."
+            )
+        return SetupVersion(id=version.id, setup_id=setup_id, content=version.content, version=version.version)
+
+    def _not_found(self, setup_id: str, why: str) -> SetupNotFoundError:
+        return SetupNotFoundError(
+            f"Setup {setup_id!r} not found for the module {self._module_id!r}: {why}.",
+            violations=[Violation("setup_id", f"must be the id of a setup of this module, not {setup_id!r}: {why}")],
+        )
