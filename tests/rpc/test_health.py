@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 import trio
 import trio.testing
@@ -52,6 +54,29 @@ async def test_check(autojump_clock):
         health.clear("a.B")
         assert (await check(client, "a.B"))[0] is Status.NOT_FOUND
         health.clear("never there")
+
+
+async def why(client: WireClient, service: str) -> str | None:
+    call = await client.call(CHECK, HealthCheckRequest(service=service))
+    found = (await call.headers()).get("health-why")
+    await call.status()
+    return None if found is None else unquote(found)
+
+
+async def test_check_tells_why_not(autojump_clock):
+    health = rpc.Health()
+    reason = "the services-provider at [::1]:50051 does not answer: 50 % of nothing, ça va"
+    async with connected(rpc.Server([health])) as client:
+        health.set("readiness", serving=False, why=reason)
+        assert await why(client, "readiness") == reason
+        health.set("readiness", serving=False, why="another")  # no news for watchers
+        assert await why(client, "readiness") == "another"
+        health.set("readiness", serving=True)
+        assert await why(client, "readiness") is None
+        health.set("readiness", serving=False)
+        assert await why(client, "readiness") is None
+        health.shutdown()
+        assert await why(client, "readiness") == "the server is shutting down"
 
 
 async def test_check_without_a_request(autojump_clock):

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import trio
 from grpclib.const import Cardinality, Handler, Status
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 FAREWELL: Final = 1.0
 """Seconds that a watcher has to take the last state when the service shuts down: one round trip, with room."""
+
+WHY: Final = "health-why"
+"""Initial metadata of a Check whose answer is NOT_SERVING, where somebody has said why: text, percent-encoded."""
 
 _SERVICE: Final = "/grpc.health.v1.Health/"
 
@@ -49,6 +53,7 @@ class Health:
 
     def __init__(self) -> None:
         self._serving: dict[str, bool] = {"": True}
+        self._reasons: dict[str, str] = {}
         self._watchers: dict[str, dict[_Watcher, None]] = {}
         self._shut_down = False
 
@@ -61,9 +66,18 @@ class Health:
         watchers = sum(map(len, self._watchers.values()))
         return HealthStatistics(MappingProxyType(dict(self._serving)), watchers, self._shut_down)
 
-    def set(self, service: str, serving: bool) -> None:
-        """Say whether `service` serves; watchers learn it if it is news. Ignored after `shutdown`."""
-        if self._shut_down or self._serving.get(service) is serving:
+    def set(self, service: str, serving: bool, *, why: str = "") -> None:
+        """Say whether `service` serves; watchers learn it if it is news. Ignored after `shutdown`.
+
+        Args:
+            service: Its name.
+            serving: Whether it is to be called.
+            why: Why it is not, for people who ask with Check.
+        """
+        if self._shut_down:
+            return
+        self._reasons[service] = "" if serving else why
+        if self._serving.get(service) is serving:
             return
         self._serving[service] = serving
         self._wake(service)
@@ -120,6 +134,9 @@ class Health:
         service = await _service_asked_for(call)
         if service not in self._serving:
             raise GRPCError(Status.NOT_FOUND, f"the health of service {service!r} is not known here")
+        why = "the server is shutting down" if self._shut_down else self._reasons.get(service)
+        if why:
+            await call.send_initial_metadata(metadata={WHY: quote(why, safe=" ,;:!()[]'/=-")})
         await call.send_message(_response(self._status(service)))
 
     async def _watch(self, call: Any) -> None:
