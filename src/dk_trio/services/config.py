@@ -25,6 +25,7 @@ from .strategy import ServicesMode, ServicesStrategy
 if TYPE_CHECKING:
     from dk_trio.services.channels import ChannelCache
     from dk_trio.services.local.platform import LocalPlatform
+    from dk_trio.services.provider_clients import ProviderClients
 
 _log = logging.getLogger("dk_trio.services")
 
@@ -59,7 +60,7 @@ _LOCAL: Final = {
 _REMOTE: Final = {"communication": "remote.communication:GrpcCommunication"}
 
 # What a server adds to a module's parameters, by the name of the constructor's parameter.
-_OFFERED: Final = frozenset({"platform", "channels", "job_id", "request_metadata", "cost_limits"})
+_OFFERED: Final = frozenset({"platform", "channels", "providers", "job_id", "request_metadata", "cost_limits"})
 # What the existing SDK's remote strategies take, and a module's one dict for both modes has.
 _REMOTE_ONLY: Final = frozenset({"client_config"})
 _REHEARSAL: Final = ("missions:start", "setups:start", "setup_versions:start")
@@ -78,10 +79,19 @@ class SharedServices:
     Attributes:
         platform: The state of the local strategies.
         channels: Channels to other modules.
+        providers: Calls to services-providers; None in local mode.
     """
 
     platform: LocalPlatform
     channels: ChannelCache
+    providers: ProviderClients | None = None
+
+    def offered(self) -> dict[str, Any]:
+        """What constructors of strategies may ask for, by parameter name."""
+        offered: dict[str, Any] = {"platform": self.platform, "channels": self.channels}
+        if self.providers is not None:
+            offered["providers"] = self.providers
+        return offered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -309,8 +319,7 @@ class JobServices:
         """
         strategy = self._made.get(name)
         if strategy is None:
-            offered = {"platform": self.shared.platform, "channels": self.shared.channels, **self.offered}
-            strategy = self._made[name] = self.config.make(name, self.ids, offered)
+            strategy = self._made[name] = self.config.make(name, self.ids, {**self.shared.offered(), **self.offered})
         return strategy
 
     def at_end(self, key: object, flush: Callable[[], Awaitable[None]]) -> None:
