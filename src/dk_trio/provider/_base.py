@@ -1,0 +1,189 @@
+"""What the services of the provider have in common: how a call is received, answered, refused and written once.
+
+A servicer derives from `Servicer` and from the generated base of its service, in this order, and implements its methods
+as they are generated, `async def store_record(self, message)`. Around each of them:
+
+- The request is held against the rules of the contract, see `_validation`.
+- A `DkTrioError` becomes a status by `dk_trio.statuses`.
+- A reply says in its initial metadata which extensions are honoured, and what the method has put into `reply_metadata`.
+- `self._write(work)` commits a unit of work and its reply together, under the caller's idempotency key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from grpclib.const import Handler
+
+from dk_trio import extensions
+from dk_trio.boundary import only_cause
+from dk_trio.errors import DkTrioError, RequestError, Violation
+from dk_trio.pb import DecodeError
+from dk_trio.pb._service import ServiceBase
+from dk_trio.statuses import status_of
+
+if TYPE_CHECKING:
+    from multidict import MultiDict
+
+    from dk_trio.pb._message import Message
+    from dk_trio.pb.google.protobuf import Struct
+    from dk_trio.rpc import ServerCall
+    from dk_trio.services.stores.work import Work
+
+    from ._options import ProviderOptions
+    from ._stores import Stores
+    from ._validation import Validation
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Message")
+
+HONOURED: Final = ",".join(sorted(extensions.ALL))
+
+# Characters of an idempotency key: a uuid has 36.
+KEY_MAX: Final = 256
+
+_current: ContextVar[Call] = ContextVar("dk_trio_provider_call")
+
+
+class Call:
+    """One RPC, as a generated handler sees it: a stream of which it asks the request and gives the reply.
+
+    Attributes:
+        request: The request, once it was received.
+        reply_metadata: Initial metadata of the reply, until it is sent.
+    """
+
+    __slots__ = ("_stream", "_validation", "reply_metadata", "request")
+
+    def __init__(self, stream: ServerCall, validation: Validation) -> None:
+        self._stream = stream
+        self._validation = validation
+        self.request: Any = None
+        self.reply_metadata: dict[str, str] | None = {extensions.HONOURS: HONOURED}
+
+    @property
+    def path(self) -> str:
+        """`/package.Service/Method`."""
+        return self._stream.head.path
+
+    @property
+    def reply_type(self) -> type[Message]:
+        """What the method replies with."""
+        reply_type: type[Message] = self._stream.handler.reply_type
+        return reply_type
+
+    @property
+    def metadata(self) -> MultiDict[str | bytes]:
+        """Metadata of the request: `str`, or `bytes` for names that end in `-bin`."""
+        return self._stream.metadata
+
+    @property
+    def deadline_at(self) -> float:
+        """When the caller's deadline passes, in seconds of `trio.current_time`; `inf` without one."""
+        return self._stream.deadline_at
+
+    def text(self, name: str) -> str:
+        """A value of the metadata; empty when it is not there."""
+        value = self.metadata.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    async def recv_message(self) -> Any:
+        """The request.
+
+        Raises:
+            RequestError: It breaks a rule of the contract, and rules are strict.
+        """
+        self.request = request = await self._stream.recv_message()
+        if request is not None:
+            self._validation.check(self.path, request, self._stream.peer)
+        return request
+
+    async def send_message(self, message: Any) -> None:
+        """Send a reply, the first with the metadata."""
+        metadata, self.reply_metadata = self.reply_metadata, None
+        if metadata is not None:
+            await self._stream.send_initial_metadata(metadata=metadata)
+        await self._stream.send_message(message)
+
+
+class Servicer(ServiceBase):
+    """Base of all servicers.
+
+    Args:
+        stores: What is kept.
+        options: Of the provider.
+        validation: Looks at requests; one for all servicers.
+    """
+
+    def __init__(self, stores: Stores, options: ProviderOptions, validation: Validation) -> None:
+        self._stores = stores
+        self._options = options
+        self._validation = validation
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._stores.database!r}>"
+
+    def __mapping__(self) -> dict[str, Handler]:
+        """The generated table, with what is common around each method."""
+        generated: dict[str, Handler] = super().__mapping__()  # type: ignore[misc]  # of the generated base
+        return {path: handler._replace(func=partial(self._serve, handler.func)) for path, handler in generated.items()}
+
+    def statistics(self) -> object:
+        """What the service does now; None when it has nothing to tell."""
+        return None
+
+    async def run(self) -> None:
+        """What goes on for as long as the provider is open; it is cancelled at the end."""
+
+    async def _serve(self, handler: Callable[[Any], Any], stream: ServerCall) -> None:
+        token = _current.set(Call(stream, self._validation))
+        try:
+            await handler(_current.get())
+        except Exception as error:
+            cause = only_cause(error)
+            if not isinstance(cause, DkTrioError):
+                raise
+            raise status_of(cause) from error
+        finally:
+            _current.reset(token)
+
+    @property
+    def _call(self) -> Call:
+        """The call that is being served. Not to be asked by a unit of work, which runs in a task of the database."""
+        return _current.get()
+
+    async def _write(self, work: Callable[[], Work[M]]) -> M:
+        """Commit what `work` writes, and return the reply that it returns.
+
+        With an idempotency key the reply is kept in the same transaction, and given again, without `work`, to whoever
+        comes with this key, the same method and the same request.
+
+        Raises:
+            RequestError: The key is too long.
+            IdempotencyError: The key was used for another request.
+            Exception: What `work` and `Database.write` raise. Nothing was written.
+
+        Cancellation:
+            Nothing was written; what was begun ends first.
+        """
+        return await self._stores.database.write(work)
+
+
+def struct(value: Struct | None, field: str) -> dict[str, Any]:
+    """The dict in a Struct of a request; empty when there is none.
+
+    Raises:
+        RequestError: Its bytes are no Struct.
+    """
+    try:
+        return {} if value is None else value.to_dict()
+    except DecodeError as error:  # it is read when somebody looks into it, and not before
+        raise refused(field, f"is not a valid google.protobuf.Struct: {error}") from error
+
+
+def refused(field: str, rule: str, *, hint: str = "") -> RequestError:
+    """The error for a field of a request: `rule` says what is wrong with it, after the field's name."""
+    return RequestError(f"{field} {rule}.", hint=hint, violations=[Violation(field, rule)])

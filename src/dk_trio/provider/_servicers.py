@@ -1,0 +1,10 @@
+"""The services of the provider: one line for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ._base import Servicer
+
+SERVICERS: Final[tuple[type[Servicer], ...]] = ()

@@ -1,0 +1,46 @@
+"""All that a provider keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from dk_trio.services.stores.costs import CostStore
+from dk_trio.services.stores.files import FileStore
+from dk_trio.services.stores.profiles import ProfileStore
+from dk_trio.services.stores.records import RecordStore
+from dk_trio.services.stores.setups import SetupTable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dk_trio.services.stores.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The database, and each store in it. Contents of files are beside it."""
+
+    database: Database
+    records: RecordStore
+    costs: CostStore
+    files: FileStore
+    profiles: ProfileStore
+    setups: SetupTable
+
+    @classmethod
+    def of(cls, database: Database, directory: Path | None) -> Self:
+        """The stores of a database.
+
+        Args:
+            database: Where they are.
+            directory: For contents of files; None: in memory.
+        """
+        return cls(
+            database=database,
+            records=RecordStore(database),
+            costs=CostStore(database),
+            files=FileStore(database, directory),
+            profiles=ProfileStore(database),
+            setups=SetupTable(database),
+        )
