@@ -12,15 +12,15 @@ import trio
 import trio.testing
 
 from dk_trio.errors import StorageServiceError
-from dk_trio.services.stores.database import BATCH_MAX, QUEUE_MAX, Database
+from dk_trio.services.stores.sqlite import BATCH_MAX, QUEUE_MAX, SqliteDatabase
 
 SCHEMA = ["CREATE TABLE things (name TEXT UNIQUE, value TEXT)"]
 
 
 @asynccontextmanager
-async def opened(directory: Path | None) -> AsyncIterator[Database]:
+async def opened(directory: Path | None) -> AsyncIterator[SqliteDatabase]:
     """A database with one table. Real time where there are files: threads do not count for a virtual clock."""
-    database = Database(directory)
+    database = SqliteDatabase(directory)
     database.declare("things", SCHEMA)
     with trio.fail_after(30):
         async with database.opened():
@@ -43,7 +43,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 class Gate:
     """A write that keeps the writer's thread busy until it is let go: those that come meanwhile wait together."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         self._token = trio.lowlevel.current_trio_token()
         self.entered = trio.Event()
@@ -120,7 +120,7 @@ async def test_every_operation_is_a_checkpoint(directory: Path | None) -> None:
 
 
 async def test_outside_of_its_block_it_says_so(directory: Path | None) -> None:
-    database = Database(directory)
+    database = SqliteDatabase(directory)
     for name in ("a", "b"):
         for operation in (database.read, database.write):
             with pytest.raises(RuntimeError, match="inside `async with"):
@@ -168,7 +168,7 @@ async def test_a_health_check_leaves_nothing(directory: Path | None) -> None:
 
 
 async def test_memory_is_gone_with_its_block() -> None:
-    database = Database(None)
+    database = SqliteDatabase(None)
     database.declare("things", SCHEMA)
     for _ in range(2):
         async with database.opened():

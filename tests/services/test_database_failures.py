@@ -16,7 +16,7 @@ import trio.testing
 
 from dk_trio.errors import ConfigurationError, StorageServiceError
 from dk_trio.services.stores._sqlite import MEMORY_MAX
-from dk_trio.services.stores.database import Database
+from dk_trio.services.stores.sqlite import SqliteDatabase
 
 from .test_database import SCHEMA, Gate, names, opened, put
 
@@ -203,7 +203,7 @@ async def test_no_thread_to_be_had_fails_the_writes_of_that_moment(
 async def test_a_later_release_runs_the_statements_that_the_file_lacks(tmp_path: Path) -> None:
     async with opened(tmp_path) as database:
         await database.write(put("a"))
-    later = Database(tmp_path)
+    later = SqliteDatabase(tmp_path)
     later.declare("things", [*SCHEMA, "ALTER TABLE things ADD COLUMN colour TEXT DEFAULT 'red'"])
     with trio.fail_after(30):
         async with later.opened():
@@ -212,7 +212,7 @@ async def test_a_later_release_runs_the_statements_that_the_file_lacks(tmp_path:
 
 
 async def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Path) -> None:
-    newer = Database(tmp_path)
+    newer = SqliteDatabase(tmp_path)
     newer.declare("things", [*SCHEMA, "CREATE TABLE newer (x)"])
     with trio.fail_after(30):
         async with newer.opened():
@@ -226,7 +226,7 @@ async def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Pa
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as database:
         await database.write(put("a"))
-    broken = Database(tmp_path)
+    broken = SqliteDatabase(tmp_path)
     broken.declare("things", [*SCHEMA, "CREATE TABLE half (x)", "CREATE TABLE things (x)"])
     with trio.fail_after(30):
         async with broken.opened():
@@ -246,10 +246,10 @@ from pathlib import Path
 
 import trio
 
-from dk_trio.services.stores.database import Database
+from dk_trio.services.stores.sqlite import SqliteDatabase
 
 async def main(directory, first):
-    database = Database(Path(directory))
+    database = SqliteDatabase(Path(directory))
     database.declare("things", ["CREATE TABLE things (name TEXT UNIQUE, value TEXT)"])
 
     async def writer(task):

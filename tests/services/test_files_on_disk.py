@@ -16,7 +16,7 @@ import trio
 from dk_trio.errors import FileExistsInContextError, FilesystemServiceError, InvalidFileError, StoredFileNotFoundError
 from dk_trio.services.filesystem import FileFilter
 from dk_trio.services.stores.contents import PIECE, DiskContents
-from dk_trio.services.stores.database import Database
+from dk_trio.services.stores.sqlite import SqliteDatabase
 
 from .file_kit import content_of, filesystem, job, on_disk, platform, put
 
@@ -135,8 +135,8 @@ async def test_an_upload_that_is_cancelled_at_any_step_is_whole_or_not_there(tmp
         files = job(shared)
         await put(files, "old", b"old")
         monkeypatch.setattr(DiskContents, "run", cancelling(DiskContents.run))
-        monkeypatch.setattr(Database, "write", cancelling(Database.write))
-        monkeypatch.setattr(Database, "read", cancelling(Database.read))
+        monkeypatch.setattr(SqliteDatabase, "write", cancelling(SqliteDatabase.write))
+        monkeypatch.setattr(SqliteDatabase, "read", cancelling(SqliteDatabase.read))
         for name in ("new", "old"):
             for number in range(100):
                 with trio.CancelScope() as scope:

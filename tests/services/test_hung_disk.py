@@ -12,7 +12,7 @@ from tests.module.sample import module_with
 from tests.module.served import outputs_of, served
 
 from dk_trio.services.stores._sqlite import Connections
-from dk_trio.services.stores.database import Database
+from dk_trio.services.stores.sqlite import SqliteDatabase
 
 
 @contextmanager
@@ -36,8 +36,8 @@ def hung(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[Callable[[], 
 async def test_a_database_that_cannot_be_closed_is_left_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("dk_trio.services.stores.database.CLOSE_GRACE", 0.1)
-    database = Database(tmp_path)
+    monkeypatch.setattr("dk_trio.services.stores.sqlite.CLOSE_GRACE", 0.1)
+    database = SqliteDatabase(tmp_path)
     database.declare("rows", ["CREATE TABLE rows (value INTEGER)"])
     with trio.fail_after(20):
         with hung(monkeypatch, "close"):

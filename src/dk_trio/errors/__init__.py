@@ -50,9 +50,11 @@ from ._service import CostLimitError as CostLimitError
 from ._service import CostServiceError as CostServiceError
 from ._service import FileExistsInContextError as FileExistsInContextError
 from ._service import FilesystemServiceError as FilesystemServiceError
+from ._service import IdempotencyError as IdempotencyError
 from ._service import InvalidFileError as InvalidFileError
 from ._service import InvalidRecordError as InvalidRecordError
 from ._service import ModuleCallError as ModuleCallError
+from ._service import RecordChangedError as RecordChangedError
 from ._service import RecordExistsError as RecordExistsError
 from ._service import RegistryModuleNotFoundError as RegistryModuleNotFoundError
 from ._service import RegistryServiceError as RegistryServiceError

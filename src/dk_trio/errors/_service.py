@@ -56,6 +56,24 @@ class RecordExistsError(StorageServiceError, ValueError):
     short_description = "Record exists"
 
 
+class RecordChangedError(StorageServiceError):
+    """A record was to be changed only if it still had an update date, and has another: nothing was written."""
+
+    code = "RECORD_CHANGED"
+    status = Status.ABORTED
+    fault = Fault.CALLER
+    short_description = "Record changed"
+
+
+class IdempotencyError(ServiceError):
+    """A key that stands for one request came with another one; nothing was done."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = Status.FAILED_PRECONDITION
+    fault = Fault.CALLER
+    short_description = "Idempotency key reused"
+
+
 class FilesystemServiceError(ServiceError):
     """The filesystem cannot do what was asked."""
 

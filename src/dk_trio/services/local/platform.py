@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dk_trio.services.stores.costs import CostStore
-    from dk_trio.services.stores.database import Database
     from dk_trio.services.stores.files import FileStore
     from dk_trio.services.stores.profiles import ProfileStore
     from dk_trio.services.stores.records import RecordStore
     from dk_trio.services.stores.setups import SetupTable
+    from dk_trio.services.stores.sqlite import SqliteDatabase
 
     from .registry import LocalRegistry
 
@@ -45,11 +45,11 @@ class LocalPlatform:
             yield self
 
     @cached_property
-    def database(self) -> Database:
+    def database(self) -> SqliteDatabase:
         """The database that the stores share."""
-        from dk_trio.services.stores.database import Database
+        from dk_trio.services.stores.sqlite import SqliteDatabase
 
-        return Database(self.directory)
+        return SqliteDatabase(self.directory)
 
     @cached_property
     def records(self) -> RecordStore:

@@ -1,4 +1,4 @@
-"""The SQLite half of `Database`, without Trio: its file, lock, connections, transactions, and what its errors mean."""
+"""The half of `SqliteDatabase` without Trio: its file, lock, connections, transactions, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import outcome
 
 from dk_trio.errors import ConfigurationError, StorageServiceError
 
+from .work import Result, T, Work
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-T = TypeVar("T")
 
 LOCK: Final = "dk-trio.lock"
 
@@ -31,7 +31,10 @@ MEMORY_MAX: Final = 256 * 1024 * 1024
 # Bytes that a healthy disk has left: what a few transactions need, and the log until its next checkpoint.
 FREE_MIN: Final = 8 * 1024 * 1024
 
-_OTHER_DIRECTORY: Final = "or set DIGITALKIN_DATA_DIR to another directory"
+_OTHER_DIRECTORY: Final = "or set {setting} to another directory"
+
+# What keys count up with and never come back to.
+_PLACE: Final = "INTEGER PRIMARY KEY AUTOINCREMENT"
 
 # What an error means by its primary code, and the remedy. Others are mistakes of a statement: they stay what they are.
 _MEANINGS: Final = {
@@ -62,10 +65,12 @@ class Connections:
 
     Args:
         path: The file, whose directory is locked; None: one connection to a database in memory does everything.
+        setting: What chooses the directory, for remedies.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, setting: str) -> None:
         self._path = path
+        self._setting = setting
         self.name = "in memory" if path is None else str(path)
         self._lock: int | None = None
         self._identity = (0, 0)  # of the file: device and inode
@@ -86,10 +91,15 @@ class Connections:
             return error
         what, remedy = meaning
         if self._path is None and code == sqlite3.SQLITE_FULL:
-            what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. DIGITALKIN_DATA_DIR names a directory."
-        told = StorageServiceError(f"The database {self.name} cannot be used: {what} ({error}).", hint=remedy)
+            what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. {self._setting} names a directory."
+        told = StorageServiceError(
+            f"The database {self.name} cannot be used: {what} ({error}).", hint=self._remedy(remedy)
+        )
         told.__cause__ = error
         return told
+
+    def _remedy(self, text: str) -> str:
+        return text.replace("{setting}", self._setting)
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
@@ -111,7 +121,7 @@ class Connections:
             (size,) = self._writer.execute("PRAGMA page_size").fetchone()
             self._writer.execute(f"PRAGMA max_page_count = {MEMORY_MAX // size}")
             return
-        self._lock = _locked(self._path.parent)
+        self._lock = _locked(self._path.parent, self._setting)
         created = not self._path.exists()
         self._writer = _connected(str(self._path), _BUSY)
         if created:
@@ -120,7 +130,7 @@ class Connections:
         if mode != "wal":
             raise StorageServiceError(
                 f"The database {self.name} cannot be used: its file system does not support WAL.",
-                hint="Set DIGITALKIN_DATA_DIR to a directory on a local disk.",
+                hint=f"Set {self._setting} to a directory on a local disk.",
             )
         self._writer.execute("PRAGMA synchronous = FULL")
         # Before anything is written on top of a damage. 1.6 s for each GB, once in the life of a server.
@@ -128,7 +138,7 @@ class Connections:
         if damages != ["ok"]:
             raise StorageServiceError(
                 f"The database {self.name} cannot be used: it is damaged ({'; '.join(damages)}).",
-                hint=_MEANINGS[sqlite3.SQLITE_CORRUPT][1],
+                hint=self._remedy(_MEANINGS[sqlite3.SQLITE_CORRUPT][1]),
             )
         self._identity = _identity(self._path)
         self._reader = _connected(str(self._path), 0)
@@ -150,10 +160,10 @@ class Connections:
                     raise StorageServiceError(
                         f"The database {self.name} is from a newer release: its tables of {name!r} have version"
                         f" {version}, this release knows {len(statements)}.",
-                        hint="Use the newer release, or set DIGITALKIN_DATA_DIR to another directory.",
+                        hint=self._remedy(f"Use the newer release, {_OTHER_DIRECTORY}."),
                     )
                 for statement in statements[version:]:
-                    writer.execute(statement)
+                    writer.execute(statement.replace("{place}", _PLACE))
                 writer.execute("INSERT OR REPLACE INTO schemas VALUES (?, ?)", (name, len(statements)))
             writer.execute("COMMIT")
         finally:
@@ -199,11 +209,13 @@ class Connections:
         free = disk.f_bavail * disk.f_frsize
         if free < FREE_MIN:
             what, remedy = _MEANINGS[sqlite3.SQLITE_FULL]
-            raise StorageServiceError(f"The database {self.name}: {what}, {free} bytes are free.", hint=remedy)
+            raise StorageServiceError(
+                f"The database {self.name}: {what}, {free} bytes are free.", hint=self._remedy(remedy)
+            )
 
     # --- using -------------------------------------------------------------------------------------------------------
 
-    def transact(self, works: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[outcome.Outcome[Any]]:
+    def transact(self, works: Sequence[Callable[[], Work[Any]]]) -> list[outcome.Outcome[Any]]:
         """Run works in one transaction and commit it. A work that raises undoes itself alone.
 
         Raises:
@@ -216,7 +228,7 @@ class Connections:
             for work in works:
                 writer.execute("SAVEPOINT item")
                 try:
-                    results.append(outcome.Value(work(writer)))
+                    results.append(outcome.Value(run(writer, work)))
                 except Exception as error:
                     # The boundary around one work of a batch: what it raises is its caller's, and the others go on.
                     if not writer.in_transaction:  # full disk, failed I/O: SQLite has undone the works before, too
@@ -230,21 +242,21 @@ class Connections:
             _roll_back(writer)
         return results
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, work: Callable[[], Work[T]]) -> T:
         """What `work` reads, on the loop."""
         return self._snapshot(self._reader, work)
 
-    def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def scan(self, work: Callable[[], Work[T]]) -> T:
         """What `work` reads, in a thread."""
         return self._snapshot(self._scanner, work)
 
-    def _snapshot(self, connection: sqlite3.Connection | None, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _snapshot(self, connection: sqlite3.Connection | None, work: Callable[[], Work[T]]) -> T:
         if connection is None:
             raise _closed()
         try:
             connection.execute("BEGIN")  # several statements of a work see one state
             try:
-                return work(connection)
+                return run(connection, work)
             finally:
                 _roll_back(connection)
         except sqlite3.Error as error:
@@ -257,6 +269,23 @@ class Connections:
         if self._writer is None:
             raise _closed()
         return self._writer
+
+
+def run(connection: sqlite3.Connection, work: Callable[[], Work[T]]) -> T:
+    """What a unit of work returns, statement after statement on this connection."""
+    if getattr(getattr(work, "__code__", None), "co_argcount", 0):  # of a store that is not converted yet
+        return work(connection)  # type: ignore[call-arg, return-value]
+    steps = work()
+    try:
+        statement = next(steps)
+        while True:
+            cursor = connection.execute(statement.sql, statement.parameters)
+            # All rows: a statement with RETURNING that was not run to its end would keep its transaction open.
+            rows = cursor.fetchall()
+            statement = steps.send(Result(rows, len(rows) or max(cursor.rowcount, 0)))
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -274,10 +303,10 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 def _closed() -> RuntimeError:
-    return RuntimeError("This Database was closed.")
+    return RuntimeError("This SqliteDatabase was closed.")
 
 
-def _locked(directory: Path) -> int:
+def _locked(directory: Path, setting: str) -> int:
     """The descriptor of the lock file of `directory`, which is made if need be. The kernel frees it when we die."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -285,7 +314,7 @@ def _locked(directory: Path) -> int:
     except OSError as error:
         raise ConfigurationError(
             f"The directory for local data {directory} cannot be used: {error.strerror}.",
-            hint=f"{_REMEDIES.get(error.errno or 0, 'Make it writable')}, {_OTHER_DIRECTORY}.",
+            hint=f"{_REMEDIES.get(error.errno or 0, 'Make it writable')}, or set {setting} to another directory.",
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -294,7 +323,7 @@ def _locked(directory: Path) -> int:
         os.close(lock)
         raise ConfigurationError(
             f"The directory for local data {directory} is in use by the process {pid}.",
-            hint="One process owns it: end that one, or set DIGITALKIN_DATA_DIR to another directory for this one.",
+            hint=f"One process owns it: end that one, or set {setting} to another directory for this one.",
         ) from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

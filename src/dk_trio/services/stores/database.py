@@ -1,60 +1,13 @@
-"""One SQLite file for what all jobs of a server keep: one owner, one writer, group commit.
-
-In directory mode a write waits in a queue. A task of the database's own takes what is there, up to `BATCH_MAX`, runs it
-in one transaction in a thread, and wakes the callers after the commit: a thread hop costs twenty times what the
-statement costs, and a sync to disk a thousand times, so they are shared. Each write stands in a SAVEPOINT: its
-exception undoes itself alone. When SQLite gives up the whole transaction (the disk is full), the writes of the batch
-run again, each in a transaction of its own, so that only those fail for which there is no room.
-
-`write` returns when what it wrote is on disk (WAL, synchronous=FULL): it survives `kill -9` and loss of power. A caller
-who is cancelled withdraws a write that was not begun. One that was begun is waited for, as Trio waits for its threads:
-so `Cancelled` from `write` always means that nothing was written.
-
-Reads run on the loop, on a connection of their own: by key they take a few microseconds, far less than a hop. In memory
-mode everything runs on the loop, on one connection and without threads, so that virtual time stands still meanwhile.
-
-Nothing is opened before the first read or write: a module that uses no local service leaves no trace on disk.
-"""
+"""What stores ask of a database: units of work that are atomic and durable, whichever engine keeps them."""
 
 from __future__ import annotations
 
-import contextvars
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Protocol
 
-import outcome
-import trio
-
-from dk_trio.boundary import unwrapped
-from dk_trio.errors import DkTrioError, StorageServiceError
-
-if TYPE_CHECKING:
-    import sqlite3
-    from pathlib import Path
-
-    from ._sqlite import Connections
-
-T = TypeVar("T")
-
-FILE: Final = "dk-trio.sqlite3"
-
-# Writes in one transaction: enough that the sync to disk is a small part of the cost of each, few enough that nobody
-# waits for more than some milliseconds of the statements of others.
-BATCH_MAX: Final = 256
-
-# Writes that wait. A task has one at a time, so their callers bound them already; this bounds how many batches stand
-# before a write, and how many records are kept in memory for a disk that has become slow. Further callers wait in turn.
-QUEUE_MAX: Final = 4 * BATCH_MAX
-
-# Seconds to move the log into the file at the end, some GB of it: a third of what Kubernetes gives a pod to end.
-CLOSE_GRACE: Final = 10.0
-
-_log = logging.getLogger("dk_trio.storage")
+from .work import T, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,296 +35,84 @@ class DatabaseStatistics:
     reads: int
 
 
-@dataclass(slots=True, eq=False)
-class _Write:
-    work: Callable[[sqlite3.Connection], Any]
-    task: trio.lowlevel.Task
+class Database(Protocol):
+    """Tables of stores. Usable inside `async with database.opened():` only.
 
-
-class Database:
-    """Tables of the local services. Usable inside `async with database.opened():` only.
-
-    Args:
-        directory: Where the file `dk-trio.sqlite3` and its lock are; made at first use. None: in memory.
+    Works are serialisable: each sees the database as if those that it meets in time had come before it or after it.
     """
 
-    def __init__(self, directory: Path | None) -> None:
-        self.directory = directory
-        self._path = None if directory is None else directory / FILE
-        self._schemas: dict[str, tuple[str, ...]] = {}
-        self._ready = False  # the file is open, and has all tables that were declared
-        self._opening = trio.Lock()
-        self._attempts = 0
-        self._refusal: DkTrioError | None = None  # of the last attempt to open
-        self._nursery: trio.Nursery | None = None
-        self._context: contextvars.Context
-        self._queue: deque[_Write] = deque()
-        self._room = trio.Semaphore(QUEUE_MAX, max_value=QUEUE_MAX)
-        self._draining = False
-        # Threads of our own: writers must not wait for threads that authors keep busy. One writes, one scans.
-        self._writer = trio.CapacityLimiter(1)
-        self._scanner = trio.CapacityLimiter(1)
-        self._writes = self._failed = self._withdrawn = self._commits = self._reads = 0
-
-    def __repr__(self) -> str:
-        where = "in memory" if self.directory is None else str(self.directory)
-        state = "closed" if self._nursery is None else "open" if self._ready else "not used yet"
-        return f"<Database {where}, {state}, {len(self._queue)} queued>"
+    @property
+    def name(self) -> str:
+        """Where it is, for errors and logs; without secrets."""
+        ...
 
     @property
     def exists(self) -> bool:
-        """Whether there may be anything to read: the file is there, or the memory is in use. Opens nothing."""
-        return self._is_open or (self._path is not None and self._path.exists())
-
-    @property
-    def _is_open(self) -> bool:
-        return self._attempts > 0 and self._connections.is_open
-
-    @cached_property
-    def _connections(self) -> Connections:
-        from ._sqlite import Connections  # sqlite3 takes 10 ms to import, and most modules keep nothing
-
-        return Connections(self._path)
+        """Whether there may be anything to read. Opens nothing."""
+        ...
 
     def statistics(self) -> DatabaseStatistics:
         """Counts since the database was made."""
-        return DatabaseStatistics(
-            open=self._is_open,
-            queued=len(self._queue),
-            blocked=self._room.statistics().tasks_waiting,
-            writes=self._writes,
-            failed=self._failed,
-            withdrawn=self._withdrawn,
-            commits=self._commits,
-            reads=self._reads,
-        )
+        ...
 
-    # --- lifetime ----------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Self]:
-        """The length of the block is the lifetime. At its end all that was begun is durable and the lock is released.
-
-        Cancelling the block does not stop the writer, so that the cleanup of a cancelled job can still write.
-        """
-        if self._nursery is not None:
-            raise RuntimeError("This Database is open already.")
-        try:
-            async with unwrapped(), trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._context = contextvars.copy_context()
-                try:
-                    yield self
-                finally:
-                    self._nursery = None
-        finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        if not self._attempts:  # most modules use no local service, and a thread stops virtual time from being true
-            return
-        # What was acknowledged is in the log of the file, so a thread that hangs here may be left to the process's end.
-        with trio.move_on_after(CLOSE_GRACE, shield=True) as scope:
-            async with self._opening:
-                self._ready = False
-                if self.directory is None:
-                    self._connections.close()
-                else:
-                    close = self._connections.close
-                    await trio.to_thread.run_sync(close, limiter=self._writer, abandon_on_cancel=True)
-        if scope.cancelled_caught:
-            _log.error(
-                "%r was not closed within %g s: its disk hangs. Nothing is lost, but the directory stays locked until "
-                "this process ends",
-                self,
-                CLOSE_GRACE,
-            )
+    def opened(self) -> AbstractAsyncContextManager[object]:
+        """The length of the block is the lifetime. At its end all that was begun has ended."""
+        ...
 
     def declare(self, name: str, statements: Sequence[str]) -> None:
         """Tables of one store. They exist before the next read or write. Declaring them again changes nothing.
 
         Args:
             name: Of the store; its version is kept under it.
-            statements: One SQL statement each. Their number is the version of the schema: a later release appends
-                statements and never changes one; a file that an earlier release wrote runs only those it lacks.
+            statements: One SQL statement each, in which `{place}` stands for the type of a key that counts up. Their
+                number is the version of the schema: a later release appends statements and never changes what one
+                means; a database that an earlier release wrote runs only those it lacks.
         """
-        if self._schemas.get(name) != (declared := tuple(statements)):
-            self._schemas[name] = declared
-            self._ready = False
+        ...
 
     async def open(self) -> None:
-        """The directory exists and is ours, and all declared tables are there. `read` and `write` do this themselves.
-
-        Not a checkpoint when all is done already. Many first users share one attempt.
+        """The database is ours, and all declared tables are there. `read` and `write` do this themselves.
 
         Raises:
-            ConfigurationError: Another process owns the directory, or it cannot be made.
-            StorageServiceError: The file is damaged, from a newer release, or cannot be written.
+            ConfigurationError: It belongs to another process, or cannot be made.
+            StorageServiceError: It is damaged, from a newer release, or cannot be reached.
             RuntimeError: Outside of `opened`.
         """
-        self._check_open()
-        while not self._ready:  # again when another store was declared meanwhile
-            await self._open()
-
-    async def _open(self) -> None:
-        attempt = self._attempts
-        async with self._opening:
-            self._check_open()
-            schemas = dict(self._schemas)
-            if self._attempts == attempt:
-                self._attempts += 1
-                self._refusal = None
-                try:
-                    await self._run(partial(self._connections.open, schemas))
-                except DkTrioError as error:
-                    self._refusal = error
-                    raise
-                self._ready = schemas == self._schemas
-            elif self._refusal is not None:
-                # Who waited for an attempt shares its end: a thousand callers must not try a damaged file in turn.
-                raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint) from self._refusal
-
-    def _check_open(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise RuntimeError("This Database is not open: use it inside `async with database.opened():`.")
-        return self._nursery
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self.directory is None:
-            return work()
-        return await trio.to_thread.run_sync(work, limiter=self._writer)
+        ...
 
     async def check_health(self) -> None:
         """Raise when nothing can be written or read. Leaves nothing behind.
 
         Raises:
-            ConfigurationError: See `open`.
             StorageServiceError: See `write`.
         """
-        # Its number stays 0, but SQLite writes the page that it stands on: a full disk shows.
-        await self.write(lambda connection: connection.execute("PRAGMA user_version = 0"))
-        self._connections.check_room()
-        await self.read(lambda connection: connection.execute("SELECT 1").fetchone())
+        ...
 
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    async def read(self, work: Callable[[sqlite3.Connection], T], *, thread: bool = False) -> T:
-        """What `work(connection)` returns. It sees one state of the database: all that is committed when it begins.
+    async def read(self, work: Callable[[], Work[T]], *, thread: bool = False) -> T:
+        """What `work` returns. It sees one state of the database: all that is committed when it begins.
 
         Args:
-            work: Runs on the loop, so it must be short: some rows by key, or a page of them. Must not write.
-            thread: Run it in a thread instead, for scans. Such reads run one after the other, and a caller who is
-                cancelled waits for the end of its own. In memory mode `work` runs on the loop all the same.
+            work: Makes the unit of work, which must not write and should be short: some rows by key, or a page of them.
+            thread: It is a scan: nobody else should have to wait for it.
 
         Raises:
-            StorageServiceError: The file is damaged, or cannot be read.
+            StorageServiceError: The database cannot be read.
             ConfigurationError: See `open`.
         """
-        await self.open()
-        self._reads += 1
-        if thread and self.directory is not None:
-            scan = self._connections.scan
-            return await trio.to_thread.run_sync(scan, work, limiter=self._scanner)
-        await trio.lowlevel.checkpoint()
-        return self._connections.read(work)
+        ...
 
-    # --- writing -----------------------------------------------------------------------------------------------------
-
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work(connection)` returned, when all that it wrote is durable.
+    async def write(self, work: Callable[[], Work[T]]) -> T:
+        """What `work` returned, when all that it wrote is durable.
 
         Args:
-            work: Reads and writes; together they are atomic. Runs in the writer's thread. Must have no other effects,
-                since it may run twice, and neither begin nor end a transaction.
+            work: Makes the unit of work; again for each attempt.
 
         Raises:
             Exception: What `work` raised. Nothing that it wrote is there, and no other write is touched.
-            StorageServiceError: The disk is full, or the file is damaged, locked by a stranger, not writable, or was
-                deleted or replaced while it was in use. Nothing was written.
+            StorageServiceError: The database cannot be written. Nothing was written.
             ConfigurationError: See `open`.
 
         Cancellation:
             Nothing was written. A write that was begun ends first, and then succeeds.
         """
-        await self.open()
-        if self.directory is None:
-            await trio.lowlevel.checkpoint()
-            result: outcome.Outcome[T] = self._committed([work])[0]
-            return self._told(result)
-        try:
-            self._room.acquire_nowait()
-        except trio.WouldBlock:
-            await self._room.acquire()
-        try:
-            return await self._queued(work)
-        finally:
-            self._room.release()
-
-    async def _queued(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        nursery = self._check_open()
-        item = _Write(work, trio.lowlevel.current_task())
-        self._queue.append(item)
-        if not self._draining:
-            self._draining = True
-            # A task inherits the context of who starts it: without this it would be the first writer's.
-            self._context.run(nursery.start_soon, self._drain)
-
-        def withdraw(_: object) -> trio.lowlevel.Abort:
-            try:
-                self._queue.remove(item)
-            except ValueError:
-                return trio.lowlevel.Abort.FAILED  # begun
-            self._withdrawn += 1
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        # The cell for the result is ours: raised from it, an exception would not hold the frames of the drain.
-        result: outcome.Outcome[T] = await trio.lowlevel.wait_task_rescheduled(withdraw)
-        return self._told(result)
-
-    async def _drain(self) -> None:
-        # Shielded without a deadline, since a thread is not abandoned: it ends when the queue does, and the queue ends
-        # when its callers do.
-        batch: list[_Write] = []
-        try:
-            with trio.CancelScope(shield=True):
-                while self._queue:
-                    batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
-                    works = [item.work for item in batch]
-                    results = await self._in_thread(works)
-                    while results:
-                        trio.lowlevel.reschedule(batch.pop().task, outcome.Value(results.pop()))
-        finally:
-            self._draining = False
-            for item in (*batch, *self._queue):  # only when the interpreter ends, with a BaseException from a work
-                trio.lowlevel.reschedule(item.task, outcome.Value(_ended()))
-            self._queue.clear()
-
-    async def _in_thread(self, works: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[outcome.Outcome[Any]]:
-        try:
-            return await trio.to_thread.run_sync(self._committed, works, limiter=self._writer)
-        except RuntimeError:  # no thread can be had now: these fail, the next may succeed
-            return [_ended() for _ in works]
-
-    def _told(self, result: outcome.Outcome[T]) -> T:
-        if isinstance(result, outcome.Error):
-            self._failed += 1
-        else:
-            self._writes += 1
-        value: T = result.unwrap()
-        return value
-
-    # --- in the writer's thread ---------------------------------------------------------------------------------------
-
-    def _committed(self, works: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[outcome.Outcome[Any]]:
-        try:
-            results = self._connections.transact(works)
-        except Exception as error:  # noqa: BLE001 - whatever gave up the transaction: it is told to each of its callers
-            if len(works) == 1:
-                return [outcome.Error(self._connections.explained(error))]
-            return [self._committed([work])[0] for work in works]
-        self._commits += 1
-        return results
-
-
-def _ended() -> outcome.Error:
-    return outcome.Error(StorageServiceError("The writer of the database ended before this was written."))
+        ...

@@ -42,7 +42,7 @@ class Result(NamedTuple):
     """
 
     rows: list[tuple[Any, ...]]
-    count: int
+    count: int  # type: ignore[assignment]  # instead of the method of tuples
 
 
 Work: TypeAlias = Generator[Statement, Result, T]
