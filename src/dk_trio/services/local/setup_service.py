@@ -7,18 +7,14 @@ async with server.opened():
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dk_trio.errors import SetupNotFoundError, SetupServiceError, StorageServiceError, Violation
+from dk_trio.errors import SetupServiceError, StorageServiceError
 from dk_trio.services.setup import (
-    PAGE_MAX,
     PREFIX,
-    VERSION_PREFIX,
     SetupData,
     SetupPage,
     SetupService,
@@ -28,12 +24,20 @@ from dk_trio.services.setup import (
     bare,
     bare_version,
 )
+from dk_trio.services.setup_checks import (
+    check_page,
+    checked_id,
+    checked_json,
+    checked_status,
+    checked_text,
+    checked_text_or_none,
+    new_version,
+    not_found,
+)
 from dk_trio.services.strategy import BaseStrategy
 
 if TYPE_CHECKING:
     from .platform import LocalPlatform
-
-_OFFSET_MAX: Final = 2**31 - 1  # an int32 on the wire
 
 
 class DefaultSetup(BaseStrategy, SetupService):
@@ -101,15 +105,15 @@ class DefaultSetup(BaseStrategy, SetupService):
         Raises:
             SetupExistsError: There is a setup with the id `setup_id`.
         """
-        setup_id = PREFIX + (uuid4().hex if setup_id is None else _id("setup_id", bare, setup_id))
+        setup_id = PREFIX + (uuid4().hex if setup_id is None else checked_id("setup_id", bare, setup_id))
         setup = SetupData(
             id=setup_id,
-            name=_text("name", name),
-            organisation_id=_text("organisation_id", organisation_id, empty=True),
-            owner_id=_text("owner_id", owner_id, empty=True),
-            module_id=_text("module_id", module_id),
-            status=_status(status),
-            current_setup_version=None if content is None else _new_version(setup_id, version, content),
+            name=checked_text("name", name),
+            organisation_id=checked_text("organisation_id", organisation_id, empty=True),
+            owner_id=checked_text("owner_id", owner_id, empty=True),
+            module_id=checked_text("module_id", module_id),
+            status=checked_status(status),
+            current_setup_version=None if content is None else new_version(setup_id, version, content),
         )
         with _told():
             await self._table.create(setup)
@@ -117,9 +121,9 @@ class DefaultSetup(BaseStrategy, SetupService):
 
     async def get_setup(self, setup_id: str) -> SetupData:
         with _told():
-            setup = await self._table.get(_id("setup_id", bare, setup_id))
+            setup = await self._table.get(checked_id("setup_id", bare, setup_id))
         if setup is None:
-            raise _not_found("setup", "setup_id", setup_id)
+            raise not_found("setup", "setup_id", setup_id)
         return setup
 
     async def update_setup(
@@ -132,27 +136,27 @@ class DefaultSetup(BaseStrategy, SetupService):
         current_setup_version_id: str | None = None,
     ) -> SetupData:
         if current_setup_version_id is not None:
-            _id("current_setup_version_id", bare_version, current_setup_version_id)
+            checked_id("current_setup_version_id", bare_version, current_setup_version_id)
         with _told():
             return await self._table.update(
-                _id("setup_id", bare, setup_id),
-                name=None if name is None else _text("name", name),
-                owner_id=_text_or_none("owner_id", owner_id),
-                status=None if status is None else _status(status).value,
+                checked_id("setup_id", bare, setup_id),
+                name=None if name is None else checked_text("name", name),
+                owner_id=checked_text_or_none("owner_id", owner_id),
+                status=None if status is None else checked_status(status).value,
                 current=current_setup_version_id,
             )
 
     async def delete_setup(self, setup_id: str) -> bool:
         with _told():
-            return await self._table.delete(_id("setup_id", bare, setup_id))
+            return await self._table.delete(checked_id("setup_id", bare, setup_id))
 
     async def list_setups(
         self, *, organisation_id: str | None = None, owner_id: str | None = None, limit: int = 100, offset: int = 0
     ) -> SetupPage:
-        _check_page(limit, offset)
+        check_page(limit, offset)
         owners = {
-            "organisation_id": _text_or_none("organisation_id", organisation_id),
-            "owner_id": _text_or_none("owner_id", owner_id),
+            "organisation_id": checked_text_or_none("organisation_id", organisation_id),
+            "owner_id": checked_text_or_none("owner_id", owner_id),
         }
         with _told():
             return await self._table.page(**owners, limit=limit, offset=offset)
@@ -162,23 +166,26 @@ class DefaultSetup(BaseStrategy, SetupService):
     async def create_setup_version(
         self, setup_id: str, *, version: str, content: Mapping[str, Any]
     ) -> SetupVersionData:
-        made = _new_version(PREFIX + _id("setup_id", bare, setup_id), version, content)
+        made = new_version(PREFIX + checked_id("setup_id", bare, setup_id), version, content)
         with _told():
             await self._table.create_version(made)
         return made
 
     async def get_setup_version(self, setup_version_id: str) -> SetupVersionData:
         with _told():
-            version = await self._table.get_version(_id("setup_version_id", bare_version, setup_version_id))
+            version = await self._table.get_version(checked_id("setup_version_id", bare_version, setup_version_id))
         if version is None:
-            raise _not_found("setup version", "setup_version_id", setup_version_id)
+            raise not_found("setup version", "setup_version_id", setup_version_id)
         return version
 
     async def search_setup_versions(
         self, *, setup_id: str | None = None, version: str | None = None, limit: int = 100, offset: int = 0
     ) -> list[SetupVersionData]:
-        _check_page(limit, offset)
-        which = {"setup_id": _text_or_none("setup_id", setup_id), "version": _text_or_none("version", version)}
+        check_page(limit, offset)
+        which = {
+            "setup_id": checked_text_or_none("setup_id", setup_id),
+            "version": checked_text_or_none("version", version),
+        }
         with _told():
             return await self._table.versions(**which, limit=limit, offset=offset)
 
@@ -187,14 +194,14 @@ class DefaultSetup(BaseStrategy, SetupService):
     ) -> SetupVersionData:
         with _told():
             return await self._table.update_version(
-                _id("setup_version_id", bare_version, setup_version_id),
-                version=None if version is None else _text("version", version),
-                content=None if content is None else _json(content),
+                checked_id("setup_version_id", bare_version, setup_version_id),
+                version=None if version is None else checked_text("version", version),
+                content=None if content is None else checked_json(content),
             )
 
     async def delete_setup_version(self, setup_version_id: str) -> bool:
         with _told():
-            return await self._table.delete_version(_id("setup_version_id", bare_version, setup_version_id))
+            return await self._table.delete_version(checked_id("setup_version_id", bare_version, setup_version_id))
 
     async def put_configured(self, version: SetupVersion, *, module_id: str, name: str) -> None:
         """What ConfigSetupModule has made is the current version of its setup, which is made if need be.
@@ -210,10 +217,10 @@ class DefaultSetup(BaseStrategy, SetupService):
         Raises:
             SetupExistsError: The setup is another module's, or the id of the version another setup's.
         """
-        key = _id("setup_version.setup_id", bare, version.setup_id)
-        label = _text("setup_version.version", version.version or bare_version(version.id) or "1")
-        version_key = _id("setup_version.id", bare_version, version.id or f"{key}-{label}")
-        made = _new_version(PREFIX + key, label, version.content, version_key)
+        key = checked_id("setup_version.setup_id", bare, version.setup_id)
+        label = checked_text("setup_version.version", version.version or bare_version(version.id) or "1")
+        version_key = checked_id("setup_version.id", bare_version, version.id or f"{key}-{label}")
+        made = new_version(PREFIX + key, label, version.content, version_key)
         setup = SetupData(
             id=PREFIX + key, name=name, organisation_id="", owner_id="", module_id=module_id, current_setup_version=made
         )
@@ -228,73 +235,3 @@ def _told() -> Iterator[None]:
         yield
     except StorageServiceError as error:
         raise SetupServiceError(error.message, hint=error.hint) from error
-
-
-def _not_found(what: str, field: str, key: str) -> SetupNotFoundError:
-    rule = f"no {what} with the id {key!r} is stored"
-    return SetupNotFoundError(
-        f"N{rule[1:]}.",
-        hint="See list_setups() for those that are, or create it.",
-        violations=[Violation(field, rule)],
-    )
-
-
-def _refused(field: str, rule: str, value: object) -> SetupServiceError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return SetupServiceError(f"{field} {rule}, not {shown}.", violations=[Violation(field, f"{rule}, not {shown}")])
-
-
-def _text(field: str, value: Any, *, empty: bool = False) -> str:
-    try:
-        if isinstance(value, str) and (value or empty) and value.encode() is not None:
-            return value
-    except UnicodeEncodeError:
-        pass
-    raise _refused(field, "must be a text" if empty else "must be a text that is not empty", value)
-
-
-def _text_or_none(field: str, value: Any) -> str | None:
-    return None if value is None else _text(field, value, empty=True)
-
-
-def _id(field: str, key_of: Callable[[str], str], value: Any) -> str:
-    """The id without its prefix."""
-    key = key_of(_text(field, value))
-    if not key:
-        raise _refused(field, "must have more than its prefix", value)
-    return key
-
-
-def _status(status: SetupStatus | str) -> SetupStatus:
-    try:
-        return SetupStatus(status)
-    except ValueError:
-        raise _refused("status", f"must be one of {', '.join(SetupStatus)}", status) from None
-
-
-def _check_page(limit: Any, offset: Any) -> None:
-    if not isinstance(limit, int) or not 1 <= limit <= PAGE_MAX:
-        raise _refused("limit", f"must be a number from 1 to {PAGE_MAX}", limit)
-    if not isinstance(offset, int) or not 0 <= offset <= _OFFSET_MAX:
-        raise _refused("offset", f"must be a number from 0 to {_OFFSET_MAX}", offset)
-
-
-def _json(content: Any) -> str:
-    if not isinstance(content, Mapping):
-        raise _refused("content", "must be a dict of JSON values", content)
-    try:
-        return json.dumps(dict(content), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        rule = f"must be a dict of JSON values: {error}"
-        raise SetupServiceError(f"content {rule}.", violations=[Violation("content", rule)]) from None
-
-
-def _new_version(setup_id: str, version: str, content: Any, key: str = "") -> SetupVersionData:
-    return SetupVersionData(
-        id=VERSION_PREFIX + (key or uuid4().hex),
-        setup_id=setup_id,
-        version=_text("version", version),
-        content=json.loads(_json(content)),  # shares nothing with what the caller may still change
-        creation_date=datetime.now(UTC),
-    )
