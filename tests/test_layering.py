@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"client"}),
     frozenset({"signals", "services", "admission", "lifecycle"}),
     frozenset({"module"}),
-    frozenset({"session", "config_setup", "local_setups"}),
+    frozenset({"session", "config_setup", "setup_source"}),
     frozenset({"jobs", "registration"}),
     frozenset({"healthchecks", "listening", "provider_link", "schemas", "statuses"}),
     frozenset({"servicer"}),

@@ -10,6 +10,7 @@ One that stops says so with `withdraw`, so that nobody is sent to it in between.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -61,6 +62,7 @@ class Registration:
         port: Its port.
         version: Of the module.
         interval: Seconds between two heartbeats.
+        on_change: Called when the status has changed in more than its numbers. Must not wait.
         random: For the jitter.
     """
 
@@ -73,6 +75,7 @@ class Registration:
         port: int,
         version: str,
         interval: float,
+        on_change: Callable[[RegistrationStatus], object] = lambda _: None,
         random: Random | None = None,
     ) -> None:
         self._registry = registry
@@ -81,6 +84,7 @@ class Registration:
         self._port = port
         self._version = version
         self._interval = interval
+        self._on_change = on_change
         self._random = random or Random()  # noqa: S311  spreads calls, keeps no secret
         self._registered = False
         self._trouble = ""
@@ -101,12 +105,8 @@ class Registration:
             heartbeats=self._heartbeats,
         )
 
-    async def run(self, *, on_registered: trio.Event | None = None) -> None:
-        """Register, then keep it so, until cancelled.
-
-        Args:
-            on_registered: Set when the registry knows the module for the first time.
-        """
+    async def run(self) -> None:
+        """Register, then keep it so, until cancelled."""
         pause = FIRST_PAUSE
         while True:
             try:
@@ -120,8 +120,6 @@ class Registration:
             except DkTrioError as error:
                 self._failed(error)
             else:
-                if on_registered is not None:
-                    on_registered.set()
                 pause = FIRST_PAUSE
                 await self._pause(self._interval)
                 continue
@@ -167,6 +165,7 @@ class Registration:
             self._since = trio.current_time()
         self._registered = registered
         self._trouble = trouble
+        self._on_change(self.status())
 
     async def _pause(self, seconds: float) -> None:
         await trio.sleep(seconds * self._random.uniform(1 - JITTER, 1 + JITTER))

@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -37,10 +37,9 @@ from dk_trio.config_setup import ConfigSetup
 from dk_trio.jobs import SLACK, JobStatistics
 from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.listening import address_of, open_listeners
-from dk_trio.local_setups import local_setups
 from dk_trio.module import ArchetypeModule, Environment, ModuleDefinition, ToolModule, TrioModule
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
-from dk_trio.services.channels import ChannelCache, ChannelCacheStatistics
+from dk_trio.services.channels import ChannelCache, ChannelCacheStatistics, Connect
 from dk_trio.services.config import ServicesConfig, SharedServices
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.setup import LocalSetup
@@ -50,7 +49,12 @@ from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
 from dk_trio.services.strategy import ServicesMode
 from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import Settings
+from dk_trio.setup_source import setup_source
 from dk_trio.signals import LocalSignals, SignalExchange
+
+if TYPE_CHECKING:
+    from dk_trio.provider_link import ProviderLink, ProviderLinkStatistics
+    from dk_trio.registration import RegistrationStatus
 
 _log = logging.getLogger("dk_trio.server")
 
@@ -70,6 +74,7 @@ BLOCKED_ABOVE = 1.0
 
 _NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _KEEP_DATA: Final = frozenset({"cost", "filesystem", "setup", "snapshot", "storage"})
+_KEEP_DATA_REMOTE: Final = frozenset({"snapshot"})  # the others are the provider's
 _UNKNOWN: Final = "unknown"  # the id of a module that names none
 
 
@@ -97,6 +102,8 @@ class ServerStatistics:
     setups: SetupCacheStatistics
     channels: ChannelCacheStatistics
     rpc: rpc.ServerStatistics
+    provider: ProviderLinkStatistics | None
+    """None in local mode."""
 
 
 class ModuleServer:
@@ -109,9 +116,10 @@ class ModuleServer:
         setup_file: A JSON file of setups by id, see `dk_trio.services.local.setup`.
         strict_setup: An unknown setup id is NOT_FOUND also when the module has a default setup.
         session_options: Times of each session, in place of those in `settings.lifecycle`.
-        signals: Where signals of jobs go and come from; within the process when None.
+        signals: Where signals of jobs go and come from; by default the provider, and in local mode the process.
         platform: What local services keep, for servers of one process that share it; the caller opens it. The server's
             own when None, in a directory for this module below `settings.services.data_dir`.
+        provider: Opens the byte stream to the services-provider of remote mode, in place of TCP.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
 
     Raises:
@@ -130,6 +138,7 @@ class ModuleServer:
         session_options: SessionOptions | None = None,
         signals: SignalExchange | None = None,
         platform: LocalPlatform | None = None,
+        provider: Connect | None = None,
         interceptors: Sequence[rpc.Interceptor] = (),
     ) -> None:
         settings = self._settings = settings or Settings()
@@ -144,21 +153,27 @@ class ModuleServer:
             owner=self.definition.name,
         )
         self._channels = ChannelCache(options=channel_options(settings.channel))
-        made = config.rehearse({"platform": self.platform, "channels": self._channels})
-        self._keeps_data = not made.isdisjoint(_KEEP_DATA)
-        self._local_setups: LocalSetup | None = None
+        self._link = _link(settings, self._channels, provider) if config.mode is ServicesMode.REMOTE else None
+        shared = SharedServices(
+            platform=self.platform,
+            channels=self._channels,
+            providers=None if self._link is None else self._link.clients,
+        )
+        made = config.rehearse(shared.offered())
+        self._keeps_data = not made.isdisjoint(_KEEP_DATA if self._link is None else _KEEP_DATA_REMOTE)
         if setups is None:
-            setups = self._local_setups = local_setups(
+            setups = setup_source(
                 self.definition,
                 module_id=self._module_id,
                 setup_file=setup_file,
                 strict=strict_setup,
                 config=config,
-                platform=self.platform,
+                offered=shared.offered(),
             )
+        self._local_setups = setups if isinstance(setups, LocalSetup) else None
         self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
         self._admission = Admission(settings.tasks)
-        self.signals = signals or LocalSignals()
+        self.signals = signals or (LocalSignals() if self._link is None else self._link.signals)
         self._servicer = ModuleServicer(
             self.definition,
             setups=self._setups,
@@ -167,10 +182,10 @@ class ModuleServer:
             environment=Environment(
                 settings=settings.services,
                 config=config,
-                shared=SharedServices(platform=self.platform, channels=self._channels),
+                shared=shared,
                 signals=self.signals,
             ),
-            accepting=lambda: self._ready,
+            accepting=lambda: self._accepting,
             store=None if self._local_setups is None else self._local_setups.store,
             configured=lambda setup_id: self.platform.registry.put_setup(self._setup_info(setup_id)),
             session_options=session_options
@@ -183,7 +198,7 @@ class ModuleServer:
         )
         self._nursery: trio.Nursery
         self._open = False
-        self._ready = False
+        self._accepting = False
         self.health = rpc.Health()
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
@@ -209,6 +224,7 @@ class ModuleServer:
             setups=self._setups.statistics(),
             channels=self._channels.statistics(),
             rpc=self._rpc.statistics(),
+            provider=None if self._link is None else self._link.statistics(),
         )
 
     async def serve(
@@ -287,6 +303,7 @@ class ModuleServer:
             unwrapped(),
             self.platform.opened() if self._owns_platform else nullcontext(),
             self._channels.opened(),
+            nullcontext() if self._link is None else self._link.opened(),
             self._setups.opened(),
             trio.open_nursery() as nursery,
         ):
@@ -296,12 +313,12 @@ class ModuleServer:
             self._nursery = nursery
             self._servicer.health_checks.opened_at = trio.current_time()
             with self._registered(), self.platform.setups.watched(self._stored):
-                self._open = True
+                self._open = self._accepting = True
                 self._set_ready(ready=True)
                 try:
                     yield
                 finally:
-                    self._open = False
+                    self._open = self._accepting = False
                     self._set_ready(ready=False)
                     nursery.cancel_scope.cancel()
 
@@ -318,10 +335,17 @@ class ModuleServer:
     @contextmanager
     def _registered(self, address: str = "", port: int = 0) -> Iterator[None]:
         """Other modules of this process find this one for the length of the block."""
+        info = self._info(address, port)
+        setups = map(self._setup_info, self._local_setups.ids() if self._local_setups is not None else ())
+        with self.platform.registry.serving(info, connect=self._connect, setups=setups):
+            yield
+
+    def _info(self, address: str, port: int) -> ModuleInfo:
+        """What the registry is told."""
         definition = self.definition
-        unspecified = RegistryModuleType.UNSPECIFIED
         kinds = ((ToolModule, RegistryModuleType.TOOL), (ArchetypeModule, RegistryModuleType.ARCHETYPE))
-        info = ModuleInfo(
+        unspecified = RegistryModuleType.UNSPECIFIED
+        return ModuleInfo(
             module_id=self._module_id,
             module_type=next((kind for cls, kind in kinds if issubclass(definition.cls, cls)), unspecified),
             address=address,
@@ -330,9 +354,6 @@ class ModuleServer:
             module_name=definition.name,
             documentation=definition.cls.description,
         )
-        setups = map(self._setup_info, self._local_setups.ids() if self._local_setups is not None else ())
-        with self.platform.registry.serving(info, connect=self._connect, setups=setups):
-            yield
 
     def _stored(self, setup_id: str, module_id: str) -> None:
         """A stored setup has changed: the next job runs with what is stored now."""
@@ -372,12 +393,28 @@ class ModuleServer:
             await nursery.start(self._rpc.serve, listeners)
             nursery.start_soon(self._watch_loop)
             port = listeners[0].socket.getsockname()[1]
-            with self._registered(host, port):
+            async with self._in_the_registry(host, port):
                 try:
                     yield address_of(host, listeners)
                 finally:
                     self._set_ready(ready=False)
                     nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _in_the_registry(self, host: str, port: int) -> AsyncIterator[None]:
+        """Others find this server for the length of the block. It is ready when the registry has taken it."""
+        with self._registered(host, port):
+            if self._link is None:
+                yield
+                return
+            self._set_ready(ready=False, why=f"the services-provider {self._link.target} has not answered yet")
+            async with self._link.registered(self._info(host, port), on_change=self._registration_changed):
+                yield
+
+    def _registration_changed(self, status: RegistrationStatus) -> None:
+        """Ready from the first registration on: an outage later does not stop jobs, which may not even notice it."""
+        if self._accepting:
+            self._set_ready(ready=status.registrations > 0, why=status.trouble)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends; for tests and for transports of one's own.
@@ -399,7 +436,15 @@ class ModuleServer:
             The sessions and configurations whose code goes on although it was cancelled, and in words how many other
             calls do; empty unless a module misbehaves, or a disk hangs.
         """
+        self._accepting = False
         self._set_ready(ready=False)
+        async with unwrapped(), trio.open_nursery() as nursery:
+            if self._link is not None:
+                nursery.start_soon(self._link.withdraw)
+            return await self._drain(grace)
+        raise AssertionError("unreachable")
+
+    async def _drain(self, grace: float) -> list[Session | ConfigSetup | str]:
         with trio.move_on_after(grace):
             await self._rpc.drain()
             return []
@@ -432,10 +477,9 @@ class ModuleServer:
                     jobs[:3],
                 )
 
-    def _set_ready(self, *, ready: bool) -> None:
-        self._ready = ready
-        self.health.set(READINESS, ready)
-        self.health.set(MODULE_SERVICE, ready)
+    def _set_ready(self, *, ready: bool, why: str = "") -> None:
+        self.health.set(READINESS, ready, why=why)
+        self.health.set(MODULE_SERVICE, ready, why=why)
 
 
 def _directory(data_dir: Path | None, module_id: str) -> Path | None:
@@ -443,3 +487,9 @@ def _directory(data_dir: Path | None, module_id: str) -> Path | None:
     if data_dir is None:
         return None
     return data_dir / (_NO_FILE_NAME.sub("-", bare_module_id(module_id)).strip(".-") or "module")
+
+
+def _link(settings: Settings, channels: ChannelCache, connect: Connect | None) -> ProviderLink:
+    from dk_trio.provider_link import ProviderLink  # with the remote strategies, which local mode does not load
+
+    return ProviderLink(settings, channels, connect=connect)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dk_trio.errors import InvalidSetupError
 from dk_trio.module import ModuleDefinition
 from dk_trio.services.config import ServicesConfig
-from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.setup import LocalSetup, read_setups
 from dk_trio.services.registry import bare_module_id
+from dk_trio.services.setup import SetupVersion
+from dk_trio.services.stored_setups import StoredSetups
+from dk_trio.services.strategy import ServicesMode
 
 
-def local_setups(
+def setup_source(
     definition: ModuleDefinition,
     *,
     module_id: str,
     setup_file: Path | None,
     strict: bool,
     config: ServicesConfig,
-    platform: LocalPlatform,
-) -> LocalSetup:
+    offered: Mapping[str, Any],
+) -> LocalSetup | StoredSetups:
     """The setups of a module.
+
+    In remote mode the provider says which setups there are: the module's default is no setup there, and only a file
+    that the operator gives goes before.
 
     Args:
         definition: The module.
@@ -29,20 +36,23 @@ def local_setups(
         setup_file: A JSON file of setups by id.
         strict: Without the module's default.
         config: Says which class keeps stored setups.
-        platform: Where they are.
+        offered: What that class may ask for, by parameter name.
 
     Raises:
         SetupFileError: The setup file cannot be used.
     """
-    setups = {}
+    setups: dict[str, SetupVersion] = {}
     if setup_file is not None:
         setups = read_setups(
             setup_file, check=lambda content, setup_id: definition.parse_setup(content, setup_id=setup_id)
         )
-    service = config.make("setup", ("", "", ""), {"platform": platform}) if config.has("setup") else None
+    service = config.make("setup", ("", "", ""), offered) if config.has("setup") else None
+    remote = config.mode is ServicesMode.REMOTE
+    if remote and service is not None and not setups:
+        return StoredSetups(service, module_id)
     default: dict[str, object] | None = None
-    default_id, hint = "", "Give it with --setup FILE.json."
-    if not strict:
+    default_id, hint = "", "Store it in the services-provider." if remote else "Give it with --setup FILE.json."
+    if not strict and not remote:
         try:
             definition.parse_setup({}, setup_id="default")
             default, default_id = {}, f"setups:{bare_module_id(definition.id)}"

@@ -1,0 +1,140 @@
+"""A server's ends of its services-provider: calls of its jobs' services, signals, setups, and its own registration.
+
+Signals have a connection of their own: a file of 100 MB that a job uploads must not stand before another job's cancel.
+
+Nothing here waits for the provider: a server starts, serves and stops without it. What cannot be done meanwhile is
+told where it matters: a job's service raises UNAVAILABLE, a setup that is not cached is UNAVAILABLE to its caller,
+signals are kept, and the server is not ready until the registry has taken it for the first time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from dk_trio import rpc
+from dk_trio.boundary import unwrapped
+from dk_trio.client import channel_options
+from dk_trio.registration import Registration, RegistrationStatus
+from dk_trio.services.channels import ChannelCache, Connect
+from dk_trio.services.provider_clients import ProviderClients
+from dk_trio.services.registry import ModuleInfo
+from dk_trio.services.remote.registry import GrpcRegistry
+from dk_trio.settings import Settings
+from dk_trio.signals import RemoteSignals, RemoteSignalsStatistics
+
+_log = logging.getLogger("dk_trio.provider_link")
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderLinkStatistics:
+    """A snapshot of a server's ends of its provider.
+
+    Attributes:
+        target: `HOST:PORT` of the provider.
+        registration: Where the server's own registration stands; None outside of `registered`.
+        signals: What went out and came in.
+    """
+
+    target: str
+    registration: RegistrationStatus | None
+    signals: RemoteSignalsStatistics
+
+
+class ProviderLink:
+    """Owned by a server in remote mode.
+
+    Args:
+        settings: Of the server.
+        channels: The server's channels.
+        connect: Opens the byte stream to the provider, in place of TCP.
+
+    Attributes:
+        target: `HOST:PORT` of the provider.
+        clients: Calls to it, and to other providers that a module names with `client_config`.
+        signals: What jobs are told and tell.
+    """
+
+    def __init__(self, settings: Settings, channels: ChannelCache, *, connect: Connect | None = None) -> None:
+        self._settings = settings
+        self.target = settings.services.provider
+        self.clients = ProviderClients(
+            channels,
+            target=self.target,
+            channel_settings=settings.channel,
+            query_settings=settings.query,
+            connect=connect,
+        )
+        self._channel = rpc.open_channel(self.target, options=channel_options(settings.channel), connect=connect)
+        self.signals = RemoteSignals(self._channel, settings.signals)
+        self._registration: Registration | None = None
+
+    def __repr__(self) -> str:
+        return f"<ProviderLink to {self.target}, {self._registration or 'not registered'!r}, {self.signals!r}>"
+
+    def statistics(self) -> ProviderLinkStatistics:
+        """How it stands now."""
+        registration = None if self._registration is None else self._registration.status()
+        return ProviderLinkStatistics(target=self.target, registration=registration, signals=self.signals.statistics())
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Calls and signals work for the length of the block. At its end signals that wait are sent, within a bound.
+
+        Can be entered once.
+        """
+        async with self.clients.opened(), self._channel, self.signals.opened():
+            yield
+
+    @asynccontextmanager
+    async def registered(
+        self, info: ModuleInfo, *, on_change: Callable[[RegistrationStatus], object]
+    ) -> AsyncIterator[None]:
+        """Keep the server known to the registry for the length of the block.
+
+        Args:
+            info: The module, and where the server listens.
+            on_change: Called when the registration has changed. Must not wait.
+        """
+        settings = self._settings.server
+        address = settings.advertise_host or info.address
+        if address in _WILDCARDS:
+            import socket
+
+            address = socket.gethostname()
+            _log.warning(
+                "the registry is told that %s is at %s:%d, as it listens on all addresses: set "
+                "SERVER_CHANNEL_ADVERTISE_HOST to the name that others reach it by",
+                info.module_id,
+                address,
+                info.port,
+            )
+        registration = Registration(
+            GrpcRegistry("", "", "", providers=self.clients, told=info),
+            module_id=info.module_id,
+            address=address,
+            port=info.port,
+            version=info.version,
+            interval=settings.heartbeat_interval,
+            on_change=on_change,
+        )
+        self._registration = registration
+        try:
+            async with unwrapped(), trio.open_nursery() as nursery:
+                nursery.start_soon(registration.run)
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            self._registration = None
+
+    async def withdraw(self) -> None:
+        """Give the registration back: nobody is sent here any more. Bounded, and never raises."""
+        if self._registration is not None:
+            await self._registration.withdraw()
