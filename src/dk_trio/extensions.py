@@ -22,6 +22,9 @@ COST_LIMITS: Final = "dk-trio-cost-limits-bin"
 """Of AddCost: JSON list of `{"field": ..., "config_name": ..., "limit": {...}}`; FAILED_PRECONDITION when it would pass
 one of them, checked in the transaction that adds."""
 
+COST_CONFIG: Final = "dk-trio-cost-config-bin"
+"""Of AddCost: the name of the price in UTF-8, by which limits say what they cover. Without it, the name of the cost."""
+
 MODULE: Final = "dk-trio-module-bin"
 """Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, for which it has no fields."""
 
