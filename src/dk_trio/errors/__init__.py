@@ -56,8 +56,10 @@ from ._service import InvalidRecordError as InvalidRecordError
 from ._service import ModuleCallError as ModuleCallError
 from ._service import RecordChangedError as RecordChangedError
 from ._service import RecordExistsError as RecordExistsError
+from ._service import RecordNotFoundError as RecordNotFoundError
 from ._service import RegistryModuleNotFoundError as RegistryModuleNotFoundError
 from ._service import RegistryServiceError as RegistryServiceError
+from ._service import ReplyTooLargeError as ReplyTooLargeError
 from ._service import ServiceError as ServiceError
 from ._service import SetupExistsError as SetupExistsError
 from ._service import SetupServiceError as SetupServiceError

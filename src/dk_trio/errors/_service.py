@@ -56,6 +56,15 @@ class RecordExistsError(StorageServiceError, ValueError):
     short_description = "Record exists"
 
 
+class RecordNotFoundError(StorageServiceError):
+    """A provider has no record of this id, or no record in this collection."""
+
+    code = "RECORD_NOT_FOUND"
+    status = Status.NOT_FOUND
+    fault = Fault.CALLER
+    short_description = "Record not found"
+
+
 class RecordChangedError(StorageServiceError):
     """A record was to be changed only if it still had an update date, and has another: nothing was written."""
 
@@ -72,6 +81,15 @@ class IdempotencyError(ServiceError):
     status = Status.FAILED_PRECONDITION
     fault = Fault.CALLER
     short_description = "Idempotency key reused"
+
+
+class ReplyTooLargeError(ServiceError):
+    """What was asked for is there, and has more bytes than one message may have."""
+
+    code = "REPLY_TOO_LARGE"
+    status = Status.FAILED_PRECONDITION  # RESOURCE_EXHAUSTED would be asked again, in vain
+    fault = Fault.CALLER
+    short_description = "Reply too large"
 
 
 class FilesystemServiceError(ServiceError):
