@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -19,6 +20,7 @@ from ._exits import TABLE, Exit
 
 if TYPE_CHECKING:
     from dk_trio.server import DrainReport
+    from dk_trio.settings import Settings
 
 COLLECT_EVERY: Final = (10_000, 20, 20)
 """`gc.set_threshold` of a server: a few MiB of garbage at most, for a quarter of the time in the collector."""
@@ -32,6 +34,7 @@ Examples:
   dk-trio serve mymodule.py
   dk-trio serve mymodule.py:MyModule --host 0.0.0.0 --port 50055
   dk-trio serve mypackage.modules:MyModule --setup setups.json --strict-setup
+  dk-trio serve mymodule.py --provider 127.0.0.1:50051
 
 The address may also come from SERVER_CHANNEL_HOST and SERVER_CHANNEL_PORT. When RPCs are accepted, one line
 "READY HOST:PORT" goes to stdout; everything else, what the module prints too, goes to stderr. SIGTERM or Ctrl-C
@@ -56,6 +59,12 @@ second signal cancels them at once.
     "--strict-setup", is_flag=True, help="An unknown setup id is NOT_FOUND, also when the module has a default setup."
 )
 @click.option(
+    "--provider",
+    metavar="HOST:PORT",
+    help="Remote mode: services, signals, setups and the registry are at this services-provider (`dk-trio provider`).",
+)
+@click.option("--local", is_flag=True, help="Local mode, whatever SERVICE_MODE says.")
+@click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=10.0,
@@ -70,6 +79,8 @@ def command(
     port: int | None,
     setup_file: Path | None,
     strict_setup: bool,
+    provider: str | None,
+    local: bool,
     grace: float,
     log_level: str,
 ) -> None:
@@ -86,7 +97,7 @@ def command(
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log = logging.getLogger("dk_trio.serve")
-    settings = Settings.from_environment()
+    settings = _moded(Settings.from_environment(), provider, local=local)
     for warning in settings.warnings:
         log.warning(warning)
     log.debug("settings:\n%s", settings.report())
@@ -120,6 +131,23 @@ def command(
         for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is exit code 0
             signal.signal(number, signal.SIG_IGN)
     log.info("stopped: %s", _told(report))
+
+
+def _moded(settings: Settings, provider: str | None, *, local: bool) -> Settings:
+    """The settings with the mode that the options say, which go before the environment."""
+    from dk_trio.settings import target
+
+    if provider is not None and local:
+        raise click.UsageError("--provider and --local contradict each other: the first means remote mode")
+    services = settings.services
+    if provider is not None:
+        try:
+            services = replace(services, mode="remote", provider=target(provider))
+        except ValueError:
+            raise click.BadParameter(f"{provider!r} is not HOST:PORT", param_hint="--provider") from None
+    elif local:
+        services = replace(services, mode="local")
+    return replace(settings, services=services)
 
 
 def _told(report: DrainReport) -> str:

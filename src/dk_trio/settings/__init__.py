@@ -27,6 +27,7 @@ from ._layers import SignalSettings as SignalSettings
 from ._layers import TaskSettings as TaskSettings
 from ._names import warnings_for
 from ._variable import Variable as Variable
+from ._variable import target as target
 from ._variable import variable_of
 
 _DEFAULT = "default"
