@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -36,6 +38,10 @@ class ProviderOptions:
     """Seconds between two removals of what is kept for a time only."""
     max_concurrent_rpcs: int | None = 10_000
     """RPCs in progress; one more is answered RESOURCE_EXHAUSTED. Held polls count, so this stands above any mesh."""
+
+    now: Callable[[], float] = time.time
+    """The wall clock, in seconds since the epoch: of leases, which go on over a restart, and of dates that are told. A
+    test gives one that goes with its virtual time."""
 
     def __post_init__(self) -> None:
         if self.validate not in get_args(ValidateMode):
