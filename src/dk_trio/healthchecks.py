@@ -9,7 +9,7 @@ the fields at the top.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Any, Final
 
@@ -45,10 +45,12 @@ class HealthChecks:
 
     Attributes:
         opened_at: Since when the server answers, on Trio's clock; set by the server.
+        standing: What the server itself keeps up, by name, with what is wrong with it, or nothing; set by the server.
         late: The services whose check goes on although its time is over.
     """
 
     opened_at: float = inf
+    standing: Callable[[], Mapping[str, str]] = dict
 
     def __init__(
         self,
@@ -105,8 +107,9 @@ class HealthChecks:
         configured = () if environment is None else environment.config.configured
         rest = [name for name in _ALWAYS_NAMED if name not in configured]
         unknown = [ServiceHealth(name=name, status="unknown", message="not configured") for name in rest]
+        standing = [_health(name, trouble) for name, trouble in self.standing().items()]
         if environment is None or not configured:
-            await send(_report(unknown))
+            await send(_report(standing + unknown))
             return
         services = JobServices(
             config=environment.config,
@@ -117,7 +120,7 @@ class HealthChecks:
         try:
             async with trio.open_nursery() as nursery:
                 found = await probe(services, configured, timeout=PROBE_TIMEOUT, nursery=nursery, late=self.late)
-                await send(_report([_health(name, found[name]) for name in configured] + unknown))
+                await send(_report([_health(name, found[name]) for name in configured] + standing + unknown))
         finally:
             with trio.move_on_after(PROBE_TIMEOUT, shield=True):
                 await services.close()

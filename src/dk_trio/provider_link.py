@@ -84,6 +84,15 @@ class ProviderLink:
         registration = None if self._registration is None else self._registration.status()
         return ProviderLinkStatistics(target=self.target, registration=registration, signals=self.signals.statistics())
 
+    def health(self) -> dict[str, str]:
+        """What is kept up here, by name, with what is wrong with it; empty texts when nothing is."""
+        signals = self.signals.health()
+        registration = None if self._registration is None else self._registration.status()
+        found = {"signals out": signals.outbound, "signals in": signals.inbound}
+        if registration is not None:
+            found["registration"] = registration.trouble or ("" if registration.registered else "not registered yet")
+        return found
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Calls and signals work for the length of the block. At its end signals that wait are sent, within a bound.

@@ -312,6 +312,8 @@ class ModuleServer:
             nursery.start_soon(self._servicer.jobs.watch)
             self._nursery = nursery
             self._servicer.health_checks.opened_at = trio.current_time()
+            if self._link is not None:
+                self._servicer.health_checks.standing = self._link.health
             with self._registered(), self.platform.setups.watched(self._stored):
                 self._open = self._accepting = True
                 self._set_ready(ready=True)
