@@ -20,6 +20,7 @@ from ._exits import TABLE, Exit, exit_of
 _COMMANDS = {
     "call": "Call a module and print its outputs, one JSON object a line.",
     "demo": "Serve an example, call it, show its stream and a cancel.",
+    "provider": "Serve what modules share: setups, registry, signals, records, files, costs.",
     "serve": "Serve a module class over gRPC.",
 }
 

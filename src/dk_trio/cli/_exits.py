@@ -46,7 +46,7 @@ _OWN = {
     Exit.DEFECT: "a defect of dk-trio, or a demo that failed",
     Exit.USAGE: "wrong arguments, or input that is not JSON",
     Exit.MODULE: "the module cannot be loaded or is not complete",
-    Exit.CONFIGURATION: "a setting or a setup file cannot be used",
+    Exit.CONFIGURATION: "a setting, a setup file or a database cannot be used",
     Exit.LISTEN: "the address cannot be listened on",
     Exit.STUCK: "code of a module went on although it was cancelled, and the process was ended around it",
 }

@@ -160,35 +160,35 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
-def read_input(text: str) -> dict[str, Any]:
-    """The JSON object that `--input` gives, names, or is piped in."""
+def read_input(text: str, hint: str = "--input") -> dict[str, Any]:
+    """The JSON object that an argument gives, names, or is piped in; `hint` is the argument's name in errors."""
     if text == "-":
         source, raw = "stdin", sys.stdin.buffer.read() if sys.stdin is not None else b""
     elif text.startswith("@"):
         source = text[1:]
         if not source:
-            raise click.BadParameter("@ needs the name of a file after it.", param_hint="--input")
+            raise click.BadParameter("@ needs the name of a file after it.", param_hint=hint)
         try:
             raw = Path(source).read_bytes()
         except OSError as error:
-            raise click.BadParameter(f"{source} cannot be read: {error.strerror}.", param_hint="--input") from None
+            raise click.BadParameter(f"{source} cannot be read: {error.strerror}.", param_hint=hint) from None
     else:
         source, raw = "the argument", text.encode("utf-8", "surrogateescape")
     try:
         data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
-        raise click.BadParameter(f"{source} is not UTF-8 text (byte {error.start}).", param_hint="--input") from None
+        raise click.BadParameter(f"{source} is not UTF-8 text (byte {error.start}).", param_hint=hint) from None
     except json.JSONDecodeError as error:
         raise click.BadParameter(
-            f"{source} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.", param_hint="--input"
+            f"{source} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.", param_hint=hint
         ) from None
     except _NotJSONError as error:
-        raise click.BadParameter(f"{source} is not JSON: {error}.", param_hint="--input") from None
+        raise click.BadParameter(f"{source} is not JSON: {error}.", param_hint=hint) from None
     except RecursionError:
-        raise click.BadParameter(f"{source} is nested too deep.", param_hint="--input") from None
+        raise click.BadParameter(f"{source} is nested too deep.", param_hint=hint) from None
     if not isinstance(data, dict):
         raise click.BadParameter(
-            f"{source} holds a {type(data).__name__}; the input is a JSON object.", param_hint="--input"
+            f"{source} holds a {type(data).__name__}; the input is a JSON object.", param_hint=hint
         )
     return data
 

@@ -1,0 +1,142 @@
+"""`dk-trio provider`: serve what the modules of a mesh share; its subcommands fill, ask and copy that."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from dk_trio.cli._exits import TABLE, Exit
+from dk_trio.cli.serve import COLLECT_EVERY, tell_ready
+
+from ._where import data_dir_option, db_option, opened_database
+from .ask import command as ask
+from .backup import command as backup
+from .setups import get_setup, put_setup
+
+if TYPE_CHECKING:
+    from dk_trio.provider import DrainReport
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=f"""\b
+Examples:
+  dk-trio provider
+  dk-trio provider --host 0.0.0.0 --data-dir /var/lib/dk-trio
+  dk-trio provider --db postgresql://user@host/database --data-dir /srv/contents
+  dk-trio provider put-setup '{{"setup_id": "setups:a", "module_id": "modules:m", "content": {{}}}}'
+  dk-trio provider backup /backups/today
+
+When RPCs are accepted, one line "READY HOST:PORT" goes to stdout; everything else goes to stderr. What a caller was
+told is on disk, so the process may be killed at any time. SIGTERM or Ctrl-C drains: no new calls, polls end, running
+calls get the grace; a second signal cancels them at once.
+
+\b
+{TABLE}""",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=50051,
+    show_default=True,
+    help="Port to listen on; 0 takes any free one.",
+)
+@db_option
+@data_dir_option
+@click.option(
+    "--validate",
+    type=click.Choice(["strict", "warn", "off"]),
+    default="warn",
+    show_default=True,
+    help="What becomes of requests that break rules of the contract: refused, logged once and served, not looked at. "
+    "Clients of the existing SDK break several.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds that running calls get to end after the first signal.",
+)
+@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    host: str,
+    port: int,
+    db: str | None,
+    data_dir: str | None,
+    validate: str,
+    grace: float,
+    log_level: str,
+) -> None:
+    """Serve what modules share: setups, registry, signals, records, files, costs and profiles."""
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
+
+    import trio
+
+    from dk_trio.errors import DatabaseError, StorageServiceError
+    from dk_trio.provider import Provider, ProviderOptions
+    from dk_trio.settings import Settings
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log = logging.getLogger("dk_trio.provider")
+    settings = Settings.from_environment(serving=False)
+    for warning in settings.warnings:
+        log.warning(warning)
+    database, directory = opened_database(db, data_dir, settings.services.data_dir)
+    provider = Provider(database, directory=directory, options=ProviderOptions(validate=validate))  # type: ignore[arg-type]  # click has checked it
+
+    def ready(address: str) -> None:
+        # As in `serve`: what has been loaded stays, and need not be looked through again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_EVERY)
+        log.info("serving from %s, contents of files in %s", database.name, directory or "memory")
+        tell_ready(sys.stdout, address)
+
+    def leave(report: DrainReport) -> None:
+        # What was acknowledged is durable; these calls wait for a disk or a database that does not answer.
+        log.error("stopped around %d calls that do not end", report.stuck)
+        logging.shutdown()
+        os._exit(Exit.STUCK)
+
+    address = host.removeprefix("[").removesuffix("]")
+    try:
+        report = trio.run(
+            functools.partial(provider.serve, host=address, port=port, grace=grace, on_ready=ready, on_stuck=leave)
+        )
+    except StorageServiceError as error:  # of the start: afterwards it is a caller who is told
+        raise DatabaseError(error.message, hint=error.hint) from error
+    for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is exit code 0
+        signal.signal(number, signal.SIG_IGN)
+    log.info("stopped: %d calls were cut", report.cut)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Options before a subcommand are those of a server, and would have no effect."""
+    for name in context.params:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} is an option of the server, and has no effect before {context.invoked_subcommand}."
+                f" Write options after the subcommand, see `dk-trio provider {context.invoked_subcommand} --help`."
+            )
+
+
+for subcommand in (ask, put_setup, get_setup, backup):
+    command.add_command(subcommand)

@@ -1,0 +1,71 @@
+"""Where a provider keeps its data, from the options that its server and its backup share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from dk_trio.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from dk_trio.services.stores.database import Database
+
+MEMORY: Final = ":memory:"
+SUBDIRECTORY: Final = "provider"
+_POSTGRES: Final = ("postgresql://", "postgres://")
+
+db_option = click.option(
+    "--db",
+    metavar="URL",
+    help=f"Database: postgresql://USER@HOST/NAME, or {MEMORY} to keep nothing.  [default: SQLite in --data-dir]",
+)
+data_dir_option = click.option(
+    "--data-dir",
+    metavar="DIRECTORY",
+    help="Where the SQLite database and the contents of files are; made when it is missing."
+    f"  [default: {SUBDIRECTORY} in DIGITALKIN_DATA_DIR, which is .dk-trio]",
+)
+
+
+def is_postgres(db: str | None) -> bool:
+    """Whether `--db` names a PostgreSQL database."""
+    return db is not None and db.startswith(_POSTGRES)
+
+
+def directory_of(data_dir: str | None, configured: Path | None) -> Path | None:
+    """The directory of the data; None when nothing is to be kept.
+
+    Args:
+        data_dir: What `--data-dir` says.
+        configured: What DIGITALKIN_DATA_DIR says, and its default.
+    """
+    if data_dir is not None:
+        return None if data_dir == MEMORY else Path(data_dir)
+    return None if configured is None else configured / SUBDIRECTORY
+
+
+def opened_database(db: str | None, data_dir: str | None, configured: Path | None) -> tuple[Database, Path | None]:
+    """The database, not opened yet, and the directory of the contents of files.
+
+    Raises:
+        DatabaseError: `--db` names no database that is known.
+    """
+    directory = directory_of(data_dir, configured)
+    if is_postgres(db):
+        from dk_trio.services.stores.postgres import PostgresDatabase
+
+        assert db is not None
+        return PostgresDatabase(db), directory
+    if db is not None and db != MEMORY:
+        raise DatabaseError(
+            f"--db {db!r} is no database that dk-trio knows.",
+            hint=f"Write postgresql://USER@HOST/NAME or {MEMORY}; without --db it is SQLite in --data-dir.",
+        )
+    if db == MEMORY:
+        directory = None
+
+    from dk_trio.services.stores.sqlite import SqliteDatabase
+
+    return SqliteDatabase(directory, setting="--data-dir"), directory

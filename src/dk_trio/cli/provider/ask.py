@@ -1,0 +1,66 @@
+"""`dk-trio provider ask`: any RPC of the contract, with JSON in and out."""
+
+from __future__ import annotations
+
+import click
+
+from dk_trio.cli._exits import TABLE, Exit
+from dk_trio.cli.call import read_input, write_line
+
+from ._client import Send, metadata_option, split_address, talk, timeout_option
+
+
+@click.command(
+    "ask",
+    epilog=f"""\b
+Examples:
+  dk-trio provider ask --list
+  dk-trio provider ask --describe storage.StoreRecord
+  dk-trio provider ask setup.ListSetups '{{"limit": 10}}'
+  dk-trio provider ask 127.0.0.1:50051 SetupService/GetSetup '{{"setup_id": "setups:a"}}'
+  dk-trio provider ask storage.StoreRecord @record.json
+
+Without an address, that of DIGITALKIN_PROVIDER is asked. A method is SERVICE.METHOD, SERVICE/METHOD, or its bare name
+where only one service has it. The request is protobuf's JSON, an empty one when none is given: names as in the .proto
+files or in lowerCamelCase, enums by name, bytes as base64, times as 2026-01-31T12:00:00Z. Each reply is one line of
+JSON on stdout.
+
+\b
+{TABLE}""",
+)
+@click.argument("words", nargs=-1, metavar="[HOST:PORT] METHOD [JSON|@FILE|-]")
+@click.option("--list", "listed", is_flag=True, help="Show all methods.")
+@click.option("--describe", "described", metavar="METHOD", help="Show the fields of a method, with types and rules.")
+@timeout_option
+@metadata_option
+def command(
+    *, words: tuple[str, ...], listed: bool, described: str | None, timeout: float, metadata: tuple[str, ...]
+) -> int:
+    """Call any method of a provider, or of a module server."""
+    if listed or described:
+        from ._contract import describe, find, listing
+
+        click.echo(listing() if described is None else describe(find(described)))
+        return Exit.OK
+    address, rest = split_address(words)
+    if not 1 <= len(rest) <= 2:
+        raise click.UsageError(
+            "Name one method, and after it at most one JSON object. `--list` shows all methods."
+            if not rest
+            else f"{len(rest)} words stand after the address; a method and one JSON object are wanted. Quote the JSON."
+        )
+
+    from ._contract import find
+    from ._json import FieldError, from_json, to_json
+
+    method = find(rest[0])
+    data = read_input(rest[1], "JSON") if len(rest) == 2 else {}
+    try:
+        request = from_json(method.request, data)
+    except FieldError as error:
+        raise click.UsageError(f"{method.short}: {error}. `--describe {method.short}` shows all fields.") from None
+
+    async def work(send: Send) -> None:
+        await send(method, request, lambda reply: write_line(to_json(reply)))
+
+    return talk(address, timeout, metadata, work)

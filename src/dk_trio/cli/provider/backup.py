@@ -1,0 +1,52 @@
+"""`dk-trio provider backup`: a consistent copy of what a provider keeps, whether it runs or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dk_trio.cli._exits import TABLE
+
+from ._where import MEMORY, data_dir_option, db_option, directory_of, is_postgres
+
+
+@click.command(
+    "backup",
+    epilog=f"""\b
+Examples:
+  dk-trio provider backup /backups/today
+  dk-trio provider backup --data-dir /var/lib/dk-trio /backups/today
+  dk-trio provider --data-dir /backups/today
+
+The copy is of one moment, and is checked: the database by SQLite, each content of a file by its digest. To go back to
+it, start the provider with it as --data-dir, or with a copy of it. Of PostgreSQL, pg_dump writes the database and the
+contents of files are copied beside it; pg_restore brings that back.
+
+\b
+{TABLE}""",
+)
+@click.argument("destination", type=click.Path(path_type=Path))
+@db_option
+@data_dir_option
+def command(*, destination: Path, db: str | None, data_dir: str | None) -> None:
+    """Copy what a provider keeps to a new directory; the provider may run meanwhile."""
+    from dk_trio.errors import DatabaseError
+    from dk_trio.settings import Settings
+
+    from ._copy import DUMP, copy_postgres, copy_sqlite
+
+    directory = directory_of(data_dir, Settings.from_environment(serving=False).services.data_dir)
+    if is_postgres(db):
+        assert db is not None
+        copied = copy_postgres(db, directory, destination)
+        again = f"pg_restore --dbname=URL {destination / DUMP}, then dk-trio provider --db URL --data-dir {destination}"
+    else:
+        if db is not None or directory is None:
+            raise DatabaseError(
+                f"There is nothing to copy from {db or MEMORY}.",
+                hint="Name what the provider uses: --data-dir or --db.",
+            )
+        copied = copy_sqlite(directory, destination)
+        again = f"dk-trio provider --data-dir {destination}"
+    click.echo(f"{destination}: {copied.size} bytes, contents of {copied.contents} files. To use it: {again}")

@@ -1,0 +1,216 @@
+"""`dk-trio provider put-setup` and `get-setup`: setups as one flat JSON object each, the same out and in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from dk_trio.cli._exits import TABLE
+from dk_trio.cli.call import read_input, with_integers, write_line
+
+from ._client import Send, metadata_option, split_address, talk, timeout_option
+
+_FIELDS: Final = (
+    "setup_id",
+    "name",
+    "organisation_id",
+    "owner_id",
+    "module_id",
+    "status",
+    "setup_version_id",
+    "version",
+    "content",
+)
+# Of a new setup, where nothing else is said. A name is for people, and the id is one.
+_DEFAULTS: Final = {"organisation_id": "organizations:default", "owner_id": "users:default", "status": "READY"}
+_PREFIX: Final = "setups:"
+
+
+@click.command(
+    "put-setup",
+    epilog=f"""\b
+Examples:
+  dk-trio provider put-setup '{{"setup_id": "setups:a", "module_id": "modules:m", "content": {{"prefix": "> "}}}}'
+  dk-trio provider put-setup 127.0.0.1:50051 setups.json --module-id modules:m
+  dk-trio provider get-setup setups:a | dk-trio provider put-setup -
+
+\b
+Fields, of which a new setup needs module_id and content:
+  {", ".join(_FIELDS)}
+
+A file may also be one for `dk-trio serve --setup`: {{"setups:a": {{"content": ..., "version": ...}}, ...}}. A setup
+that is there keeps what is not given. A version of a name, or an id, that is there is replaced; any other is added; it
+is the current one from then on. The ids go to stdout, one JSON object a line.
+
+\b
+{TABLE}""",
+)
+@click.argument("words", nargs=-1, required=True, metavar="[HOST:PORT] FILE|JSON|-")
+@click.option("--module-id", help="Of setups that name none.")
+@timeout_option
+@metadata_option
+def put_setup(*, words: tuple[str, ...], module_id: str | None, timeout: float, metadata: tuple[str, ...]) -> int:
+    """Create a setup, or add a version to it, and make that current."""
+    address, rest = split_address(words)
+    if len(rest) != 1:
+        raise click.UsageError(f"One file or JSON object is wanted, and {len(rest)} were given.")
+    text = rest[0] if rest[0] == "-" or rest[0].lstrip().startswith(("{", "@")) else f"@{rest[0]}"
+    setups = [_checked(setup) for setup in _setups(read_input(text, "SETUP"))]
+
+    async def work(send: Send) -> None:
+        for setup in setups:
+            write_line(await _put(send, setup if module_id is None else {"module_id": module_id, **setup}))
+
+    return talk(address, timeout, metadata, work)
+
+
+@click.command(
+    "get-setup",
+    epilog=f"""\b
+Examples:
+  dk-trio provider get-setup setups:a
+  dk-trio provider get-setup 127.0.0.1:50051 setups:a --version 2
+
+What is printed is what put-setup takes.
+
+\b
+{TABLE}""",
+)
+@click.argument("words", nargs=-1, required=True, metavar="[HOST:PORT] SETUP_ID")
+@click.option("--version", metavar="NAME", help="Of the version; the current one without it.")
+@timeout_option
+@metadata_option
+def get_setup(*, words: tuple[str, ...], version: str | None, timeout: float, metadata: tuple[str, ...]) -> int:
+    """Show a setup with one of its versions."""
+    # An id has a colon, as an address has: whatever comes last is the id.
+    address, _ = split_address(words[:-1])
+    if len(words) > 2:
+        raise click.UsageError(f"One setup id is wanted, and {len(words) - 1} were given.")
+    request: dict[str, Any] = {"setup_id": words[-1]}
+    if version is not None:
+        request["version"] = version
+
+    async def work(send: Send) -> None:
+        reply = await _call(send, "GetSetup", request)
+        write_line(_flat(reply.setup, reply.setup_version))
+
+    return talk(address, timeout, metadata, work)
+
+
+def _setups(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The setups of a file: one, or several by their ids."""
+    if not data or not all(key.startswith(_PREFIX) for key in data):
+        yield data
+        return
+    for key, entry in data.items():
+        if not isinstance(entry, dict):
+            raise click.UsageError(f"{key}: expected an object, got {entry!r}.")
+        yield {"setup_id": key, **(entry if "content" in entry else {"content": entry})}
+
+
+def _checked(setup: dict[str, Any]) -> dict[str, Any]:
+    for key in setup:
+        if key not in _FIELDS:
+            near = difflib.get_close_matches(key, _FIELDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"A setup has {', '.join(_FIELDS)}."
+            raise click.UsageError(f"{key}: there is no such field. {hint}")
+    if "content" not in setup:
+        raise click.UsageError('content: must be set, the object that jobs run with, such as {"content": {}}.')
+    return {key: value for key, value in setup.items() if value is not None}
+
+
+async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
+    """Create or change a setup; its ids."""
+    there = await _existing(send, setup["setup_id"]) if "setup_id" in setup else None
+    if there is None:
+        version = {
+            "id": setup.get("setup_version_id"),
+            "setup_id": setup.get("setup_id"),
+            "version": setup.get("version", "1"),
+            "content": setup["content"],
+        }
+        own = {
+            key: setup[key] for key in ("name", "organisation_id", "owner_id", "module_id", "status") if key in setup
+        }
+        named: dict[str, Any] = {"name": setup.get("setup_id") or setup.get("module_id")}
+        reply = await _call(send, "CreateSetup", {**_DEFAULTS, **named, **own, "current_setup_version": version})
+        made = reply.setup.current_setup_version
+    else:
+        made = await _put_version(send, there, setup)
+        changed = {
+            "setup_id": there.id,
+            "name": setup.get("name", there.name),
+            "owner_id": setup.get("owner_id", there.owner_id),
+            "status": setup.get("status", there.status.value),
+            "current_setup_version": _version(made),
+        }
+        reply = await _call(send, "UpdateSetup", changed)
+    return {"setup_id": reply.setup.id, "setup_version_id": made.id, "version": made.version}
+
+
+async def _existing(send: Send, setup_id: str) -> Any:
+    from grpclib.const import Status
+    from grpclib.exceptions import GRPCError
+
+    try:
+        return (await _call(send, "GetSetup", {"setup_id": setup_id})).setup
+    except GRPCError as error:
+        if error.status is not Status.NOT_FOUND:
+            raise
+        return None
+
+
+async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> Any:
+    found = (await _call(send, "SearchSetupVersions", {"setup_id": there.id})).setup_versions
+    name, key = setup.get("version"), setup.get("setup_version_id")
+    old = next((row for row in found if (row.id == key if key else row.version == name)), None)
+    if old is not None:
+        change = {"setup_version_id": old.id, "version": name or old.version, "content": setup["content"]}
+        return (await _call(send, "UpdateSetupVersion", change)).setup_version
+    if name is None:
+        names = {row.version for row in found}
+        name = next(text for number in range(len(found) + 1, 2 * len(found) + 2) if (text := str(number)) not in names)
+    new = {"setup_id": there.id, "version": name, "content": setup["content"]}
+    return (await _call(send, "CreateSetupVersion", new)).setup_version
+
+
+async def _call(send: Send, method: str, data: dict[str, Any]) -> Any:
+    from ._contract import find
+    from ._json import FieldError, from_json
+
+    found = find(f"setup.{method}")
+    try:
+        request = from_json(found.request, data)
+    except FieldError as error:
+        raise click.UsageError(f"{error}.") from None
+    replies: list[Any] = []
+    await send(found, request, replies.append)
+    return replies[0]
+
+
+def _version(version: Any) -> dict[str, Any]:
+    return {"id": version.id, "setup_id": version.setup_id, "version": version.version, "content": _content(version)}
+
+
+def _content(version: Any) -> dict[str, Any]:
+    content: dict[str, Any] = with_integers(version.content.to_dict()) if version.content is not None else {}
+    return content
+
+
+def _flat(setup: Any, version: Any) -> dict[str, Any]:
+    from ._contract import enum_names
+
+    flat = {
+        "setup_id": setup.id,
+        "name": setup.name,
+        "organisation_id": setup.organisation_id,
+        "owner_id": setup.owner_id,
+        "module_id": setup.module_id,
+        "status": enum_names(type(setup.status)).get(setup.status.value, setup.status.value),
+    }
+    if version is not None:
+        flat |= {"setup_version_id": version.id, "version": version.version, "content": _content(version)}
+    return flat
