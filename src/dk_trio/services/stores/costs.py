@@ -7,20 +7,18 @@ rows however many entries there are, and two jobs can never pass a limit togethe
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dk_trio.errors import CostLimitError, Violation
 from dk_trio.services.cost import AmountLimit, CostData, CostLimit, CostType
 
 from .database import Database
-
-if TYPE_CHECKING:
-    import sqlite3
+from .work import Statement, Value, Work
 
 # A product of two floats as they are written has 34 digits at most; 50 leave room to add up 10^16 of them exactly.
 _ARITHMETIC: Final = Context(prec=50)
@@ -28,18 +26,18 @@ _ARITHMETIC: Final = Context(prec=50)
 # Append only, see `Database.declare`. Sums are text: SQLite has no decimal numbers.
 _SCHEMA: Final = (
     """CREATE TABLE costs (
-        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        place {place},
         mission TEXT NOT NULL,
         name TEXT NOT NULL,
         config_name TEXT NOT NULL,
         cost_type TEXT NOT NULL,
         unit TEXT NOT NULL,
-        rate REAL NOT NULL,
-        quantity REAL NOT NULL,
-        cost REAL NOT NULL,
+        rate DOUBLE PRECISION NOT NULL,
+        quantity DOUBLE PRECISION NOT NULL,
+        cost DOUBLE PRECISION NOT NULL,
         setup_version_id TEXT NOT NULL,
         job_id TEXT NOT NULL,
-        created INTEGER NOT NULL
+        created BIGINT NOT NULL
     )""",
     "CREATE INDEX costs_of_mission ON costs (mission, place)",
     "CREATE INDEX costs_of_name ON costs (mission, name, place)",
@@ -50,18 +48,19 @@ _SCHEMA: Final = (
         quantity TEXT NOT NULL,
         amount TEXT NOT NULL,
         PRIMARY KEY (mission, config_name, cost_type)
-    ) WITHOUT ROWID""",
+    )""",
 )
 _INSERT: Final = """INSERT INTO costs (mission, name, config_name, cost_type, unit, rate, quantity, cost,
     setup_version_id, job_id, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _SUMS: Final = "SELECT config_name, cost_type, quantity, amount FROM cost_sums WHERE mission = ?"
-_SUM: Final = "INSERT OR REPLACE INTO cost_sums VALUES (?, ?, ?, ?, ?)"
-_OF_MISSION: Final = """SELECT place, cost, name, cost_type, unit, rate, setup_version_id, quantity FROM costs
-    WHERE mission = ?1 AND place > ?2
-    AND (?3 IS NULL OR name IN (SELECT value FROM json_each(?3)))
-    AND (?4 IS NULL OR cost_type IN (SELECT value FROM json_each(?4))) ORDER BY place LIMIT ?5"""
-_OF_NAME: Final = """SELECT place, cost, name, cost_type, unit, rate, setup_version_id, quantity FROM costs
-    WHERE mission = ?1 AND place > ?2 AND name = ?3 ORDER BY place LIMIT ?4"""
+_SUM: Final = """INSERT INTO cost_sums (mission, config_name, cost_type, quantity, amount) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (mission, config_name, cost_type)
+    DO UPDATE SET quantity = excluded.quantity, amount = excluded.amount"""
+_ENTRIES: Final = """SELECT place, cost, name, cost_type, unit, rate, setup_version_id, quantity FROM costs
+    WHERE mission = ? AND place > ?"""
+
+# Names that a query looks for; of more, all entries of the mission are read.
+_NAMES_MAX: Final = 500
 
 # Entries that are read and made into models in one go, on the loop.
 _PAGE: Final = 200
@@ -161,49 +160,65 @@ class CostStore:
         Raises:
             CostLimitError: It has not; nothing was added.
         """
-        added, now = entry.sum, time.time_ns() // 1000
+        await self.database.write(partial(self.add_work, entry, limits))
 
-        def add(connection: sqlite3.Connection) -> None:
-            sums = _sums(connection, entry.mission)
-            check(limits, sums, entry)
-            key = (entry.config_name, entry.cost_type)
-            total = sums.get(key, Sum()).plus(added)
-            connection.execute(
-                _INSERT,
-                (
-                    *(entry.mission, entry.name, *key, entry.unit, entry.rate, entry.quantity, float(added.amount)),
-                    *(entry.setup_version_id, entry.job_id, now),
-                ),
-            )
-            connection.execute(_SUM, (entry.mission, *key, str(total.quantity), str(total.amount)))
-
-        await self.database.write(add)
+    def add_work(self, entry: Entry, limits: Sequence[PlacedLimit]) -> Work[None]:
+        """`add`, as a part of a larger work."""
+        sums = yield from self.sums_work(entry.mission)
+        check(limits, sums, entry)
+        added = entry.sum
+        total = sums.get((entry.config_name, entry.cost_type), Sum()).plus(added)
+        key = (entry.config_name, entry.cost_type.value)
+        yield Statement(
+            _INSERT,
+            (
+                *(entry.mission, entry.name, *key, entry.unit, entry.rate, entry.quantity, float(added.amount)),
+                *(entry.setup_version_id, entry.job_id, time.time_ns() // 1000),
+            ),
+        )
+        yield Statement(_SUM, (entry.mission, *key, str(total.quantity), str(total.amount)))
 
     async def sums(self, mission: str) -> Sums:
         """What a mission has used."""
-        return await self.database.read(lambda connection: _sums(connection, mission))
+        return await self.database.read(partial(self.sums_work, mission))
+
+    def sums_work(self, mission: str) -> Work[Sums]:
+        """`sums`, as a part of a larger work."""
+        return {
+            (config_name, CostType(cost_type)): Sum(Decimal(quantity), Decimal(amount))
+            for config_name, cost_type, quantity, amount in (yield Statement(_SUMS, (mission,))).rows
+        }
 
     async def named(self, mission: str, name: str) -> list[CostData]:
         """Entries of one name, oldest first."""
-        return await self._entries(mission, _OF_NAME, (name,))
+        return await self.filtered(mission, [name], ())
 
     async def filtered(self, mission: str, names: Sequence[str], cost_types: Sequence[CostType]) -> list[CostData]:
         """Entries that have one of the names and one of the types, oldest first; an empty filter lets all pass."""
-        filters = (json.dumps(names) if names else None, json.dumps(cost_types) if cost_types else None)
-        return await self._entries(mission, _OF_MISSION, filters)
-
-    async def _entries(self, mission: str, statement: str, filters: tuple[str | None, ...]) -> list[CostData]:
+        sql = _ENTRIES
+        values: list[Value] = []
+        asked = frozenset(names)
+        for column, of in (
+            ("name", sorted(asked) if len(asked) <= _NAMES_MAX else ()),
+            ("cost_type", [cost_type.value for cost_type in cost_types]),
+        ):
+            if of:
+                sql += f" AND {column} IN ({', '.join('?' * len(of))})"
+                values += of
+        sql += " ORDER BY place LIMIT ?"
         entries: list[CostData] = []
         after = 0
         while True:
-            parameters = (mission, after, *filters, _PAGE)
-            rows = await self.database.read(
-                lambda connection, parameters=parameters: connection.execute(statement, parameters).fetchall()  # type: ignore[misc]
-            )
-            entries += [_cost(mission, *row) for _, *row in rows]
+            rows = await self.database.read(partial(_rows, sql, (mission, after, *values, _PAGE)))
+            costs = (_cost(mission, *row) for _, *row in rows)
+            entries += [cost for cost in costs if not asked or cost.name in asked]
             if len(rows) < _PAGE:
                 return entries
             after = rows[-1][0]
+
+
+def _rows(sql: str, parameters: Sequence[Value]) -> Work[list[tuple[Any, ...]]]:
+    return (yield Statement(sql, parameters)).rows
 
 
 def _cost(
@@ -219,10 +234,3 @@ def _cost(
         setup_version_id=version,
         quantity=quantity,
     )
-
-
-def _sums(connection: sqlite3.Connection, mission: str) -> dict[tuple[str, CostType], Sum]:
-    return {
-        (config_name, CostType(cost_type)): Sum(Decimal(quantity), Decimal(amount))
-        for config_name, cost_type, quantity, amount in connection.execute(_SUMS, (mission,))
-    }
