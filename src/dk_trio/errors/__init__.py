@@ -65,5 +65,6 @@ from ._service import SetupExistsError as SetupExistsError
 from ._service import SetupServiceError as SetupServiceError
 from ._service import StorageServiceError as StorageServiceError
 from ._service import StoredFileNotFoundError as StoredFileNotFoundError
+from ._service import TaskManagerServiceError as TaskManagerServiceError
 from ._service import ToolUnavailableError as ToolUnavailableError
 from ._service import UserProfileServiceError as UserProfileServiceError

@@ -174,6 +174,13 @@ class SetupExistsError(SetupServiceError, ValueError):
     short_description = "Setup exists"
 
 
+class TaskManagerServiceError(ServiceError):
+    """A signal was not delivered: the services-provider has refused it, or it was given up."""
+
+    code = "SIGNAL_FAILED"
+    short_description = "Signal not delivered"
+
+
 class UserProfileServiceError(ServiceError):
     """The user profile service failed."""
 
