@@ -12,6 +12,7 @@ import trio.testing
 from dk_trio import rpc
 from dk_trio.provider import Provider, ProviderOptions
 from dk_trio.services.stores.database import Database
+from dk_trio.services.stores.sqlite import SqliteDatabase
 
 # Nothing in virtual time takes longer; a deadlock ends here instead of never.
 DAY = 86400
@@ -49,7 +50,7 @@ async def provided(
     Without `database` and `directory` everything is in memory and needs no threads, which virtual time does not know.
     `options` are those of `ProviderOptions`.
     """
-    database = Database(directory) if database is None else database
+    database = SqliteDatabase(directory) if database is None else database
     provider = Provider(database, directory=directory, options=ProviderOptions(**options))
     with trio.fail_after(DAY):
         async with provider.opened(), trio.open_nursery() as nursery:

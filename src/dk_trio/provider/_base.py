@@ -11,7 +11,9 @@ as they are generated, `async def store_record(self, message)`. Around each of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,9 +28,10 @@ from dk_trio.pb._service import ServiceBase
 from dk_trio.statuses import status_of
 
 if TYPE_CHECKING:
+    from betterproto2 import Enum
     from multidict import MultiDict
 
-    from dk_trio.pb._message import Message
+    from dk_trio.pb import Message
     from dk_trio.pb.google.protobuf import Struct
     from dk_trio.rpc import ServerCall
     from dk_trio.services.stores.work import Work
@@ -38,12 +41,16 @@ if TYPE_CHECKING:
     from ._validation import Validation
 
 T = TypeVar("T")
+F = TypeVar("F")
 M = TypeVar("M", bound="Message")
 
 HONOURED: Final = ",".join(sorted(extensions.ALL))
 
 # Characters of an idempotency key: a uuid has 36.
 KEY_MAX: Final = 256
+
+# Bytes of an id or a name. Three of them are one key of PostgreSQL, which takes 2,704.
+TEXT_MAX: Final = 768
 
 _current: ContextVar[Call] = ContextVar("dk_trio_provider_call")
 
@@ -169,7 +176,21 @@ class Servicer(ServiceBase):
         Cancellation:
             Nothing was written; what was begun ends first.
         """
-        return await self._stores.database.write(work)
+        return await self._once(work, bytes, self._call.reply_type.parse)
+
+    async def _write_facts(self, work: Callable[[], Work[F]]) -> F:
+        """`_write` for a reply that repeats what the request holds: `work` returns a JSON value, and that is kept."""
+        return await self._once(work, lambda facts: json.dumps(facts).encode(), json.loads)
+
+    async def _once(self, work: Callable[[], Work[T]], dump: Callable[[T], bytes], load: Callable[[bytes], Any]) -> T:
+        call = self._call
+        key = call.text(extensions.IDEMPOTENCY_KEY)
+        if not key:
+            return await self._stores.database.write(work)
+        if len(key) > KEY_MAX:
+            raise refused(extensions.IDEMPOTENCY_KEY, f"has {len(key)} characters, at most {KEY_MAX} are allowed")
+        path, request = call.path, bytes(call.request)
+        return await self._stores.database.write(lambda: self._stores.once(key, path, request, work, dump, load))
 
 
 def struct(value: Struct | None, field: str) -> dict[str, Any]:
@@ -182,6 +203,66 @@ def struct(value: Struct | None, field: str) -> dict[str, Any]:
         return {} if value is None else value.to_dict()
     except DecodeError as error:  # it is read when somebody looks into it, and not before
         raise refused(field, f"is not a valid google.protobuf.Struct: {error}") from error
+
+
+def json_text(value: Struct | None, field: str) -> str:
+    """A Struct of a request as JSON text.
+
+    Raises:
+        RequestError: There is none, its bytes are no Struct, or it holds NaN or an infinity, which JSON does not know.
+    """
+    if value is None:
+        raise refused(field, "must be set")
+    data = struct(value, field)
+    try:
+        return json.dumps(data, allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        place, number = next(_not_json(data, field))
+        raise refused(place, f"is {number!r}, which is no number of JSON") from None
+
+
+def _not_json(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_json(inner, f"{place}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _not_json(inner, f"{place}[{index}]")
+
+
+def text(value: str, field: str, *, most: int = TEXT_MAX, empty: bool = False) -> str:
+    """A text of a request that can be kept and found again.
+
+    Args:
+        value: The text.
+        field: What it is called in errors.
+        most: Bytes of UTF-8 that it may have.
+        empty: It may be empty.
+
+    Raises:
+        RequestError: It is empty or too long, or holds a NUL, which PostgreSQL does not take.
+    """
+    if not value and not empty:
+        raise refused(field, "must not be empty")
+    if len(value) * 4 > most and (size := len(value.encode())) > most:
+        raise refused(field, f"has {size} bytes, at most {most} are allowed")
+    if "\0" in value:
+        raise refused(field, f"must not hold a NUL, and {value[:80]!r} does")
+    return value
+
+
+def known(value: Enum, field: str) -> str:
+    """The name of an enum's value.
+
+    Raises:
+        RequestError: The enum does not define it, or it is 0, which means that nothing was said.
+    """
+    if value and value.name:
+        return value.name
+    names = ", ".join(member.name for member in type(value) if member and member.name)
+    raise refused(field, f"must be one of {names}, not {int(value)}")
 
 
 def refused(field: str, rule: str, *, hint: str = "") -> RequestError:

@@ -11,7 +11,7 @@ from dk_trio.errors import ConfigurationError
 
 ValidateMode = Literal["strict", "warn", "off"]
 
-_SECONDS: Final = ("lease", "heartbeat_ttl", "key_ttl", "health_interval", "purge_interval")
+_SECONDS: Final = ("lease", "heartbeat_ttl", "key_ttl", "health_interval")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,6 @@ class ProviderOptions:
     sits out."""
     health_interval: float = 5.0
     """Seconds between two looks whether the store can be written; a Kubernetes probe asks every 10."""
-    purge_interval: float = 600.0
-    """Seconds between two removals of what is kept for a time only."""
     max_concurrent_rpcs: int | None = 10_000
     """RPCs in progress; one more is answered RESOURCE_EXHAUSTED. Held polls count, so this stands above any mesh."""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -30,6 +30,7 @@ from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError
 from dk_trio.listening import address_of, open_listeners
 
+from ._large import MESSAGE_MAX
 from ._options import ProviderOptions
 from ._servicers import SERVICERS
 from ._stores import Stores
@@ -48,8 +49,10 @@ READINESS: Final = "readiness"
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 50060
 
-# The seeds' server channel options: 100 MB both ways.
-MAX_MESSAGE_BYTES: Final = 100 * 1024 * 1024
+# What one message that is received may lack to `MESSAGE_MAX`: what is stored is told with some facts around it, and must
+# fit into a message then, too.
+_AROUND: Final = 64 * 1024
+
 
 # A third of the 30 s that Kubernetes gives a pod to end; the end of what was cut and the store's close take the rest.
 DEFAULT_GRACE: Final = 10.0
@@ -109,7 +112,7 @@ class Provider:
         interceptors: Sequence[rpc.Interceptor] = (),
     ) -> None:
         options = self._options = options or ProviderOptions()
-        self._stores = Stores.of(database, directory)
+        self._stores = Stores.of(database, directory, options=options)
         self._validation = Validation(options.validate)
         self._servicers = [servicer(self._stores, options, self._validation) for servicer in SERVICERS]
         names = {path.split("/")[1] for servicer in self._servicers for path in servicer.__mapping__()}
@@ -125,8 +128,8 @@ class Provider:
             [*services, *rpc.reflection(services)],
             options=rpc.ServerOptions(
                 max_concurrent_rpcs=options.max_concurrent_rpcs,
-                max_receive_message_bytes=MAX_MESSAGE_BYTES,
-                max_send_message_bytes=MAX_MESSAGE_BYTES,
+                max_receive_message_bytes=MESSAGE_MAX - _AROUND,
+                max_send_message_bytes=MESSAGE_MAX,
             ),
             interceptors=interceptors,
         )
@@ -159,8 +162,8 @@ class Provider:
         async with self._stores.database.opened():
             await self._stores.database.open()  # at the first use it would be a caller who is told
             async with unwrapped(), trio.open_nursery() as nursery:
-                for servicer in self._servicers:
-                    nursery.start_soon(servicer.run)
+                for run in (self._stores.once.run, *(servicer.run for servicer in self._servicers)):
+                    nursery.start_soon(self._kept_up, run)
                 await self._look()
                 nursery.start_soon(self._watch_store)
                 self._open = True
@@ -275,6 +278,16 @@ class Provider:
 
     # --- health ------------------------------------------------------------------------------------------------------
 
+    async def _kept_up(self, run: Callable[[], Awaitable[None]]) -> None:
+        """What goes on in the background outlives a store that cannot be written for a while."""
+        while True:
+            try:
+                await run()
+                return
+            except DkTrioError as error:
+                _log.error("work in the background failed, and is begun anew: %s", error.text)
+            await trio.sleep(self._options.health_interval)
+
     async def _watch_store(self) -> None:
         while True:
             await trio.sleep(self._options.health_interval)
@@ -287,13 +300,13 @@ class Provider:
         except DkTrioError as error:
             if self._ready or not self._open:
                 _log.error("not ready: %s", error.text)
-            self._set_ready(ready=False)
+            self._set_ready(ready=False, why=error.text)
         else:
             if self._open and not self._ready and not self._draining:
                 _log.info("ready again: %r can be written", self._stores.database)
             self._set_ready(ready=not self._draining)
 
-    def _set_ready(self, *, ready: bool) -> None:
+    def _set_ready(self, *, ready: bool, why: str = "the provider is not open") -> None:
         self._ready = ready
         for name in self._follow_readiness:
-            self.health.set(name, ready)
+            self.health.set(name, ready, why=why)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from dk_trio.services.stores.costs import CostStore
 from dk_trio.services.stores.files import FileStore
+from dk_trio.services.stores.once import Once
 from dk_trio.services.stores.profiles import ProfileStore
 from dk_trio.services.stores.records import RecordStore
 from dk_trio.services.stores.setups import SetupTable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dk_trio.services.stores.database import Database
+
+    from ._options import ProviderOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,16 @@ class Stores:
     files: FileStore
     profiles: ProfileStore
     setups: SetupTable
+    once: Once
 
     @classmethod
-    def of(cls, database: Database, directory: Path | None) -> Self:
+    def of(cls, database: Database, directory: Path | None, *, options: ProviderOptions) -> Self:
         """The stores of a database.
 
         Args:
             database: Where they are.
             directory: For contents of files; None: in memory.
+            options: Of the provider.
         """
         return cls(
             database=database,
@@ -43,4 +48,5 @@ class Stores:
             files=FileStore(database, directory),
             profiles=ProfileStore(database),
             setups=SetupTable(database),
+            once=Once(database, ttl=options.key_ttl, now=options.now),
         )

@@ -15,7 +15,7 @@ from dk_trio.pb.validation import Violation as Breach
 from dk_trio.pb.validation import validate
 
 if TYPE_CHECKING:
-    from dk_trio.pb._message import Message
+    from dk_trio.pb import Message
 
     from ._options import ValidateMode
 

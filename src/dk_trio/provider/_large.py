@@ -1,0 +1,68 @@
+"""Replies of any number of parts, which must not stop the loop while they are made, nor be larger than a message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from dk_trio.errors import ReplyTooLargeError
+
+if TYPE_CHECKING:
+    from dk_trio.pb import Message
+
+M = TypeVar("M", bound="Message")
+
+# The seeds' channel options: 100 MB in a message, on both sides.
+MESSAGE_MAX: Final = 100 * 1024 * 1024
+
+
+class Large:
+    """A message that is made of parts, each of them serialised when it is added.
+
+    Serialised messages of one type, one after the other, are the serialised message with all of their repeated fields:
+    that is how protobuf merges.
+
+    Args:
+        what: What it holds, as an error names it.
+        remedy: What to do when it is too large.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self._what = what
+        self._remedy = remedy
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<Large of {len(self._parts)} parts, {self._size} bytes>"
+
+    def add(self, part: Message) -> int:
+        """Add a part; how many bytes it has.
+
+        Raises:
+            ReplyTooLargeError: All parts together are more than a message.
+        """
+        data = bytes(part)
+        self._size += len(data)
+        if self._size > MESSAGE_MAX:
+            self._parts.clear()
+            raise ReplyTooLargeError(
+                f"{self._what} does not fit into the {MESSAGE_MAX} bytes of one message.", hint=self._remedy
+            )
+        self._parts.append(data)
+        return len(data)
+
+    def as_reply(self, reply_type: type[M]) -> M:
+        """The message, for sending and for nothing else."""
+        return cast("M", _Serialised(self._parts))
+
+
+class _Serialised:
+    """What a stream asks of a message that it sends."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._parts = parts
+
+    def SerializeToString(self) -> Any:  # noqa: N802 - the name in google.protobuf
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data
