@@ -48,6 +48,7 @@ class TextTransform(TrioModule[DataModel[Transform], DataModel[Word], CaesarSetu
 
     name = "text-transform"
     description = "Enciphers a text, word by word."
+    metadata = {"module_id": "modules:text-transform", "version": "1.0"}
 
     async def initialize(self, context: ModuleContext, setup_data: CaesarSetup) -> None:
         """Called first. What is taken here is given back in `cleanup`."""
