@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from dk_trio.errors import SetupNotFoundError, SetupServiceError, Violation
 from dk_trio.services.registry import bare_module_id
@@ -27,11 +28,7 @@ from dk_trio.services.setup import (
 )
 
 from .database import Database
-
-if TYPE_CHECKING:
-    import sqlite3
-
-T = TypeVar("T")
+from .work import Statement, T, Work
 
 Changed: TypeAlias = Callable[[str, str], object]
 """Called with a setup's id and that of its module."""
@@ -39,7 +36,7 @@ Changed: TypeAlias = Callable[[str, str], object]
 # Append only, see `Database.declare`. `place` is the order of creation; `current` is the id of a version.
 _SCHEMA: Final = (
     """CREATE TABLE setups (
-        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        place {place},
         id TEXT NOT NULL UNIQUE,
         name TEXT NOT NULL,
         organisation_id TEXT NOT NULL,
@@ -49,12 +46,12 @@ _SCHEMA: Final = (
         current TEXT
     )""",
     """CREATE TABLE setup_versions (
-        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        place {place},
         id TEXT NOT NULL UNIQUE,
         setup TEXT NOT NULL,
         version TEXT NOT NULL,
         content TEXT NOT NULL,
-        created INTEGER NOT NULL,
+        created BIGINT NOT NULL,
         UNIQUE (setup, version)
     )""",
 )
@@ -69,16 +66,15 @@ _PUT_VERSION: Final = (
     _INSERT_VERSION + " ON CONFLICT (id) DO UPDATE SET version = excluded.version, content = excluded.content"
 )
 # What is None does not change, and does not restrict.
-_UPDATE_SETUP: Final = """UPDATE setups SET name = coalesce(:name, name), owner_id = coalesce(:owner_id, owner_id),
-    status = coalesce(:status, status), current = coalesce(:current, current) WHERE id = :id"""
-_UPDATE_VERSION: Final = """UPDATE setup_versions SET version = coalesce(:version, version),
-    content = coalesce(:content, content) WHERE id = :id"""
-_OF: Final = """WHERE (:organisation_id IS NULL OR organisation_id = :organisation_id)
-    AND (:owner_id IS NULL OR owner_id = :owner_id)"""
+_UPDATE_SETUP: Final = """UPDATE setups SET name = coalesce(?, name), owner_id = coalesce(?, owner_id),
+    status = coalesce(?, status), current = coalesce(?, current) WHERE id = ?"""
+_UPDATE_VERSION: Final = """UPDATE setup_versions SET version = coalesce(?, version),
+    content = coalesce(?, content) WHERE id = ?"""
+_OF: Final = """WHERE (CAST(? AS TEXT) IS NULL OR organisation_id = ?) AND (CAST(? AS TEXT) IS NULL OR owner_id = ?)"""
 _COUNT: Final = f"SELECT count(*) FROM setups {_OF}"  # noqa: S608 - our own text
-_LIST: Final = f"{_SETUPS} {_OF} ORDER BY s.place LIMIT :limit OFFSET :offset"
-_SEARCH: Final = f"""{_VERSIONS} WHERE (:setup IS NULL OR setup = :setup) AND (:version IS NULL OR version = :version)
-    ORDER BY place LIMIT :limit OFFSET :offset"""
+_LIST: Final = f"{_SETUPS} {_OF} ORDER BY s.place LIMIT ? OFFSET ?"
+_SEARCH: Final = f"""{_VERSIONS} WHERE (CAST(? AS TEXT) IS NULL OR setup = ?)
+    AND (CAST(? AS TEXT) IS NULL OR version = ?) ORDER BY place LIMIT ? OFFSET ?"""
 
 
 class SetupTable:
@@ -113,20 +109,25 @@ class SetupTable:
         Raises:
             SetupExistsError: One of the ids is taken.
         """
+        await self._change(partial(self.create_work, setup))
 
-        def write(connection: sqlite3.Connection) -> SetupData:
-            if _setup(connection, bare(setup.id)) is not None:
-                raise _exists("setup_id", f"setup {setup.id!r} exists already", "Choose another id, or update it.")
-            _insert_setup(connection, setup)
-            if setup.current_setup_version is not None:
-                _insert_version(connection, setup.current_setup_version)
-            return setup
-
-        await self._change(write)
+    def create_work(self, setup: SetupData) -> Work[SetupData]:
+        """`create`, as a part of a larger work. Returns the setup. Who watches is not told, here and below."""
+        if (yield from self.get_work(setup.id)) is not None:
+            raise _exists("setup_id", f"setup {setup.id!r} exists already", "Choose another id, or update it.")
+        yield from _insert_setup(setup)
+        if setup.current_setup_version is not None:
+            yield from _insert_version(setup.current_setup_version)
+        return setup
 
     async def get(self, setup_id: str) -> SetupData | None:
         """The setup with its current version; None when there is none."""
-        return await self._read(lambda connection: _setup(connection, bare(setup_id)), None)
+        return await self._read(partial(self.get_work, setup_id), None)
+
+    def get_work(self, setup_id: str) -> Work[SetupData | None]:
+        """`get`, as a part of a larger work."""
+        rows = (yield Statement(f"{_SETUPS} WHERE s.id = ?", (bare(setup_id),))).rows
+        return _setup_data(rows[0]) if rows else None
 
     async def update(
         self, setup_id: str, *, name: str | None, owner_id: str | None, status: str | None, current: str | None
@@ -136,46 +137,48 @@ class SetupTable:
         Raises:
             SetupNotFoundError: There is no such setup, or no such version of it.
         """
+        return await self._change(
+            partial(self.update_work, setup_id, name=name, owner_id=owner_id, status=status, current=current)
+        )
+
+    def update_work(
+        self, setup_id: str, *, name: str | None, owner_id: str | None, status: str | None, current: str | None
+    ) -> Work[SetupData]:
+        """`update`, as a part of a larger work."""
         key = bare(setup_id)
-
-        def write(connection: sqlite3.Connection) -> SetupData:
-            _existing(connection, key)
-            version_key = None if current is None else bare_version(current)
-            if version_key is not None:
-                version = _version(connection, version_key)
-                if version is None or bare(version.setup_id) != key:
-                    rule = f"setup {PREFIX + key!r} has no version with the id {current!r}"
-                    raise SetupNotFoundError(
-                        f"S{rule[1:]}.",
-                        hint="Find its versions with search_setup_versions(setup_id=...).",
-                        violations=[Violation("current_setup_version_id", rule)],
-                    )
-            fields = {"name": name, "owner_id": owner_id, "status": status, "current": version_key}
-            connection.execute(_UPDATE_SETUP, {**fields, "id": key})
-            return _existing(connection, key)
-
-        return await self._change(write)
+        yield from self._existing(key)
+        version_key = None if current is None else bare_version(current)
+        if version_key is not None:
+            version = yield from self.get_version_work(version_key)
+            if version is None or bare(version.setup_id) != key:
+                rule = f"setup {PREFIX + key!r} has no version with the id {current!r}"
+                raise SetupNotFoundError(
+                    f"S{rule[1:]}.",
+                    hint="Find its versions with search_setup_versions(setup_id=...).",
+                    violations=[Violation("current_setup_version_id", rule)],
+                )
+        yield Statement(_UPDATE_SETUP, (name, owner_id, status, version_key, key))
+        return (yield from self._existing(key))
 
     async def delete(self, setup_id: str) -> bool:
         """Delete a setup and its versions; whether there was one."""
-        key = bare(setup_id)
-
-        def write(connection: sqlite3.Connection) -> SetupData | None:
-            setup = _setup(connection, key)
-            connection.execute("DELETE FROM setup_versions WHERE setup = ?", (key,))
-            connection.execute("DELETE FROM setups WHERE id = ?", (key,))
-            return setup
-
         # Nothing is there to delete where no database is.
-        return self._database.exists and await self._change(write) is not None
+        return self._database.exists and await self._change(partial(self.delete_work, setup_id)) is not None
+
+    def delete_work(self, setup_id: str) -> Work[SetupData | None]:
+        """`delete`, as a part of a larger work. Returns the setup that was there."""
+        setup = yield from self.get_work(setup_id)
+        yield Statement("DELETE FROM setup_versions WHERE setup = ?", (bare(setup_id),))
+        yield Statement("DELETE FROM setups WHERE id = ?", (bare(setup_id),))
+        return setup
 
     async def page(self, *, organisation_id: str | None, owner_id: str | None, limit: int, offset: int) -> SetupPage:
         """Setups in the order of their creation."""
-        of = {"organisation_id": organisation_id, "owner_id": owner_id}
+        of = (organisation_id, organisation_id, owner_id, owner_id)
 
-        def read(connection: sqlite3.Connection) -> SetupPage:
-            (total,) = connection.execute(_COUNT, of).fetchone()
-            rows = connection.execute(_LIST, {**of, "limit": limit, "offset": offset})
+        def read() -> Work[SetupPage]:
+            ((total,),) = (yield Statement(_COUNT, of)).rows
+            rows = (yield Statement(_LIST, (*of, limit, offset))).rows
             return SetupPage([_setup_data(row) for row in rows], total)
 
         return await self._read(read, SetupPage([], 0), thread=True)
@@ -189,15 +192,15 @@ class SetupTable:
             SetupNotFoundError: There is no such setup.
             SetupExistsError: Its id is taken, or its name in this setup.
         """
+        await self._change(partial(self.create_version_work, version))
 
-        def write(connection: sqlite3.Connection) -> SetupData:
-            setup = _existing(connection, bare(version.setup_id))
-            _insert_version(connection, version)
-            if setup.current_setup_version is None:
-                _make_current(connection, version)
-            return setup
-
-        await self._change(write)
+    def create_version_work(self, version: SetupVersionData) -> Work[SetupData]:
+        """`create_version`, as a part of a larger work. Returns the setup as it was."""
+        setup = yield from self._existing(version.setup_id)
+        yield from _insert_version(version)
+        if setup.current_setup_version is None:
+            yield _make_current(version)
+        return setup
 
     async def put_version(self, setup: SetupData) -> None:
         """The current version of `setup` is current from now on, whether setup and version are there or not.
@@ -207,39 +210,43 @@ class SetupTable:
         Raises:
             SetupExistsError: The setup is another module's, or the version another setup's.
         """
+        await self._change(partial(self.put_version_work, setup))
+
+    def put_version_work(self, setup: SetupData) -> Work[SetupData]:
+        """`put_version`, as a part of a larger work. Returns what it was given."""
         version = setup.current_setup_version
         assert version is not None
-
-        def write(connection: sqlite3.Connection) -> SetupData:
-            there = _setup(connection, bare(setup.id))
-            if there is None:
-                _insert_setup(connection, setup)
-            elif bare_module_id(there.module_id) != bare_module_id(setup.module_id):
-                raise _exists(
-                    "setup_version.setup_id",
-                    f"setup {setup.id!r} is stored for the module {there.module_id!r}, not for {setup.module_id!r}",
-                    "Choose another id for the setup, or delete the one that is there.",
-                )
-            same = _version(connection, bare_version(version.id))
-            if same is not None and same.setup_id != version.setup_id:
-                raise _exists(
-                    "setup_version.id",
-                    f"version {version.id!r} is one of the setup {same.setup_id!r}, not of {version.setup_id!r}",
-                    "Give each version an id of its own.",
-                )
-            row = _version_row(version)
-            connection.execute(
-                "DELETE FROM setup_versions WHERE setup = ? AND version = ? AND id <> ?", (row[1], row[2], row[0])
+        there = yield from self.get_work(setup.id)
+        if there is None:
+            yield from _insert_setup(setup)
+        elif bare_module_id(there.module_id) != bare_module_id(setup.module_id):
+            raise _exists(
+                "setup_version.setup_id",
+                f"setup {setup.id!r} is stored for the module {there.module_id!r}, not for {setup.module_id!r}",
+                "Choose another id for the setup, or delete the one that is there.",
             )
-            connection.execute(_PUT_VERSION, row)
-            _make_current(connection, version)
-            return setup
-
-        await self._change(write)
+        same = yield from self.get_version_work(version.id)
+        if same is not None and same.setup_id != version.setup_id:
+            raise _exists(
+                "setup_version.id",
+                f"version {version.id!r} is one of the setup {same.setup_id!r}, not of {version.setup_id!r}",
+                "Give each version an id of its own.",
+            )
+        row = _version_row(version)
+        query = "DELETE FROM setup_versions WHERE setup = ? AND version = ? AND id <> ?"
+        yield Statement(query, (row[1], row[2], row[0]))
+        yield Statement(_PUT_VERSION, row)
+        yield _make_current(version)
+        return setup
 
     async def get_version(self, setup_version_id: str) -> SetupVersionData | None:
         """The version; None when there is none."""
-        return await self._read(lambda connection: _version(connection, bare_version(setup_version_id)), None)
+        return await self._read(partial(self.get_version_work, setup_version_id), None)
+
+    def get_version_work(self, setup_version_id: str) -> Work[SetupVersionData | None]:
+        """`get_version`, as a part of a larger work."""
+        rows = (yield Statement(f"{_VERSIONS} WHERE id = ?", (bare_version(setup_version_id),))).rows
+        return _version_data(rows[0]) if rows else None
 
     async def update_version(
         self, setup_version_id: str, *, version: str | None, content: str | None
@@ -250,18 +257,21 @@ class SetupTable:
             SetupNotFoundError: There is no such version.
             SetupExistsError: Its setup has another version of the new name.
         """
-        key = bare_version(setup_version_id)
-
-        def write(connection: sqlite3.Connection) -> tuple[SetupData, SetupVersionData]:
-            there = _existing_version(connection, key)
-            if version is not None and version != there.version:
-                _check_name(connection, there.setup_id, version)
-            connection.execute(_UPDATE_VERSION, {"version": version, "content": content, "id": key})
-            return _existing(connection, bare(there.setup_id)), _existing_version(connection, key)
-
-        setup, changed = await self._database.write(write)
+        work = partial(self.update_version_work, setup_version_id, version=version, content=content)
+        setup, changed = await self._database.write(work)
         self._tell(setup)
         return changed
+
+    def update_version_work(
+        self, setup_version_id: str, *, version: str | None, content: str | None
+    ) -> Work[tuple[SetupData, SetupVersionData]]:
+        """`update_version`, as a part of a larger work. Returns the setup and the version as they are now."""
+        there = yield from self._existing_version(setup_version_id)
+        if version is not None and version != there.version:
+            yield from _check_name(there.setup_id, version)
+        yield Statement(_UPDATE_VERSION, (version, content, bare_version(setup_version_id)))
+        setup = yield from self._existing(there.setup_id)
+        return setup, (yield from self._existing_version(setup_version_id))
 
     async def delete_version(self, setup_version_id: str) -> bool:
         """Delete a version; whether there was one.
@@ -269,43 +279,43 @@ class SetupTable:
         Raises:
             SetupServiceError: It is the current one.
         """
-        key = bare_version(setup_version_id)
+        work = partial(self.delete_version_work, setup_version_id)
+        return self._database.exists and await self._change(work) is not None
 
-        def write(connection: sqlite3.Connection) -> SetupData | None:
-            version = _version(connection, key)
-            if version is None:
-                return None
-            setup = _existing(connection, bare(version.setup_id))
-            if setup.current_setup_version is not None and setup.current_setup_version.id == version.id:
-                rule = f"version {version.id!r} is the current one of the setup {setup.id!r}"
-                raise SetupServiceError(
-                    f"The {rule}: without it jobs would have nothing to run with.",
-                    hint="Make another one current with update_setup, or delete the setup.",
-                    violations=[Violation("setup_version_id", rule)],
-                )
-            connection.execute("DELETE FROM setup_versions WHERE id = ?", (key,))
-            return setup
-
-        return self._database.exists and await self._change(write) is not None
+    def delete_version_work(self, setup_version_id: str) -> Work[SetupData | None]:
+        """`delete_version`, as a part of a larger work. Returns the setup, if there was such a version."""
+        version = yield from self.get_version_work(setup_version_id)
+        if version is None:
+            return None
+        setup = yield from self._existing(version.setup_id)
+        if setup.current_setup_version is not None and setup.current_setup_version.id == version.id:
+            rule = f"version {version.id!r} is the current one of the setup {setup.id!r}"
+            raise SetupServiceError(
+                f"The {rule}: without it jobs would have nothing to run with.",
+                hint="Make another one current with update_setup, or delete the setup.",
+                violations=[Violation("setup_version_id", rule)],
+            )
+        yield Statement("DELETE FROM setup_versions WHERE id = ?", (bare_version(version.id),))
+        return setup
 
     async def versions(
         self, *, setup_id: str | None, version: str | None, limit: int, offset: int
     ) -> list[SetupVersionData]:
         """Versions in the order of their creation."""
-        of = {"setup": None if setup_id is None else bare(setup_id), "version": version}
+        key = None if setup_id is None else bare(setup_id)
 
-        def read(connection: sqlite3.Connection) -> list[SetupVersionData]:
-            rows = connection.execute(_SEARCH, {**of, "limit": limit, "offset": offset})
+        def read() -> Work[list[SetupVersionData]]:
+            rows = (yield Statement(_SEARCH, (key, key, version, version, limit, offset))).rows
             return [_version_data(row) for row in rows]
 
         return await self._read(read, [], thread=True)
 
     # --- around every statement --------------------------------------------------------------------------------------
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T], nothing: T, *, thread: bool = False) -> T:
+    async def _read(self, work: Callable[[], Work[T]], nothing: T, *, thread: bool = False) -> T:
         return await self._database.read(work, thread=thread) if self._database.exists else nothing
 
-    async def _change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _change(self, work: Callable[[], Work[T]]) -> T:
         changed = await self._database.write(work)
         if isinstance(changed, SetupData):
             self._tell(changed)
@@ -315,59 +325,50 @@ class SetupTable:
         for changed in list(self._watchers):
             changed(setup.id, setup.module_id)
 
+    def _existing(self, setup_id: str) -> Work[SetupData]:
+        setup = yield from self.get_work(setup_id)
+        if setup is None:
+            raise SetupNotFoundError(
+                f"No setup with the id {PREFIX + bare(setup_id)!r} is stored.", hint="See list_setups()."
+            )
+        return setup
 
-def _setup(connection: sqlite3.Connection, key: str) -> SetupData | None:
-    row = connection.execute(f"{_SETUPS} WHERE s.id = ?", (key,)).fetchone()
-    return None if row is None else _setup_data(row)
-
-
-def _existing(connection: sqlite3.Connection, key: str) -> SetupData:
-    setup = _setup(connection, key)
-    if setup is None:
-        raise SetupNotFoundError(f"No setup with the id {PREFIX + key!r} is stored.", hint="See list_setups().")
-    return setup
-
-
-def _version(connection: sqlite3.Connection, key: str) -> SetupVersionData | None:
-    row = connection.execute(f"{_VERSIONS} WHERE id = ?", (key,)).fetchone()
-    return None if row is None else _version_data(row)
-
-
-def _existing_version(connection: sqlite3.Connection, key: str) -> SetupVersionData:
-    version = _version(connection, key)
-    if version is None:
-        raise SetupNotFoundError(
-            f"No setup version with the id {VERSION_PREFIX + key!r} is stored.",
-            hint="Find versions with search_setup_versions().",
-        )
-    return version
+    def _existing_version(self, setup_version_id: str) -> Work[SetupVersionData]:
+        version = yield from self.get_version_work(setup_version_id)
+        if version is None:
+            raise SetupNotFoundError(
+                f"No setup version with the id {VERSION_PREFIX + bare_version(setup_version_id)!r} is stored.",
+                hint="Find versions with search_setup_versions().",
+            )
+        return version
 
 
-def _insert_setup(connection: sqlite3.Connection, setup: SetupData) -> None:
+def _insert_setup(setup: SetupData) -> Work[None]:
     current = setup.current_setup_version
     key = None if current is None else bare_version(current.id)
     names = (setup.name, setup.organisation_id, setup.owner_id, setup.module_id, setup.status.value)
-    connection.execute(_INSERT_SETUP, (bare(setup.id), *names, key))
+    yield Statement(_INSERT_SETUP, (bare(setup.id), *names, key))
 
 
-def _insert_version(connection: sqlite3.Connection, version: SetupVersionData) -> None:
-    if _version(connection, bare_version(version.id)) is not None:
+def _insert_version(version: SetupVersionData) -> Work[None]:
+    query = "SELECT id FROM setup_versions WHERE id = ?"
+    if (yield Statement(query, (bare_version(version.id),))).rows:
         raise _exists("setup_version_id", f"version {version.id!r} exists already", "Choose another id, or update it.")
-    _check_name(connection, version.setup_id, version.version)
-    connection.execute(_INSERT_VERSION, _version_row(version))
+    yield from _check_name(version.setup_id, version.version)
+    yield Statement(_INSERT_VERSION, _version_row(version))
 
 
-def _check_name(connection: sqlite3.Connection, setup_id: str, name: str) -> None:
+def _check_name(setup_id: str, name: str) -> Work[None]:
     query = "SELECT id FROM setup_versions WHERE setup = ? AND version = ?"
-    row = connection.execute(query, (bare(setup_id), name)).fetchone()
-    if row is not None:
-        rule = f"setup {setup_id!r} has a version {name!r} already, {VERSION_PREFIX + row[0]!r}"
+    rows = (yield Statement(query, (bare(setup_id), name))).rows
+    if rows:
+        rule = f"setup {setup_id!r} has a version {name!r} already, {VERSION_PREFIX + rows[0][0]!r}"
         raise _exists("version", rule, "Choose another name, or update that version.")
 
 
-def _make_current(connection: sqlite3.Connection, version: SetupVersionData) -> None:
+def _make_current(version: SetupVersionData) -> Statement:
     keys = (bare_version(version.id), bare(version.setup_id))
-    connection.execute("UPDATE setups SET current = ? WHERE id = ?", keys)
+    return Statement("UPDATE setups SET current = ? WHERE id = ?", keys)
 
 
 def _exists(field: str, rule: str, remedy: str) -> SetupExistsError:
