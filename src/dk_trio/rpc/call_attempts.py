@@ -25,11 +25,11 @@ from dk_trio.wire.metadata import encode_metadata, encode_timeout
 
 from .attempt import Attempt
 from .call_status import CallFailure
-from .retry import PREVIOUS_ATTEMPTS_HEADER, Attempts
+from .retry import PREVIOUS_ATTEMPTS_HEADER, Attempts, RetryPolicy
 from .transport import YIELD_EVERY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from dk_trio.wire.metadata import MetadataLike
 
@@ -49,6 +49,8 @@ class AttemptedCall:
     _cancelled = False
     _done = False
     """Completed or failed: no stream, timer or task is left."""
+    _doubtful = False
+    """An attempt before the last one may have been processed."""
     _ended = False
     """No further request message comes."""
     _error: BaseException | None = None
@@ -62,8 +64,12 @@ class AttemptedCall:
     _limit = inf
     """What servers are told: the deadline, or an earlier one of the cancel scopes around the start of the call. It is
     taken down there, as the next attempt may begin in another task."""
+    _may_repeat: Callable[[], Awaitable[bool]] | None = None
+    _policy: RetryPolicy | None = None
+    """Of this call alone; None follows the channel's."""
     _received = 0
     _recovering: trio.Event | None = None
+    _retries = 0
     _scope: trio.CancelScope | None = None
     """Around what `_recover` waits for; `fail` cancels it."""
     _sent_bytes = 0
@@ -160,7 +166,7 @@ class AttemptedCall:
         # One more than its size, so that this also counts empty messages.
         self._sent_bytes += len(data) + 1
         if self._sent is not None:
-            if self._sent_bytes > self._channel.retry_policy.buffer_bytes:
+            if self._sent_bytes > (self._policy or self._channel.retry_policy).buffer_bytes:
                 self._sent = None
             else:
                 self._sent.append((data, compressed))
@@ -203,7 +209,7 @@ class AttemptedCall:
                     try:
                         link = await self._channel.pick(wait_for_ready=self._wait_for_ready)
                     except GRPCError as error:
-                        failure = CallFailure(error.status, error.message)
+                        failure = CallFailure(error.status, error.message, connected=False)
                         continue
                     if self._done:  # at the same moment: leave the place to the next in line
                         self._channel.on_room()
@@ -222,13 +228,14 @@ class AttemptedCall:
     async def _may_retry(self, failure: CallFailure) -> bool:
         """Decide, and wait until the next attempt is due."""
         channel = self._channel
+        policy = self._policy or channel.retry_policy
         if self._sent is None or (self._attempt is not None and self._attempt.answered):
-            if failure.status in channel.retry_policy.statuses:
+            if failure.status in policy.statuses:
                 channel.retry_budget.failed()
             return False
         attempts = self._attempts
         if attempts is None:
-            attempts = self._attempts = Attempts(channel.retry_policy, channel.retry_budget, channel.random)
+            attempts = self._attempts = Attempts(policy, channel.retry_budget, channel.random)
         if not (failure.refused and attempts.after_refusal(left_the_client=failure.left_the_client)):
             delay = attempts.after_failure(
                 failure.status, failure.pushback, now=trio.current_time(), deadline=self._limit
@@ -236,6 +243,12 @@ class AttemptedCall:
             if delay is None:
                 return False
             await trio.sleep(delay)
+            if not failure.unprocessed:
+                # Asked as late as can be: what holds for one connection need not hold for the next.
+                if self._may_repeat is not None and not await self._may_repeat():
+                    return False
+                self._doubtful = True
+        self._retries += 1
         channel.retries += 1
         return True
 

@@ -43,6 +43,13 @@ class CallFailure:
     """No server has processed any of it, surely."""
     left_the_client: bool = True
     """Some of it may have been written to a connection."""
+    connected: bool = True
+    """A connection was found for it."""
+
+    @property
+    def unprocessed(self) -> bool:
+        """No server can have done anything for it. More than `refused`: the free retries are not for a dead network."""
+        return self.refused or not self.connected
 
     def error(self) -> GRPCError:
         """The exception for the caller; details that cannot be read are left out, the status is worth more."""

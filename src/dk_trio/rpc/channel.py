@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .client_call import ClientCall
     from .client_connection import ClientLink
     from .interceptors import Interceptor
+    from .peer import Peer
 
 NO_RETRIES = RetryPolicy(max_attempts=1)
 """What a channel without a policy follows: calls that no server has processed are still repeated."""
@@ -124,6 +125,17 @@ class Channel:
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._changed = trio.Event()
 
+    @property
+    def target(self) -> str:
+        """What the channel was opened for."""
+        return self._connector.target
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who calls that begin now go to: another object for another connection. None without one, or with several."""
+        single = self._single
+        return None if single is None or single.link is None else single.link.peer
+
     def __repr__(self) -> str:
         state = "closed" if self.closed else self.state.value
         return f"<Channel {self._connector.target!r} {state}, {len(self.calls)} calls, {len(self._waiting)} waiting>"
@@ -194,6 +206,8 @@ class Channel:
         metadata: MetadataLike | None = None,
         wait_for_ready: bool | None = None,
         compression: str | None = None,
+        retry: RetryPolicy | None = None,
+        may_repeat: Callable[[], Awaitable[bool]] | None = None,
     ) -> ClientCall:
         """A call, for `async with`; nothing is sent before its first message. Generated stubs use this.
 
@@ -209,6 +223,10 @@ class Channel:
             metadata: mapping or pairs; `bytes` for names that end in `-bin`, else printable ASCII.
             wait_for_ready: overrides the option of the same name.
             compression: overrides the option of the same name.
+            retry: overrides the option of the same name for this call, all but its throttling, which is the channel's.
+            may_repeat: for a call that must not be processed twice: asked before an attempt that follows one which the
+                server may have processed; without its True the failure is final. Must not raise. Attempts that no
+                server has processed are repeated without asking.
 
         Raises:
             trio.ClosedResourceError: outside of the channel's `async with`.
@@ -228,7 +246,12 @@ class Channel:
             raise ValueError(f"compression is {compression!r}, it must be one of {', '.join(ENCODINGS)}")
         if wait_for_ready is None:
             wait_for_ready = options.wait_for_ready
-        return StubCall(self, name, cardinality, request_type, reply_type, when, metadata, wait_for_ready, compression)
+        call = StubCall(self, name, cardinality, request_type, reply_type, when, metadata, wait_for_ready, compression)
+        if retry is not None:
+            call._policy = retry
+        if may_repeat is not None:
+            call._may_repeat = may_repeat
+        return call
 
     # -- choosing a connection --------------------------------------------------------------------------------------
 

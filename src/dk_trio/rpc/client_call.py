@@ -56,7 +56,9 @@ class ClientCall(AttemptedCall):
     def initial_metadata(self) -> MultiDict[str | bytes] | None:
         """Metadata of the response headers, None before they were received; empty in a trailers-only response."""
         attempt = self._attempt
-        if self._initial_metadata is None and self._initial_read and attempt is not None:
+        if attempt is None or self._initial_metadata is not None:
+            return self._initial_metadata
+        if self._initial_read or (self._done and attempt.answered):
             fields = [] if attempt.head is None or not attempt.answered else attempt.head.fields
             self._initial_metadata = _received_metadata(fields)
         return self._initial_metadata
@@ -68,6 +70,24 @@ class ClientCall(AttemptedCall):
         if self._trailing_metadata is None and self._done and attempt is not None and attempt.trailers is not None:
             self._trailing_metadata = _received_metadata(attempt.trailers.fields)
         return self._trailing_metadata
+
+    @property
+    def attempts(self) -> int:
+        """How often the call was tried until now, those attempts included that found no connection."""
+        return 1 + self._retries
+
+    @property
+    def unprocessed(self) -> bool:
+        """Whether no server has done anything for the call, surely; asked after it has failed.
+
+        True when nothing of it was sent, and when the server refused it before any processing (REFUSED_STREAM, GOAWAY).
+        After a status of the server, a lost connection, or a deadline that passed on the way it is False: the server
+        may have done the work.
+        """
+        if self._doubtful:
+            return False
+        attempt = self._attempt
+        return attempt is None or (attempt.failure is not None and attempt.failure.refused)
 
     @property
     def message_compressed(self) -> bool:

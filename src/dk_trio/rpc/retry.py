@@ -116,6 +116,11 @@ class RetryBudget:
             return "<RetryBudget unlimited>"
         return f"<RetryBudget {self.tokens:g} of {self._limit.max_tokens:g} tokens>"
 
+    @property
+    def allows(self) -> bool:
+        """Whether a retry is allowed now."""
+        return self._limit is None or self.tokens > self._limit.max_tokens / 2
+
     def succeeded(self) -> None:
         """Record a call that ended well."""
         if self._limit is not None:
@@ -126,7 +131,7 @@ class RetryBudget:
         if self._limit is None:
             return True
         self.tokens = max(self.tokens - 1.0, 0.0)
-        return self.tokens > self._limit.max_tokens / 2
+        return self.allows
 
 
 def parse_pushback(text: str | None) -> float | None:

@@ -37,7 +37,7 @@ class StubCall(ClientCall):
             attempt = self._open(link) if link is not None else await self._connect()
             self._ended = True
             size = self._sent_bytes = len(data) + 1
-            self._sent = [(data, False)] if size <= channel.retry_policy.buffer_bytes else None
+            self._sent = [(data, False)] if size <= (self._policy or channel.retry_policy).buffer_bytes else None
             if attempt.queue_message(data, end=True):
                 attempt.link.transport.wake()
                 await attempt.wait_readable()  # without a look first: nothing can have come since the stream was opened
