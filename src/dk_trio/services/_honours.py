@@ -1,8 +1,8 @@
 """What the provider at the other end honours of `dk_trio.extensions`: heard from its replies, or asked.
 
 It is known of one connection, since behind the next one there may be another provider: an older one after a rollback,
-somebody else's after a change of address. So it is forgotten with the connection, and learnt from the first reply on the
-next. A failure teaches nothing: the transport may have told it without asking the service.
+somebody else's after a change of address. So it is forgotten with the connection, and learnt from the first reply on
+the next. A failure teaches nothing: the transport may have told it without asking the service.
 
 Who needs to know before there is a reply asks with a health check, which every provider has or refuses at once.
 """
@@ -19,6 +19,9 @@ from dk_trio import rpc
 from dk_trio.extensions import HONOURS
 
 _CHECK: Final = "/grpc.health.v1.Health/Check"
+
+# Of one `ask`: an answer is of no use when its connection was lost meanwhile, which does not go on for ever.
+_QUESTIONS: Final = 3
 
 
 class _Question:
@@ -63,7 +66,9 @@ class Extensions:
     async def ask(self, channel: rpc.Channel, *, timeout: float) -> frozenset[str]:
         """What is honoured on the connection in use; empty when nothing can be learnt within `timeout` seconds."""
         with trio.move_on_after(timeout):
-            while self.of(channel.peer) is None:
+            for _ in range(_QUESTIONS):
+                if self.of(channel.peer) is not None:
+                    break
                 question = self._question
                 if question is None:
                     question = await self._check(channel, timeout)
