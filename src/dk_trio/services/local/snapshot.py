@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from dk_trio.errors import InvalidRecordError, RecordExistsError, Violation
 from dk_trio.services.snapshot import Snapshot
 from dk_trio.services.stores.profiles import bare
+from dk_trio.services.stores.work import Statement, Work
 from dk_trio.services.strategy import BaseStrategy
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
     from dk_trio.services.local.platform import LocalPlatform
 
 NAME_MAX: Final = 255  # characters
@@ -22,7 +22,7 @@ DATA_MAX: Final = 1024 * 1024  # bytes of JSON: `get_all` holds COUNT_MAX of the
 COUNT_MAX: Final = 100  # in a mission
 
 SCHEMA: Final = (
-    """CREATE TABLE snapshots (seq INTEGER PRIMARY KEY AUTOINCREMENT, mission TEXT NOT NULL, name TEXT NOT NULL,
+    """CREATE TABLE snapshots (seq {place}, mission TEXT NOT NULL, name TEXT NOT NULL,
         data TEXT NOT NULL, UNIQUE (mission, name))""",
 )
 
@@ -47,50 +47,53 @@ class DefaultSnapshot(BaseStrategy, Snapshot):
         name = uuid4().hex if name is None else _checked(name)
         text = _json(data)
 
-        def work(connection: Connection) -> str:
-            if self._row(connection, name) is not None:
+        def work() -> Work[str]:
+            if (yield from self._row(name)) is not None:
                 raise RecordExistsError(
                     f"A snapshot {name!r} of this mission exists.",
                     hint="`update` replaces its data.",
                     violations=[Violation("name", f"{name!r} is taken")],
                 )
             query = "SELECT COUNT(*) FROM snapshots WHERE mission = ?"
-            if connection.execute(query, (self._mission,)).fetchone()[0] >= COUNT_MAX:
+            if (yield Statement(query, (self._mission,))).rows[0][0] >= COUNT_MAX:
                 raise _refused("name", f"a mission has at most {COUNT_MAX} snapshots")
             query = "INSERT INTO snapshots (mission, name, data) VALUES (?, ?, ?)"
-            connection.execute(query, (self._mission, name, text))
+            yield Statement(query, (self._mission, name, text))
             return name
 
         return await self._database.write(work)
 
     async def get(self, name: str) -> dict[str, Any] | None:
-        row = await self._database.read(lambda connection: self._row(connection, _checked(name)))
+        row = await self._database.read(partial(self._row, _checked(name)))
         return None if row is None else json.loads(row)
 
     async def update(self, name: str, data: Mapping[str, Any]) -> int:
         query = "UPDATE snapshots SET data = ? WHERE mission = ? AND name = ?"
-        parameters = (_json(data), self._mission, _checked(name))
-        return await self._database.write(lambda connection: connection.execute(query, parameters).rowcount)
+        return await self._database.write(partial(_count, query, _json(data), self._mission, _checked(name)))
 
     async def delete(self, name: str) -> int:
         query = "DELETE FROM snapshots WHERE mission = ? AND name = ?"
-        parameters = (self._mission, _checked(name))
-        return await self._database.write(lambda connection: connection.execute(query, parameters).rowcount)
+        return await self._database.write(partial(_count, query, self._mission, _checked(name)))
 
     async def get_all(self) -> dict[str, dict[str, Any]]:
-        query = "SELECT name, data FROM snapshots WHERE mission = ? ORDER BY seq"
-        rows = await self._database.read(
-            lambda connection: connection.execute(query, (self._mission,)).fetchall(), thread=True
-        )
+        def read() -> Work[list[tuple[str, str]]]:
+            query = "SELECT name, data FROM snapshots WHERE mission = ? ORDER BY seq"
+            return [(name, data) for name, data in (yield Statement(query, (self._mission,))).rows]
+
+        rows = await self._database.read(read, thread=True)
         return {name: json.loads(data) for name, data in rows}
 
     async def check_health(self) -> None:
         await self._database.check_health()
 
-    def _row(self, connection: Connection, name: str) -> str | None:
+    def _row(self, name: str) -> Work[str | None]:
         query = "SELECT data FROM snapshots WHERE mission = ? AND name = ?"
-        row = connection.execute(query, (self._mission, name)).fetchone()
-        return None if row is None else row[0]
+        rows = (yield Statement(query, (self._mission, name))).rows
+        return rows[0][0] if rows else None
+
+
+def _count(query: str, *parameters: str) -> Work[int]:
+    return (yield Statement(query, parameters)).count
 
 
 def _refused(field: str, rule: str) -> InvalidRecordError:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
 from dk_trio.errors import StorageServiceError, UserProfileServiceError, Violation
 
-if TYPE_CHECKING:
-    from dk_trio.services.stores.database import Database
+from .database import Database
+from .work import Statement, Work
 
-SCHEMA: Final = ("CREATE TABLE profiles (mission TEXT PRIMARY KEY, profile TEXT NOT NULL)",)
+# Append only, see `Database.declare`.
+_SCHEMA: Final = ("CREATE TABLE profiles (mission TEXT PRIMARY KEY, profile TEXT NOT NULL)",)
+_PUT: Final = """INSERT INTO profiles (mission, profile) VALUES (?, ?)
+    ON CONFLICT (mission) DO UPDATE SET profile = excluded.profile"""
+_GET: Final = "SELECT profile FROM profiles WHERE mission = ?"
 
 
 def bare(mission_id: str) -> str:
@@ -28,7 +33,7 @@ class ProfileStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.declare("profiles", SCHEMA)
+        database.declare("profiles", _SCHEMA)
 
     async def put(self, mission_id: str, profile: Mapping[str, Any]) -> None:
         """Keep a profile, instead of the one that was there.
@@ -37,15 +42,18 @@ class ProfileStore:
             UserProfileServiceError: It is not JSON, or cannot be written.
         """
         try:
+            await self._database.write(partial(self.put_work, mission_id, profile))
+        except StorageServiceError as error:
+            raise UserProfileServiceError(error.message, hint=error.hint) from error
+
+    def put_work(self, mission_id: str, profile: Mapping[str, Any]) -> Work[None]:
+        """`put`, as a part of a larger work."""
+        try:
             text = json.dumps(profile, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             rule = f"a profile is a dict of JSON values: {error}"
             raise UserProfileServiceError(f"{rule}.", violations=[Violation("profile", rule)]) from None
-        query = "INSERT OR REPLACE INTO profiles (mission, profile) VALUES (?, ?)"
-        try:
-            await self._database.write(lambda connection: connection.execute(query, (bare(mission_id), text)))
-        except StorageServiceError as error:
-            raise UserProfileServiceError(error.message, hint=error.hint) from error
+        yield Statement(_PUT, (bare(mission_id), text))
 
     async def get(self, mission_id: str) -> dict[str, Any] | None:
         """The profile of a mission, or None.
@@ -53,11 +61,12 @@ class ProfileStore:
         Raises:
             UserProfileServiceError: It cannot be read.
         """
-        query = "SELECT profile FROM profiles WHERE mission = ?"
         try:
-            row = await self._database.read(
-                lambda connection: connection.execute(query, (bare(mission_id),)).fetchone()
-            )
+            return await self._database.read(partial(self.get_work, mission_id))
         except StorageServiceError as error:
             raise UserProfileServiceError(error.message, hint=error.hint) from error
-        return None if row is None else json.loads(row[0])
+
+    def get_work(self, mission_id: str) -> Work[dict[str, Any] | None]:
+        """`get`, as a part of a larger work."""
+        rows = (yield Statement(_GET, (bare(mission_id),))).rows
+        return json.loads(rows[0][0]) if rows else None
