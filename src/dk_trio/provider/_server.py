@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from dk_trio import rpc
+from dk_trio import extensions, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError
 from dk_trio.listening import address_of, open_listeners
 
+from ._base import HONOURED
 from ._large import MESSAGE_MAX
 from ._options import ProviderOptions
 from ._servicers import SERVICERS
@@ -49,7 +50,7 @@ READINESS: Final = "readiness"
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 50060
 
-# What one message that is received may lack to `MESSAGE_MAX`: what is stored is told with some facts around it, and must
+# What a received message may lack to `MESSAGE_MAX`: what is stored is told with some facts around it, and must
 # fit into a message then, too.
 _AROUND: Final = 64 * 1024
 
@@ -120,7 +121,7 @@ class Provider:
         self._open = False
         self._draining = False
         self._ready = False
-        self.health = rpc.Health()
+        self.health = rpc.Health(metadata={extensions.HONOURS: HONOURED})
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
         services: list[rpc.Service] = [*self._servicers, self.health]

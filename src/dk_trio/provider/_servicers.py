@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from .cost import CostServicer
 from .storage import StorageServicer
+from .task_manager import TaskManagerServicer
+from .user_profile import UserProfileServicer
 
 if TYPE_CHECKING:
     from ._base import Servicer
 
-SERVICERS: Final[tuple[type[Servicer], ...]] = (StorageServicer,)
+SERVICERS: Final[tuple[type[Servicer], ...]] = (
+    CostServicer,
+    StorageServicer,
+    TaskManagerServicer,
+    UserProfileServicer,
+)

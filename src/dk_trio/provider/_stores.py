@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Self
 from dk_trio.services.stores.costs import CostStore
 from dk_trio.services.stores.files import FileStore
 from dk_trio.services.stores.once import Once
+from dk_trio.services.stores.prices import PriceStore
 from dk_trio.services.stores.profiles import ProfileStore
 from dk_trio.services.stores.records import RecordStore
 from dk_trio.services.stores.setups import SetupTable
+from dk_trio.services.stores.signals import SignalStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +29,11 @@ class Stores:
     database: Database
     records: RecordStore
     costs: CostStore
+    prices: PriceStore
     files: FileStore
     profiles: ProfileStore
     setups: SetupTable
+    signals: SignalStore
     once: Once
 
     @classmethod
@@ -45,8 +49,10 @@ class Stores:
             database=database,
             records=RecordStore(database),
             costs=CostStore(database),
+            prices=PriceStore(database),
             files=FileStore(database, directory),
             profiles=ProfileStore(database),
             setups=SetupTable(database),
+            signals=SignalStore(database),
             once=Once(database, ttl=options.key_ttl, now=options.now),
         )

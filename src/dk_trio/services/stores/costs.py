@@ -7,6 +7,7 @@ rows however many entries there are, and two jobs can never pass a limit togethe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from .work import Statement, Value, Work
 
 # A product of two floats as they are written has 34 digits at most; 50 leave room to add up 10^16 of them exactly.
 _ARITHMETIC: Final = Context(prec=50)
+
+# A product of floats differs from the decimal one by less than this part of it.
+_ROUNDING: Final = 1e-12
 
 # Append only, see `Database.declare`. Sums are text: SQLite has no decimal numbers.
 _SCHEMA: Final = (
@@ -104,12 +108,20 @@ class Entry:
     quantity: float
     setup_version_id: str
     job_id: str
+    cost: float | None = None
+    """As somebody else has worked it out; None: rate by quantity."""
 
     @property
     def sum(self) -> Sum:
-        """What it adds to the sums: the decimal numbers that the floats are written as."""
+        """What it adds to the sums: the decimal numbers that the floats are written as.
+
+        A given cost that is the product of the floats counts as that of the numbers: no rounding passes a limit.
+        """
         quantity = Decimal(repr(self.quantity))
-        return Sum(quantity, _ARITHMETIC.multiply(Decimal(repr(self.rate)), quantity))
+        amount = _ARITHMETIC.multiply(Decimal(repr(self.rate)), quantity)
+        if self.cost is not None and not math.isclose(self.cost, float(amount), rel_tol=_ROUNDING):
+            amount = Decimal(repr(self.cost))
+        return Sum(quantity, amount)
 
 
 def check(limits: Sequence[PlacedLimit], sums: Sums, entry: Entry) -> None:
