@@ -1,7 +1,8 @@
-"""When jobs were heard of last. In memory: after a restart each of them is heard of again with its server's next poll."""
+"""When jobs were heard of last. In memory: after a restart each is heard of again with its server's next poll."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,7 +20,7 @@ class Heartbeats:
 
     def __init__(self, ttl: float) -> None:
         self._ttl = ttl
-        self._last: dict[str, float] = {}  # those that were heard of first are first
+        self._last: OrderedDict[str, float] = OrderedDict()  # those that were heard of first are first
 
     def __len__(self) -> int:
         return len(self._last)
@@ -28,12 +29,10 @@ class Heartbeats:
         """These jobs are alive at `now`, in seconds of any clock that does not go back."""
         last = self._last
         for job in jobs:
-            last.pop(job, None)
             last[job] = now
-        # Each beat adds one entry at most and removes all that are over, so that the time for it is spread evenly.
-        over = now - self._ttl
-        for job in list(_first(last, over, len(last) - HEARTBEATS_MAX)):
-            del last[job]
+            last.move_to_end(job)
+        while last and (len(last) > HEARTBEATS_MAX or next(iter(last.values())) <= now - self._ttl):
+            last.popitem(last=False)
 
     def last(self, job: str, now: float) -> float | None:
         """When the job was heard of; None when that is too long ago."""
@@ -44,10 +43,3 @@ class Heartbeats:
         """These jobs have ended."""
         for job in jobs:
             self._last.pop(job, None)
-
-
-def _first(last: dict[str, float], over: float, too_many: int) -> Iterable[str]:
-    for number, (job, at) in enumerate(last.items()):
-        if at > over and number >= too_many:
-            return
-        yield job
