@@ -140,3 +140,14 @@ async def serving(*arguments: str, own_group: bool = False, **env: str) -> Async
         ready = await running.wait_for("READY ", "stdout")
         running.address = ready.removeprefix("READY ")
         yield running
+
+
+@asynccontextmanager
+async def providing(
+    *arguments: str, port: int = 0, program: Sequence[str] = DK_TRIO, **env: str
+) -> AsyncIterator[Running]:
+    """`dk-trio provider`, on a free port unless one is given; `address` is what its READY line says."""
+    async with started("provider", *arguments, "--port", str(port), program=program, **env) as running:
+        ready = await running.wait_for("READY ", "stdout")
+        running.address = ready.removeprefix("READY ")
+        yield running

@@ -1,0 +1,291 @@
+"""`dk-trio provider`: what starts it, what keeps it from starting, and what a stop does. In processes of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from grpclib.exceptions import GRPCError
+
+from dk_trio import rpc
+from dk_trio.cli._exits import Exit
+from dk_trio.pb.agentic_mesh_protocol.storage.v1 import (
+    DataType,
+    ListRecordsRequest,
+    StorageServiceStub,
+    StoreRecordRequest,
+)
+from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
+    GetSignalsRequest,
+    GetSignalsResponse,
+    ListHeartbeatsRequest,
+    TaskManagerServiceStub,
+)
+from dk_trio.pb.google.protobuf import Struct
+
+from .processes import DK_TRIO, PATIENCE, dk_trio, outputs_of, providing, started
+
+FILE = "dk-trio.sqlite3"
+RECORD = (
+    '{"context": "missions:a", "collection": "c", "record_id": "%s", "data": {"text": "%s"}, "data_type": "OUTPUT"}'
+)
+
+
+@pytest.fixture(autouse=True)
+def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def record(number: int, *, size: int) -> StoreRecordRequest:
+    data = Struct.from_dict({"text": "x" * size})
+    names = {"context": "missions:a", "collection": "c", "record_id": str(number)}
+    return StoreRecordRequest(**names, data=data, data_type=DataType.OUTPUT)
+
+
+async def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -> str:
+    """Run a provider that does not start; what it says, which is one paragraph."""
+    done = await dk_trio("provider", "--port", "0", *arguments, **env)
+    told = done.stderr.decode()
+    assert done.returncode == code, told
+    assert done.stdout == b""
+    assert "Traceback" not in told
+    (line,) = told.strip().splitlines()
+    assert line.startswith("dk-trio: ")
+    return line
+
+
+async def ask(address: str, *words: str) -> "subprocess.CompletedProcess[bytes]":
+    return await dk_trio("provider", "ask", address, *words)
+
+
+# --- start and stop --------------------------------------------------------------------------------------------------
+
+
+async def test_it_is_ready_when_it_says_so_and_ends_with_sigterm(tmp_path: Path) -> None:
+    async with providing("--data-dir", "data") as provider:
+        assert (await ask(provider.address, "storage.StoreRecord", RECORD % ("r", "x"))).returncode == Exit.OK
+        provider.process.send_signal(signal.SIGTERM)
+        assert await provider.wait() == Exit.OK
+    assert provider.lines["stdout"] == [f"READY {provider.address}"]
+    assert "stopped: 0 calls were cut" in provider.lines["stderr"][-1]
+    assert (tmp_path / "data" / FILE).exists()
+
+
+async def test_what_was_written_is_there_after_a_restart() -> None:
+    async with providing() as provider:
+        await ask(provider.address, "storage.StoreRecord", RECORD % ("r", "kept"))
+        provider.process.kill()
+        await provider.wait()
+    async with providing() as provider:
+        found = await ask(
+            provider.address,
+            "ReadRecord",
+            '{"context": "missions:a", "collection": "c", "recordId": "r"}',
+        )
+    (reply,) = outputs_of(found.stdout)
+    assert reply["stored_data"]["data"] == {"text": "kept"}
+
+
+async def test_the_directory_follows_the_variable_for_data(tmp_path: Path) -> None:
+    async with providing(DIGITALKIN_DATA_DIR="there"):
+        assert (tmp_path / "there" / "provider" / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "env"), [("--db", {}), ("--data-dir", {}), ("", {"DIGITALKIN_DATA_DIR": ":memory:"})]
+)
+async def test_nothing_is_kept_in_memory(tmp_path: Path, option: str, env: dict[str, str]) -> None:
+    async with providing(*([option, ":memory:"] if option else []), **env) as provider:
+        assert (await ask(provider.address, "storage.StoreRecord", RECORD % ("r", "x"))).returncode == Exit.OK
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_held_poll_ends_with_the_drain_and_is_not_cut() -> None:
+    with trio.fail_after(PATIENCE):
+        async with (
+            providing("--data-dir", "data") as provider,
+            rpc.open_channel(provider.address) as channel,
+            trio.open_nursery() as nursery,
+        ):
+            stub = TaskManagerServiceStub(channel, timeout=PATIENCE)
+            replies = []
+
+            async def poll() -> None:
+                replies.append(await stub.get_signals(GetSignalsRequest(task_ids=["t"])))
+
+            nursery.start_soon(poll)
+            await trio.testing.wait_all_tasks_blocked()
+            # On the same connection: the provider has begun the poll before it answers this.
+            await stub.list_heartbeats(ListHeartbeatsRequest(task_ids=["t"]))
+            assert not replies
+            provider.process.send_signal(signal.SIGTERM)
+            assert await provider.wait() == Exit.OK
+    assert replies == [GetSignalsResponse()]
+    assert "0 calls were cut" in provider.lines["stderr"][-1]
+
+
+async def test_a_second_signal_does_not_wait_for_the_grace() -> None:
+    async with providing("--data-dir", "data", "--grace", "1000") as provider:
+        host, _, port = provider.address.rpartition(":")
+        async with await trio.open_tcp_stream(host, int(port)):
+            provider.process.send_signal(signal.SIGTERM)
+            await provider.wait_for("draining")
+            provider.process.send_signal(signal.SIGTERM)
+            assert await provider.wait() == Exit.OK
+
+
+# --- what keeps it from starting -------------------------------------------------------------------------------------
+
+
+async def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = await refused("--port", port, "--data-dir", "data", code=Exit.LISTEN)
+    assert f"port {port} on 127.0.0.1 is in use" in told
+
+
+@pytest.mark.parametrize("url", ["mysql://host/name", "data.sqlite3", "postgresql:/host", ""])
+async def test_a_database_that_nobody_knows(url: str) -> None:
+    told = await refused("--db", url)
+    assert repr(url) in told
+    assert "postgresql://" in told
+
+
+async def test_a_postgresql_server_that_does_not_answer() -> None:
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    told = await refused("--db", f"postgresql://someone:s3cret@127.0.0.1:{port}/name", "--data-dir", "data")
+    assert f"{port}" in told
+    assert "s3cret" not in told
+
+
+async def test_a_schema_that_is_newer_than_the_program() -> None:
+    async with providing("--data-dir", "data") as provider:
+        provider.process.send_signal(signal.SIGTERM)
+        await provider.wait()
+    with closing(sqlite3.connect(Path("data", FILE))) as database:
+        database.execute("UPDATE schemas SET version = version + 1 WHERE name = 'records'")
+        database.commit()
+    told = await refused("--data-dir", "data")
+    assert "newer release" in told
+    assert "'records'" in told
+    assert "--data-dir" in told
+
+
+async def test_a_second_provider_on_the_same_directory() -> None:
+    async with providing("--data-dir", "data") as provider:
+        told = await refused("--data-dir", "data")
+        assert f"in use by the process {provider.process.pid}" in told
+        assert (await ask(provider.address, "StoreRecord", RECORD % ("r", "x"))).returncode == Exit.OK
+
+
+async def test_a_directory_that_cannot_be_made() -> None:
+    Path("file").touch()
+    told = await refused("--data-dir", "file/data")
+    assert "file/data" in told
+    assert "Not a directory" in told
+
+
+async def test_a_directory_that_is_not_writable() -> None:
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root writes everywhere")
+    Path("data").mkdir(mode=0o500)
+    program = DK_TRIO
+    if os.geteuid() == 0:
+        Path("data").chmod(0o555)
+        Path.cwd().chmod(0o755)
+        program = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups", *DK_TRIO]
+    async with started("provider", "--port", "0", "--data-dir", "data", program=program) as provider:
+        code = await provider.wait()
+    assert code == Exit.CONFIGURATION, provider.lines
+    (line,) = provider.lines["stderr"]
+    assert "Permission denied" in line or "cannot be written" in line
+
+
+async def test_a_file_that_is_no_database() -> None:
+    Path("data").mkdir()
+    Path("data", FILE).write_bytes(b"no database at all" * 1000)
+    told = await refused("--data-dir", "data")
+    assert "it is no SQLite database" in told
+
+
+async def test_a_file_that_is_damaged() -> None:
+    async with providing("--data-dir", "data") as provider:
+        async with rpc.open_channel(provider.address) as channel:
+            for number in range(20):
+                await StorageServiceStub(channel).store_record(record(number, size=2000))
+        provider.process.send_signal(signal.SIGTERM)
+        await provider.wait()
+    path = Path("data", FILE)
+    damaged = bytearray(path.read_bytes())
+    for page in range(4096, len(damaged), 4096):  # all but the first, which says what the file is
+        damaged[page : page + 100] = b"\xff" * 100
+    path.write_bytes(damaged)
+    told = await refused("--data-dir", "data")
+    assert "it is damaged" in told
+    assert path.read_bytes() == damaged
+
+
+# --- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk() -> list[str]:
+    """A program in front of another: that one finds a disk of 700 kB in the directory `data`, which ends with it."""
+    Path("data").mkdir()
+    mount = 'mount -t tmpfs -o size=700k none "$0" && exec "$@"'
+    front = ["unshare", "--mount", "sh", "-c", mount, "data"]
+    if not shutil.which("unshare") or subprocess.run([*front, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    return [*front, *DK_TRIO]
+
+
+async def test_a_full_disk_refuses_what_has_no_room_and_keeps_what_it_has(full_disk: list[str]) -> None:
+    async with providing("--data-dir", "data", program=full_disk) as provider:
+        kept = []
+        async with rpc.open_channel(provider.address) as channel:
+            stub = StorageServiceStub(channel, timeout=PATIENCE)
+            with pytest.raises(GRPCError) as caught:
+                for number in range(40):
+                    await stub.store_record(record(number, size=40_000))
+                    kept.append(str(number))
+            reply = await stub.list_records(ListRecordsRequest(context="missions:a", collection="c"))
+        assert kept
+        assert "the disk is full" in caught.value.message
+        assert "Free some space" in caught.value.message
+        assert [row.record_id for row in reply.records] == kept
+        provider.process.send_signal(signal.SIGTERM)
+        assert await provider.wait() == Exit.OK
+
+
+async def test_a_disk_that_is_full_at_the_start(full_disk: list[str]) -> None:
+    full_disk[4] = full_disk[4].replace(" && ", ' && head -c 690000 /dev/zero > "$0"/zeros && ')
+    async with started("provider", "--port", "0", "--data-dir", "data", program=full_disk) as provider:
+        assert await provider.wait() == Exit.CONFIGURATION, provider.lines
+    (line,) = provider.lines["stderr"]
+    assert "disk" in line or "No space left" in line
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+async def test_options_of_the_server_are_refused_before_a_subcommand() -> None:
+    done = await dk_trio("provider", "--data-dir", "data", "backup", "copy")
+    assert done.returncode == Exit.USAGE
+    assert b"--data-dir is an option of the server, and has no effect before backup" in done.stderr
+
+
+async def test_strict_rules_refuse_what_breaks_them_and_name_the_field() -> None:
+    async with providing("--db", ":memory:", "--validate", "strict") as provider:
+        done = await ask(provider.address, "storage.ListRecords", '{"context": "mission-a", "collection": "c"}')
+    assert done.returncode == 13
+    assert b"INVALID_ARGUMENT" in done.stderr
+    assert b"context" in done.stderr
