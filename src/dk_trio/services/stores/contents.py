@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ import trio
 
 from dk_trio.errors import FilesystemServiceError
 from dk_trio.services.filesystem import Content
+
+from .database import SETTING
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,10 +94,14 @@ class DiskContents:
 
     Args:
         directory: Where; nothing else should be in it.
+        sweep_age: Seconds since a content was last written to, before which it is not swept.
+        setting: What chooses the directory, for remedies.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, sweep_age: float = 0, setting: str = SETTING) -> None:
         self._directory = directory
+        self._sweep_age = sweep_age
+        self._setting = setting
         # Of our own: an upload must not wait for threads that authors keep busy.
         self._threads = trio.CapacityLimiter(THREADS)
 
@@ -110,7 +117,7 @@ class DiskContents:
         except OSError as error:
             raise FilesystemServiceError(
                 f"The store of files failed: {error}.",
-                hint="Look at the disk, or set DIGITALKIN_DATA_DIR to another directory.",
+                hint=f"Look at the disk, or set {self._setting} to another directory.",
             ) from error
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
@@ -156,13 +163,22 @@ class DiskContents:
         if not await self._run(self._directory.is_dir):
             return 0
         swept = 0
+        before = time.time() - self._sweep_age
         with await self._run(os.scandir, self._directory) as entries:
-            names = (entry.name for entry in entries if _NAME.fullmatch(entry.name))
+            names = (entry.name for entry in entries if _NAME.fullmatch(entry.name) and self._rests(entry, before))
             while step := await self._run(list, itertools.islice(names, _SWEEP_STEP)):
                 unknown = set(step) - await known(step)
                 await self.remove(unknown)
                 swept += len(unknown)
         return swept
+
+    def _rests(self, entry: os.DirEntry[str], before: float) -> bool:
+        if not self._sweep_age:
+            return True
+        try:
+            return entry.stat().st_mtime < before
+        except FileNotFoundError:
+            return False
 
     def uri(self, name: str) -> str:
         return (self._directory / name).absolute().as_uri()
@@ -222,10 +238,12 @@ class MemoryContents:
 
     Args:
         limit: Bytes of all contents; what does not fit is `FilesystemServiceError`.
+        setting: What chooses a directory instead, for remedies.
     """
 
-    def __init__(self, limit: int = MEMORY_MAX) -> None:
+    def __init__(self, limit: int = MEMORY_MAX, *, setting: str = SETTING) -> None:
         self._limit = limit
+        self._setting = setting
         self._used = 0
         self._contents: dict[str, list[bytes]] = {}
 
@@ -247,7 +265,7 @@ class MemoryContents:
                 if self._used + len(piece) > self._limit:
                     raise FilesystemServiceError(
                         f"Files in memory may have {self._limit} bytes together, and this one does not fit.",
-                        hint="DIGITALKIN_DATA_DIR names a directory to keep them in.",
+                        hint=f"{self._setting} names a directory to keep them in.",
                     )
                 content.append(piece)
                 digest.update(piece)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from .work import T, Work
+
+SETTING: Final = "DIGITALKIN_DATA_DIR"
+"""What chooses the directory of what is kept, as remedies of errors name it where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,26 +1,25 @@
-"""The index of files: tables, rows, and what a filter is in SQL. Everything here runs inside a transaction."""
+"""The index of files: tables, rows, and what a filter is in SQL. All of it are parts of works."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from dk_trio.errors import FileExistsInContextError, StoredFileNotFoundError, Violation
 from dk_trio.services.filesystem import ID_PREFIX, LIST_MAX, FileFilter, FilesystemRecord, check_text, refused, shown
-from dk_trio.services.stores.contents import StoredContent
 
-if TYPE_CHECKING:
-    from sqlite3 import Connection
+from .contents import StoredContent
+from .work import Statement, Value, Work
 
 # A content is referred to by its rows and by no counter: a counter can be wrong. Deleted files give their names free.
 SCHEMA: Final = (
-    "CREATE TABLE file_contents (name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL)",
+    "CREATE TABLE file_contents (name TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, size BIGINT NOT NULL)",
     """CREATE TABLE files (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, context TEXT NOT NULL, name TEXT NOT NULL,
+        seq {place}, id TEXT NOT NULL UNIQUE, context TEXT NOT NULL, name TEXT NOT NULL,
         file_type TEXT NOT NULL, content_type TEXT NOT NULL, metadata TEXT, status TEXT NOT NULL,
-        created INTEGER NOT NULL, updated INTEGER NOT NULL, content TEXT NOT NULL REFERENCES file_contents (name))""",
+        created BIGINT NOT NULL, updated BIGINT NOT NULL, content TEXT NOT NULL REFERENCES file_contents (name))""",
     "CREATE UNIQUE INDEX files_by_name ON files (context, name) WHERE status <> 'DELETED'",
     "CREATE INDEX files_by_context ON files (context, seq)",
     "CREATE INDEX files_by_content ON files (content)",
@@ -95,17 +94,22 @@ def full_id(file_id: str) -> str:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def row_of(connection: Connection, context: str, file_id: str) -> Row:
+def row_of(context: str, file_id: str) -> Work[Row]:
     """The row of an id.
 
     Raises:
         StoredFileNotFoundError: There is none in this context.
     """
-    query = f"SELECT {_COLUMNS} {_FROM} WHERE id = ? AND context = ?"
-    row = connection.execute(query, (full_id(check_text(file_id, "file_id")), context)).fetchone()
-    if row is None:
+    row = yield from row_with_id(full_id(check_text(file_id, "file_id")))
+    if row is None or row.context != context:
         raise not_found(context, file_id)
-    return Row._make(row)
+    return row
+
+
+def row_with_id(file_id: str) -> Work[Row | None]:
+    """The row of a full id, whatever its context."""
+    rows = (yield Statement(f"SELECT {_COLUMNS} {_FROM} WHERE id = ?", (file_id,))).rows
+    return Row._make(rows[0]) if rows else None
 
 
 def not_found(context: str, file_id: str, rule: str = "") -> StoredFileNotFoundError:
@@ -115,11 +119,11 @@ def not_found(context: str, file_id: str, rule: str = "") -> StoredFileNotFoundE
     return StoredFileNotFoundError(f"{text}.", hint=hint, violations=[Violation("file_id", text)])
 
 
-def row_named(connection: Connection, context: str, name: str) -> Row | None:
+def row_named(context: str, name: str) -> Work[Row | None]:
     """The row that has a name, unless it is deleted."""
     query = f"SELECT {_COLUMNS} {_FROM} WHERE context = ? AND files.name = ? AND status <> 'DELETED'"
-    row = connection.execute(query, (context, name)).fetchone()
-    return None if row is None else Row._make(row)
+    rows = (yield Statement(query, (context, name))).rows
+    return Row._make(rows[0]) if rows else None
 
 
 def name_taken(context: str, name: str, field: str, hint: str) -> FileExistsInContextError:
@@ -128,49 +132,57 @@ def name_taken(context: str, name: str, field: str, hint: str) -> FileExistsInCo
     return FileExistsInContextError(f"{text}.", hint=hint, violations=[Violation(field, text)])
 
 
-def insert(connection: Connection, row: Row) -> None:
+def id_taken(context: str, file_id: str) -> FileExistsInContextError:
+    """The error for an id that a file of another context has."""
+    text = f"The id {shown(file_id)} is that of a file outside of the context {context}"
+    return FileExistsInContextError(
+        f"{text}.", hint="Give each file an id of its own.", violations=[Violation("file_id", text)]
+    )
+
+
+def insert(row: Row) -> Work[None]:
     """A new row; its content must be there."""
     query = """INSERT INTO files
         (id, context, name, file_type, content_type, metadata, status, created, updated, content)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-    connection.execute(query, row[:10])
+    yield Statement(query, row[:10])
 
 
-def change(connection: Connection, row: Row) -> None:
+def change(row: Row) -> Work[None]:
     """A row as it is from now on."""
     query = """UPDATE files SET name = ?, file_type = ?, content_type = ?, metadata = ?, status = ?, updated = ?,
         content = ? WHERE id = ?"""
     parameters = (row.name, row.file_type, row.content_type, row.metadata, row.status, row.updated, row.content, row.id)
-    connection.execute(query, parameters)
+    yield Statement(query, parameters)
 
 
 # --- contents --------------------------------------------------------------------------------------------------------
 
 
-def adopt(connection: Connection, content: StoredContent) -> StoredContent:
+def adopt(content: StoredContent) -> Work[StoredContent]:
     """The content that stands for these bytes: the one that was there before, or else this one from now on."""
-    row = connection.execute("SELECT name FROM file_contents WHERE digest = ?", (content.digest,)).fetchone()
-    if row is not None:
-        return StoredContent(row[0], content.digest, content.size)
+    rows = (yield Statement("SELECT name FROM file_contents WHERE digest = ?", (content.digest,))).rows
+    if rows:
+        return StoredContent(rows[0][0], content.digest, content.size)
     values = (content.name, content.digest, content.size)
-    connection.execute("INSERT INTO file_contents (name, digest, size) VALUES (?, ?, ?)", values)
+    yield Statement("INSERT INTO file_contents (name, digest, size) VALUES (?, ?, ?)", values)
     return content
 
 
-def drop_unused(connection: Connection, names: Iterable[str]) -> list[str]:
+def drop_unused(names: Iterable[str]) -> Work[list[str]]:
     """Forget those of these contents that no file has. They can be removed once this is committed."""
     unused = []
+    query = "DELETE FROM file_contents WHERE name = ? AND NOT EXISTS (SELECT 1 FROM files WHERE content = ?)"
     for name in sorted(set(names)):
-        query = "DELETE FROM file_contents WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM files WHERE content = ?1)"
-        if connection.execute(query, (name,)).rowcount:
-            unused.append(name)
+        if (yield Statement(query, (name, name))).count:
+            unused.append(name)  # noqa: PERF401  nothing may be yielded in a comprehension
     return unused
 
 
-def known(connection: Connection, names: Sequence[str]) -> set[str]:
+def known(names: Sequence[str]) -> Work[set[str]]:
     """Which of these contents the index knows."""
     query = f"SELECT name FROM file_contents WHERE name IN ({_marks(names)})"  # noqa: S608 - question marks
-    return {name for (name,) in connection.execute(query, names)}
+    return {name for (name,) in (yield Statement(query, names)).rows}
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------
@@ -180,7 +192,7 @@ class Condition(NamedTuple):
     """What follows WHERE, and its parameters."""
 
     text: str
-    parameters: list[Any]
+    parameters: list[Value]
 
 
 def condition_of(context: str, filters: FileFilter, *, with_deleted: bool = False) -> Condition:
@@ -195,9 +207,9 @@ def condition_of(context: str, filters: FileFilter, *, with_deleted: bool = Fals
         InvalidFileError: A value can be no name, prefix or id, or a list is too long.
     """
     parts = ["context = ?"]
-    parameters: list[Any] = [context]
+    parameters: list[Value] = [context]
 
-    def add(part: str, *values: object) -> None:
+    def add(part: str, *values: Value) -> None:
         parts.append(part)
         parameters.extend(values)
 
@@ -257,26 +269,25 @@ def order_of(order: str | None) -> str:
     return f"{_ORDERS[field]} {direction.strip()}, seq"
 
 
-def page(
-    connection: Connection, condition: Condition, order: str, list_size: int, offset: int
-) -> tuple[list[Row], int]:
+def page(condition: Condition, order: str, list_size: int, offset: int) -> Work[tuple[list[Row], int]]:
     """Rows of a page, and how many match in all, of one state of the index."""
     query = f"SELECT COUNT(*) {_FROM} WHERE {condition.text}"
-    total = connection.execute(query, condition.parameters).fetchone()[0]
+    ((total,),) = (yield Statement(query, condition.parameters)).rows
     query = f"SELECT {_COLUMNS} {_FROM} WHERE {condition.text} ORDER BY {order} LIMIT ? OFFSET ?"
-    rows = connection.execute(query, [*condition.parameters, list_size, offset])
+    rows = (yield Statement(query, [*condition.parameters, list_size, offset])).rows
     return [Row._make(row) for row in rows], total
 
 
-def matching(connection: Connection, condition: Condition) -> list[Row]:
+def matching(condition: Condition) -> Work[list[Row]]:
     """All rows that match, in the order of their upload."""
     query = f"SELECT {_COLUMNS} {_FROM} WHERE {condition.text} ORDER BY seq"
-    return [Row._make(row) for row in connection.execute(query, condition.parameters)]
+    return [Row._make(row) for row in (yield Statement(query, condition.parameters)).rows]
 
 
-def delete(connection: Connection, rows: Sequence[Row]) -> None:
+def delete(rows: Sequence[Row]) -> Work[None]:
     """Rows go, their contents stay for `drop_unused`."""
-    connection.executemany("DELETE FROM files WHERE id = ?", [(row.id,) for row in rows])
+    for row in rows:
+        yield Statement("DELETE FROM files WHERE id = ?", (row.id,))
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -13,8 +13,9 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final
 from uuid import uuid4
 
 import trio
@@ -33,11 +34,13 @@ from dk_trio.services.filesystem import (
     check_metadata,
     check_name,
     check_status,
+    check_text,
     check_type,
     refused,
 )
-from dk_trio.services.stores import file_index as index
-from dk_trio.services.stores.contents import (
+
+from . import file_index as index
+from .contents import (
     CLEANUP_GRACE,
     ContentGoneError,
     Contents,
@@ -46,16 +49,14 @@ from dk_trio.services.stores.contents import (
     StoredContent,
     pieces_of,
 )
-
-if TYPE_CHECKING:
-    from sqlite3 import Connection
-
-    from dk_trio.services.stores.database import Database
-
-T = TypeVar("T")
+from .database import SETTING, Database
+from .work import T, Work
 
 # Bytes that one answer may hold in memory: as much as one gRPC message of the contract. `opened` has no limit.
 INLINE_MAX: Final = 100 * 1024 * 1024
+
+# Seconds since a content was written to for the last time, after which nobody is writing it any more.
+SWEEP_AGE: Final = 24 * 3600.0
 
 _log = logging.getLogger("dk_trio.filesystem")
 
@@ -71,11 +72,26 @@ class FileStore:
         database: Where the index is.
         directory: Its subdirectory `files` holds the contents; it is made when the first is written. None: in memory.
         now: What is written as date of a file.
+        shared: Other processes use database and directory too, so that a content which the index does not know may be
+            one that is being written. Only what is a day old is swept.
+        setting: What chooses the directory, as the remedies of errors name it.
     """
 
-    def __init__(self, database: Database, directory: Path | None, *, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        directory: Path | None,
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        shared: bool = False,
+        setting: str = SETTING,
+    ) -> None:
         self._database = database
-        self._contents: Contents = MemoryContents() if directory is None else DiskContents(directory / "files")
+        self._contents: Contents = (
+            MemoryContents(setting=setting)
+            if directory is None
+            else DiskContents(directory / "files", sweep_age=SWEEP_AGE if shared else 0, setting=setting)
+        )
         self._now = now
         self._swept = False
         self._sweeping = trio.Lock()
@@ -86,7 +102,9 @@ class FileStore:
 
     # --- one file ----------------------------------------------------------------------------------------------------
 
-    async def put(self, context: str, file: UploadFileData, *, max_size: int, field: str = "file") -> FilesystemRecord:
+    async def put(
+        self, context: str, file: UploadFileData, *, max_size: int, field: str = "file", file_id: str | None = None
+    ) -> FilesystemRecord:
         """Store a file.
 
         Args:
@@ -94,27 +112,47 @@ class FileStore:
             file: The file; its own `context` is not looked at.
             max_size: Bytes that its content may have.
             field: What the file is called in errors, such as `files[0]`.
+            file_id: Its id, if it is new; None: a new one. When a file of this id is there already, the upload has come
+                before: it is returned as it is, and the content is not read.
 
         Raises:
             InvalidFileError: Something of the file is not allowed.
-            FileExistsInContextError: The name is taken.
+            FileExistsInContextError: The name is taken, or the id by a file of another context.
             Exception: What the content's own iterable raises.
         """
         name = check_name(file.name, f"{field}.name")
         content_type = check_content_type(file.content_type or DEFAULT_CONTENT_TYPE, f"{field}.content_type")
         metadata = None if file.metadata is None else check_metadata(file.metadata, f"{field}.metadata")
+        key = None if file_id is None else index.full_id(check_text(file_id, "file_id"))
+        if key == ID_PREFIX:
+            raise refused("file_id", "an id is not empty")
 
-        def existing(connection: Connection) -> index.Row | None:
-            row = index.row_named(connection, context, name)
+        def uploaded() -> Work[index.Row | None]:
+            row = None if key is None else (yield from index.row_with_id(key))
+            if row is not None and row.context != context:
+                raise index.id_taken(context, row.id)
+            return row
+
+        def existing() -> Work[index.Row | None]:
+            row = yield from index.row_named(context, name)
             if row is not None and not file.replace_if_exists:
                 raise index.name_taken(context, name, f"{field}.name", "replace_if_exists=True replaces it.")
             return row
 
-        def work(connection: Connection, content: StoredContent) -> tuple[index.Row, list[str]]:
-            old = existing(connection)
+        def before() -> Work[index.Row | None]:
+            row = yield from uploaded()
+            if row is None:
+                yield from existing()
+            return row
+
+        def work(content: StoredContent) -> Work[tuple[index.Row, list[str]]]:
+            row = yield from uploaded()
+            if row is not None:
+                return row, []
+            old = yield from existing()
             now = index.microseconds(self._now())
             row = index.Row(
-                id=ID_PREFIX + str(uuid4()) if old is None else old.id,
+                id=(key or ID_PREFIX + str(uuid4())) if old is None else old.id,
                 context=context,
                 name=name,
                 file_type=file.file_type,
@@ -128,12 +166,14 @@ class FileStore:
                 size=content.size,
             )
             if old is None:
-                index.insert(connection, row)
+                yield from index.insert(row)
                 return row, []
-            index.change(connection, row)
-            return row, index.drop_unused(connection, [old.content])
+            yield from index.change(row)
+            return row, (yield from index.drop_unused([old.content]))
 
-        await self._read(existing)  # a name that is taken is told before a gigabyte was read, not after
+        row = await self._read(before)  # a name that is taken is told before a gigabyte was read, not after
+        if row is not None:
+            return row.record(self._contents.uri)
         return await self._stored(file.content, work, max_size=max_size, field=f"{field}.content")
 
     async def get(self, context: str, file_id: str) -> FilesystemRecord:
@@ -142,7 +182,7 @@ class FileStore:
         Raises:
             StoredFileNotFoundError: No such file in this context.
         """
-        row = await self._read(lambda connection: index.row_of(connection, context, file_id))
+        row = await self._read(partial(index.row_of, context, file_id))
         return row.record(self._contents.uri)
 
     async def get_with_content(self, context: str, file_id: str, *, room: int = INLINE_MAX) -> FilesystemRecord:
@@ -171,7 +211,7 @@ class FileStore:
         async with AsyncExitStack() as stack:
             gone = ""
             while True:
-                row = await self._read(lambda connection: index.row_of(connection, context, file_id))
+                row = await self._read(partial(index.row_of, context, file_id))
                 try:
                     pieces = await stack.enter_async_context(self._contents.opened(row.stored_content()))
                     break
@@ -216,23 +256,23 @@ class FileStore:
         if status is not None:
             changes["status"] = check_status(status)
 
-        def changed(connection: Connection) -> tuple[index.Row, index.Row]:
-            old = index.row_of(connection, context, file_id)
+        def changed() -> Work[tuple[index.Row, index.Row]]:
+            old = yield from index.row_of(context, file_id)
             row = old._replace(**changes)
-            other = index.row_named(connection, context, row.name) if row.status != "DELETED" else None
+            other = (yield from index.row_named(context, row.name)) if row.status != "DELETED" else None
             if other is not None and other.id != row.id:
                 raise index.name_taken(context, row.name, "new_name", "Another name is needed.")
             return old, row._replace(updated=index.microseconds(self._now()))
 
-        def work(connection: Connection, new: StoredContent | None) -> tuple[index.Row, list[str]]:
-            old, row = changed(connection)
+        def work(new: StoredContent | None) -> Work[tuple[index.Row, list[str]]]:
+            old, row = yield from changed()
             if new is not None:
                 row = row._replace(content=new.name, digest=new.digest, size=new.size)
-            index.change(connection, row)
-            return row, index.drop_unused(connection, [old.content])
+            yield from index.change(row)
+            return row, (yield from index.drop_unused([old.content]))
 
         if content is None:
-            row, _ = await self._write(lambda connection: work(connection, None))
+            row, _ = await self._write(partial(work, None))
             return row.record(self._contents.uri)
         await self._read(changed)
         return await self._stored(content, work, max_size=max_size, field="content")
@@ -261,9 +301,7 @@ class FileStore:
             raise refused("offset", f"{offset} is negative or beyond 64 bits")
         condition = index.condition_of(context, filters)
         by = index.order_of(order)
-        rows, total = await self._read(
-            lambda connection: index.page(connection, condition, by, list_size, offset), thread=True
-        )
+        rows, total = await self._read(partial(index.page, condition, by, list_size, offset), thread=True)
         if not include_content:
             return [row.record(self._contents.uri) for row in rows], total
         records = []
@@ -281,34 +319,52 @@ class FileStore:
         Raises:
             InvalidFileError: A value of the filter is not allowed.
         """
+        work = partial(self.delete_work, context, filters, permanent=permanent, force=force)
+        result, unused = await self._write(work)
+        await self.remove_contents(unused)
+        return result
+
+    def delete_work(
+        self, context: str, filters: FileFilter, *, permanent: bool, force: bool
+    ) -> Work[tuple[DeleteResult, list[str]]]:
+        """`delete`, as a part of a larger work. Returns also what to `remove_contents` of when it is committed."""
         condition = index.condition_of(context, filters, with_deleted=permanent)
         wanted = [index.full_id(file_id) for file_id in filters.file_ids or ()]
+        rows = yield from index.matching(condition)
+        failures: dict[str, Exception] = {
+            row.id: FilesystemServiceError(
+                f"The file {row.id} is in use: its status is {row.status}.", hint="force=True deletes it."
+            )
+            for row in rows
+            if row.status in index.IN_USE and not force
+        }
+        going = [row for row in rows if row.id not in failures]
+        unused: list[str] = []
+        if permanent:
+            yield from index.delete(going)
+            unused = yield from index.drop_unused([row.content for row in going])
+        else:
+            now = index.microseconds(self._now())
+            for row in going:
+                yield from index.change(row._replace(status="DELETED", updated=now))
+        for file_id in set(wanted).difference(row.id for row in rows):
+            failures[file_id] = index.not_found(context, file_id, ", or the filter does not match it")
+        return DeleteResult([row.id for row in going], failures), unused
 
-        def work(connection: Connection) -> tuple[list[str], dict[str, Exception], list[str]]:
-            rows = index.matching(connection, condition)
-            failures: dict[str, Exception] = {
-                row.id: FilesystemServiceError(
-                    f"The file {row.id} is in use: its status is {row.status}.", hint="force=True deletes it."
-                )
-                for row in rows
-                if row.status in index.IN_USE and not force
-            }
-            going = [row for row in rows if row.id not in failures]
-            unused: list[str] = []
-            if permanent:
-                index.delete(connection, going)
-                unused = index.drop_unused(connection, [row.content for row in going])
-            else:
-                now = index.microseconds(self._now())
-                for row in going:
-                    index.change(connection, row._replace(status="DELETED", updated=now))
-            for file_id in set(wanted).difference(row.id for row in rows):
-                failures[file_id] = index.not_found(context, file_id, ", or the filter does not match it")
-            return [row.id for row in going], failures, unused
+    async def remove_contents(self, names: Iterable[str]) -> None:
+        """Remove contents that no file has any more. Never raises for a disk: what stays is swept later.
 
-        deleted, failures, unused = await self._write(work)
-        await self._remove(unused)
-        return DeleteResult(deleted, failures)
+        Args:
+            names: What a work has returned, when it is committed.
+
+        Cancellation:
+            They are removed all the same, for as long as `CLEANUP_GRACE`.
+        """
+        with trio.move_on_after(CLEANUP_GRACE, shield=True):
+            try:
+                await self._contents.remove(names)
+            except FilesystemServiceError as error:  # the index does not know them: the work is done without this
+                _log.warning("contents of files are left for the next sweep: %s", error)
 
     async def check_health(self) -> None:
         """Raise when no file can be stored now. Writes a content and removes it."""
@@ -316,14 +372,14 @@ class FileStore:
         await self._ready()
         async with aclosing(pieces_of(b"healthy", self._contents)) as pieces:
             content = await self._contents.write(pieces)
-        await self._remove([content.name])
+        await self.remove_contents([content.name])
 
     # --- contents and index together ----------------------------------------------------------------------------------
 
     async def _stored(
         self,
         content: Content,
-        work: Callable[[Connection, StoredContent], tuple[index.Row, list[str]]],
+        work: Callable[[StoredContent], Work[tuple[index.Row, list[str]]]],
         *,
         max_size: int,
         field: str,
@@ -331,8 +387,12 @@ class FileStore:
         """Write a content, then let `work` refer to it; it returns its row and contents that no file has any more."""
         await self._ready()
 
-        def adopting(connection: Connection) -> tuple[index.Row, list[str]]:
-            return work(connection, index.adopt(connection, new))
+        def adopting() -> Work[tuple[index.Row, list[str]]]:
+            adopted = yield from index.adopt(new)
+            row, unused = yield from work(adopted)
+            if row.content != adopted.name:  # of an upload that came before
+                unused += yield from index.drop_unused([adopted.name])
+            return row, unused
 
         pieces = pieces_of(content, self._contents)
         async with aclosing(_limited(pieces, max_size, field)) as limited:
@@ -340,19 +400,12 @@ class FileStore:
         try:
             row, unused = await self._write(adopting)
         except BaseException:
-            await self._remove([new.name])  # an error and a cancel both mean that nothing was committed
+            await self.remove_contents([new.name])  # an error and a cancel both mean that nothing was committed
             raise
         if row.content != new.name:  # the same bytes were there
             unused.append(new.name)
-        await self._remove(unused)
+        await self.remove_contents(unused)
         return row.record(self._contents.uri)
-
-    async def _remove(self, names: Iterable[str]) -> None:
-        with trio.move_on_after(CLEANUP_GRACE, shield=True):
-            try:
-                await self._contents.remove(names)
-            except FilesystemServiceError as error:  # the index does not know them: the work is done without this
-                _log.warning("contents of files are left for the next sweep: %s", error)
 
     async def _ready(self) -> None:
         if self._swept:
@@ -366,13 +419,13 @@ class FileStore:
                 self._swept = True
 
     async def _known(self, names: list[str]) -> set[str]:
-        return await self._database.read(lambda connection: index.known(connection, names), thread=True)
+        return await self._database.read(partial(index.known, names), thread=True)
 
-    async def _read(self, work: Callable[[Connection], T], *, thread: bool = False) -> T:
+    async def _read(self, work: Callable[[], Work[T]], *, thread: bool = False) -> T:
         await self._ready()
         return await self._guarded(self._database.read(work, thread=thread))
 
-    async def _write(self, work: Callable[[Connection], T]) -> T:
+    async def _write(self, work: Callable[[], Work[T]]) -> T:
         return await self._guarded(self._database.write(work))
 
     async def _guarded(self, call: Awaitable[T]) -> T:

@@ -33,7 +33,7 @@ import trio
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, StorageServiceError
 
-from .database import DatabaseStatistics
+from .database import SETTING, DatabaseStatistics
 from .work import Statement, T, Work
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from ._sqlite import Connections
 
 FILE: Final = "dk-trio.sqlite3"
-
-SETTING: Final = "DIGITALKIN_DATA_DIR"
 
 # Writes in one transaction: enough that the sync to disk is a small part of the cost of each, few enough that nobody
 # waits for more than some milliseconds of the statements of others.
