@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from dk_trio.errors import ModuleDefinitionError, ServiceError
-from dk_trio.services.config import JobServices, ServicesConfig, probe
+from dk_trio.services.channels import ChannelCache
+from dk_trio.services.config import OF_THE_SERVER, SERVICES, JobServices, ServicesConfig, probe
+from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.strategy import BaseStrategy, ServicesMode, ServicesStrategy
 
 IDS = ("missions:m", "setups:s", "setup_versions:v")
@@ -70,9 +72,23 @@ def test_what_cannot_work_is_refused_at_start(strategies: Any, params: Any, text
         assert text in caught.value.text
 
 
-def test_a_configured_service_that_the_mode_does_not_have_is_refused_at_start() -> None:
-    with pytest.raises(ModuleDefinitionError, match="identity, which has no strategy in remote mode"):
-        ServicesConfig({}, {"identity": {}}, mode=ServicesMode.REMOTE)
+@pytest.mark.parametrize("mode", list(ServicesMode))
+def test_every_service_has_a_strategy_in_both_modes(mode: ServicesMode) -> None:
+    params: dict[str, Any] = {"storage": {"config": {}}, "cost": {"config": {}}}
+    offered = {"platform": LocalPlatform(), "channels": ChannelCache(), "providers": NoProviders()}
+    config = ServicesConfig({}, params, mode=mode)
+    for name in (*SERVICES, *OF_THE_SERVER):
+        strategy = config.make(name, IDS, offered)
+        assert type(strategy).__name__.startswith("Default" if mode is ServicesMode.LOCAL else ("Grpc", "Default"))
+
+
+class NoProviders:
+    """Calls that nobody makes."""
+
+    locks = None
+
+    def query(self, client_config: object) -> None:
+        assert client_config is None
 
 
 def test_a_service_without_its_parameters_says_so_when_it_is_used() -> None:
@@ -80,8 +96,8 @@ def test_a_service_without_its_parameters_says_so_when_it_is_used() -> None:
     with pytest.raises(ServiceError) as caught:
         config.make("storage", IDS, {"platform": None})
     assert 'services_config_params = {"storage": {"config": ...}}' in caught.value.text
-    remote = ServicesConfig(mode=ServicesMode.REMOTE, owner="Mine")
-    with pytest.raises(ServiceError, match="uses storage, which has no strategy in remote mode"):
+    remote = ServicesConfig(params={"storage": {"config": {}}}, mode=ServicesMode.REMOTE, owner="Mine")
+    with pytest.raises(ServiceError, match="uses storage, but GrpcStorage has no providers"):
         remote.make("storage", IDS, {})
 
 

@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     from .registry import Registry as Registry
     from .registry import SetupInfo as SetupInfo
     from .remote.communication import GrpcCommunication as GrpcCommunication
+    from .remote.cost import GrpcCost as GrpcCost
+    from .remote.filesystem import GrpcFilesystem as GrpcFilesystem
+    from .remote.registry import GrpcRegistry as GrpcRegistry
+    from .remote.setup import GrpcSetup as GrpcSetup
+    from .remote.storage import GrpcStorage as GrpcStorage
+    from .remote.user_profile import GrpcUserProfile as GrpcUserProfile
     from .setup import SetupData as SetupData
     from .setup import SetupExistsError as SetupExistsError
     from .setup import SetupPage as SetupPage
@@ -84,6 +90,12 @@ _HOMES = {
         "local.user_profile": "DefaultUserProfile",
         "registry": "ModuleInfo ModuleStatusInfo Registry SetupInfo",
         "remote.communication": "GrpcCommunication",
+        "remote.cost": "GrpcCost",
+        "remote.filesystem": "GrpcFilesystem",
+        "remote.registry": "GrpcRegistry",
+        "remote.setup": "GrpcSetup",
+        "remote.storage": "GrpcStorage",
+        "remote.user_profile": "GrpcUserProfile",
         "setup": "SetupData SetupExistsError SetupPage SetupService SetupStatus SetupVersionData",
         "snapshot": "Snapshot",
         "storage": "DataType Storage StorageRecord",

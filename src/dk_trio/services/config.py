@@ -1,8 +1,8 @@
 """From a module's class attributes to the services of a job.
 
 `ServicesConfig` is made once for a module, and finds at start what could only fail later: an unknown service, a
-parameter that no class takes, a strategy that the mode does not have. `JobServices` belongs to one job. It makes a
-strategy when the job first asks for it, because most jobs use few of the ten, and closes those that it has made.
+parameter that no class takes, one that is missing. `JobServices` belongs to one job. It makes a strategy when the job
+first asks for it, because most jobs use few of the ten, and closes those that it has made.
 """
 
 from __future__ import annotations
@@ -57,7 +57,17 @@ _LOCAL: Final = {
     "storage": "local.storage:DefaultStorage",
     "user_profile": "local.user_profile:DefaultUserProfile",
 }
-_REMOTE: Final = {"communication": "remote.communication:GrpcCommunication"}
+_REMOTE: Final = {
+    # These have no service in the contract: what they keep is this process's in both modes.
+    **{name: _LOCAL[name] for name in ("agent", "identity", "snapshot")},
+    "communication": "remote.communication:GrpcCommunication",
+    "cost": "remote.cost:GrpcCost",
+    "filesystem": "remote.filesystem:GrpcFilesystem",
+    "registry": "remote.registry:GrpcRegistry",
+    "setup": "remote.setup:GrpcSetup",
+    "storage": "remote.storage:GrpcStorage",
+    "user_profile": "remote.user_profile:GrpcUserProfile",
+}
 
 # What a server adds to a module's parameters, by the name of the constructor's parameter.
 _OFFERED: Final = frozenset({"platform", "channels", "providers", "job_id", "request_metadata", "cost_limits"})
@@ -128,8 +138,8 @@ class ServicesConfig:
         owner: The module's name, for errors.
 
     Raises:
-        ModuleDefinitionError: An unknown service, a parameter that neither class takes, a class that cannot be called
-            with three ids, or a service with parameters that the mode does not have.
+        ModuleDefinitionError: An unknown service, a parameter that neither class takes, or a class that cannot be
+            called with three ids.
     """
 
     def __init__(
@@ -173,7 +183,7 @@ class ServicesConfig:
             offered: What the server adds, by parameter name; ignored where the constructor does not have the name.
 
         Raises:
-            ServiceError: The service does not exist in this mode, or lacks parameters.
+            ServiceError: The service lacks parameters.
         """
         constructor = self._constructor(name)
         own = {key: value for key, value in self.params(name).items() if constructor.takes(key)}
@@ -218,22 +228,16 @@ class ServicesConfig:
     def _constructor(self, name: str) -> _Constructor:
         known = self._constructors.get(name)
         if known is None:
-            cls = self._classes(name).get(self.mode)
-            if cls is None:
-                raise ServiceError(
-                    f"{self._owner} uses {name}, which has no strategy in {self.mode} mode.",
-                    hint=f'Give one in services_config_strategies = {{"{name}": ServicesStrategy({self.mode}=...)}}.',
-                )
-            known = self._constructors[name] = _Constructor.of(cls)
+            known = self._constructors[name] = _Constructor.of(self._classes(name)[self.mode])
         return known
 
     def _classes(self, name: str) -> dict[ServicesMode, type]:
         """The classes by mode: the module's own, and the defaults where its pair has none."""
         pair = self._strategies.get(name, ServicesStrategy())
-        local = pair.local or _load(_LOCAL.get(name))
-        remote = pair.remote or _load(_REMOTE.get(name))
-        found = {ServicesMode.LOCAL: local, ServicesMode.REMOTE: remote}
-        return {mode: cls for mode, cls in found.items() if cls is not None}
+        return {
+            ServicesMode.LOCAL: pair.local or _load(_LOCAL[name]),
+            ServicesMode.REMOTE: pair.remote or _load(_REMOTE[name]),
+        }
 
     def _check(self, name: str) -> None:
         if name not in SERVICES + OF_THE_SERVER:
@@ -257,13 +261,7 @@ class ServicesConfig:
                     f"services_config_params[{name!r}] of {self._owner} has {key!r}, which {classes} does not take.",
                     hint=f"It takes {', '.join(names) or 'nothing'}.",
                 )
-        constructor = constructors.get(self.mode)
-        if constructor is None:
-            raise ModuleDefinitionError(
-                f"{self._owner} configures {name}, which has no strategy in {self.mode} mode.",
-                hint="Serve it in local mode, or give a class: services_config_strategies = "
-                f'{{"{name}": ServicesStrategy({self.mode}=...)}}.',
-            )
+        constructor = constructors[self.mode]
         missing = constructor.required - params.keys() - _OFFERED
         if missing:
             raise ModuleDefinitionError(
@@ -315,7 +313,7 @@ class JobServices:
         """The job's strategy for a service.
 
         Raises:
-            ServiceError: The service does not exist in this mode, or lacks parameters.
+            ServiceError: The service lacks parameters.
         """
         strategy = self._made.get(name)
         if strategy is None:
@@ -414,9 +412,7 @@ async def probe(
     return {**found}
 
 
-def _load(place: str | None) -> type | None:
-    if place is None:
-        return None
+def _load(place: str) -> type:
     module, _, name = place.partition(":")
     loaded: type = getattr(import_module(f"dk_trio.services.{module}"), name)
     return loaded

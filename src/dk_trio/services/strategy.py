@@ -20,7 +20,7 @@ class ServicesMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicesStrategy:
-    """The classes behind one service, by mode; None: the service does not exist in that mode.
+    """The classes behind one service, by mode; None: the one that it has without this.
 
     A class is called as `cls(mission_id, setup_id, setup_version_id, **parameters)`, once for each job that uses the
     service. `BaseStrategy` has that constructor, and methods that do nothing.
