@@ -191,10 +191,22 @@ class ChannelCache:
             ValueError: The address is not understood.
             RuntimeError: The cache is not open.
         """
+        target = target_of(address, port)
+        return await self.lease_target(target, ssl_context=ssl_context, options=options, connect=connect)
+
+    async def lease_target(
+        self,
+        target: str,
+        *,
+        ssl_context: ssl.SSLContext | bool | None = None,
+        options: rpc.ChannelOptions | None = None,
+        connect: Connect | None = None,
+    ) -> Lease:
+        """`lease` by what `rpc.open_channel` calls a target."""
         nursery = self._nursery
         if nursery is None:
             raise RuntimeError("This ChannelCache is not open: use it inside `async with cache.opened():`.")
-        key = _Key(target_of(address, port), ssl_context, options or self._options, connect)
+        key = _Key(target, ssl_context, options or self._options, connect)
         shared = self._channels.get(key)
         if shared is None or shared.lifetime.cancel_called:
             channel = rpc.open_channel(key.target, options=key.options, ssl_context=ssl_context, connect=connect)
