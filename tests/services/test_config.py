@@ -7,7 +7,7 @@ import trio
 
 from dk_trio.errors import ModuleDefinitionError, ServiceError
 from dk_trio.services.channels import ChannelCache
-from dk_trio.services.config import OF_THE_SERVER, SERVICES, JobServices, ServicesConfig, probe
+from dk_trio.services.config import OF_THE_SERVER, SERVICES, JobServices, ServicesConfig, SharedServices, probe
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.strategy import BaseStrategy, ServicesMode, ServicesStrategy
 
@@ -103,7 +103,7 @@ def test_a_service_without_its_parameters_says_so_when_it_is_used() -> None:
 
 def services(*strategies: tuple[str, type]) -> JobServices:
     config = ServicesConfig({name: ServicesStrategy(local=cls) for name, cls in strategies})
-    shared: Any = type("Shared", (), {"platform": None, "channels": None})
+    shared: Any = SharedServices(platform=None, channels=None)  # type: ignore[arg-type]  # nobody asks for them
     return JobServices(config=config, shared=shared, ids=IDS, offered={"job_id": "j"})
 
 

@@ -25,6 +25,7 @@ from dk_trio.settings import ChannelSettings, QuerySettings
 from .breaker import BreakerOptions
 from .channels import ChannelCache, Connect, Lease
 from .client_config import ClientConfig, parse_client_config
+from .keyed_locks import KeyedLocks
 from .query import PROVIDER_THROTTLING, ProviderQuery, QueryStatistics
 
 
@@ -54,6 +55,9 @@ class ProviderClients:
         connect: Makes byte streams to the server's provider in place of TCP, for a provider in this process.
         breaker: Options of circuit breakers.
         random: Source of jitter.
+
+    Attributes:
+        locks: Of what jobs read and then write, where the contract has no call that does both.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class ProviderClients:
         breaker: BreakerOptions | None = None,
         random: Random | None = None,
     ) -> None:
+        self.locks = KeyedLocks()
         self._channels = channels
         self._options = provider_options(channel_settings or ChannelSettings())
         self._settings = query_settings or QuerySettings()

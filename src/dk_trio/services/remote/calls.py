@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from dk_trio import rpc
 from dk_trio.pb import DecodeError
+from dk_trio.services.client_config import parse_client_config
 
 from .errors import ErrorFamily, made, service_error
 
 if TYPE_CHECKING:
     from dk_trio.services.provider_clients import ProviderClients
+    from dk_trio.services.query import ProviderQuery
 
 M = TypeVar("M")
 
@@ -34,18 +38,28 @@ class Calls:
     """
 
     def __init__(self, providers: ProviderClients, client_config: Any, service: str, family: ErrorFamily) -> None:
-        self._query = providers.query(client_config)
+        self._providers = providers
+        if client_config is not None:
+            parse_client_config(
+                client_config, defaults=rpc.ChannelOptions()
+            )  # what is wrong with it shows when the strategy is made
+        self._client_config = client_config
         self._service = service
         self._name = service.rpartition(".")[2]
         self._family = family
 
     def __repr__(self) -> str:
-        return f"<Calls of {self._name} at {self.target}>"
+        return f"<Calls of {self._name}>"
 
     @property
     def target(self) -> str:
         """Where the provider is."""
         return self._query.breaker.target
+
+    @cached_property
+    def _query(self) -> ProviderQuery:
+        # When it is first used: a strategy may be made before its server is open.
+        return self._providers.query(self._client_config)
 
     async def honours(self, extension: str) -> bool:
         """Whether the provider has said that it honours an extension, see `dk_trio.extensions`. It is asked once."""

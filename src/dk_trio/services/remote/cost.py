@@ -91,7 +91,7 @@ class GrpcCost(BaseStrategy, Cost):
         self._adding = trio.Lock()
 
     def __repr__(self) -> str:
-        return f"<GrpcCost of {self.mission_id!r}, configs {sorted(self._job.prices)}, at {self._calls.target}>"
+        return f"<GrpcCost of {self.mission_id!r}, configs {sorted(self._job.prices)}>"
 
     async def check_health(self) -> None:
         """Ask the provider for one cost of the mission."""

@@ -129,7 +129,7 @@ class GrpcFilesystem(BaseStrategy, Filesystem):
         self._calls = Calls(providers, client_config, name, _FAMILY)
 
     def __repr__(self) -> str:
-        return f"<GrpcFilesystem of {self.mission_id!r} at {self._calls.target}>"
+        return f"<GrpcFilesystem of {self.mission_id!r}>"
 
     async def check_health(self) -> None:
         """Ask the provider for one file of the mission."""

@@ -96,7 +96,7 @@ class GrpcRegistry(BaseStrategy, Registry):
         self._older = Calls(providers, client_config, older, _FAMILY)
 
     def __repr__(self) -> str:
-        return f"<GrpcRegistry at {self._calls.target}>"
+        return "<GrpcRegistry>"
 
     async def check_health(self) -> None:
         """Ask for one module."""

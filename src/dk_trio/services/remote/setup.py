@@ -105,7 +105,7 @@ class GrpcSetup(BaseStrategy, SetupService):
         self._locks = providers.locks
 
     def __repr__(self) -> str:
-        return f"<GrpcSetup at {self._calls.target}>"
+        return "<GrpcSetup>"
 
     async def check_health(self) -> None:
         """Ask for one setup."""

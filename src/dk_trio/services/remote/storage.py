@@ -115,7 +115,7 @@ class GrpcStorage(BaseStrategy, Storage):
         self._locks = providers.locks
 
     def __repr__(self) -> str:
-        return f"<GrpcStorage of {self.mission_id!r}, collections {self._models.collections}, at {self._calls.target}>"
+        return f"<GrpcStorage of {self.mission_id!r}, collections {self._models.collections}>"
 
     async def check_health(self) -> None:
         """Ask the provider for a record that is not there."""

@@ -52,7 +52,7 @@ class GrpcUserProfile(BaseStrategy, UserProfile):
         self._calls = Calls(providers, client_config, name, _FAMILY)
 
     def __repr__(self) -> str:
-        return f"<GrpcUserProfile of {self.mission_id!r} at {self._calls.target}>"
+        return f"<GrpcUserProfile of {self.mission_id!r}>"
 
     async def get_user_profile(self) -> dict[str, Any] | None:
         return await self._get(None)
