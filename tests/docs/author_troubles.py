@@ -117,9 +117,9 @@ def directory_in_use() -> str:
         folder = Path.cwd() / ".dk-trio"
         with trio.fail_after(30):
             async with LocalPlatform(folder).opened() as first, LocalPlatform(folder).opened() as second:
-                await first.database.write(lambda _: None)
+                await first.database.open()
                 with pytest.raises(DkTrioError) as caught:
-                    await second.database.write(lambda _: None)
+                    await second.database.open()
         return re.sub(r"process \d+", "process 4711", caught.value.message.replace(f"{Path.cwd()}/", ""))
 
     with ThreadPoolExecutor() as executor:

@@ -63,7 +63,8 @@ async def test_nothing_is_left_of_jobs_and_the_last_costs_no_more_than_the_first
     async with served(Keeper, settings=Settings()) as (server, client):
         await round_of_jobs(client, 0)
         database = server.platform.database
-        await database.write(lambda connection: connection.set_trace_callback(count))
+        await database.open()
+        database._connections._writer.set_trace_callback(count)
         rounds = []
         for first in range(ROUND, 4 * ROUND, ROUND):
             statements = 0

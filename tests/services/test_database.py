@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ import trio.testing
 
 from dk_trio.errors import StorageServiceError
 from dk_trio.services.stores.sqlite import BATCH_MAX, QUEUE_MAX, SqliteDatabase
+from dk_trio.services.stores.work import Statement, Work
 
 SCHEMA = ["CREATE TABLE things (name TEXT UNIQUE, value TEXT)"]
 
@@ -27,12 +29,27 @@ async def opened(directory: Path | None) -> AsyncIterator[SqliteDatabase]:
             yield database
 
 
-def put(name: str, value: str = "") -> Callable[[sqlite3.Connection], object]:
-    return lambda connection: connection.execute("INSERT INTO things VALUES (?, ?)", (name, value)).rowcount
+def put(name: str, value: str = "") -> Callable[[], Work[int]]:
+    def work() -> Work[int]:
+        return (yield Statement("INSERT INTO things VALUES (?, ?)", (name, value))).count
+
+    return work
 
 
-def names(connection: sqlite3.Connection) -> list[str]:
-    return [row[0] for row in connection.execute("SELECT name FROM things ORDER BY rowid")]
+def names() -> Work[list[str]]:
+    return [row[0] for row in (yield Statement("SELECT name FROM things ORDER BY rowid")).rows]
+
+
+def rows(*queries: str) -> Callable[[], Work[list[tuple[Any, ...]]]]:
+    """The rows of some statements without parameters."""
+
+    def work() -> Work[list[tuple[Any, ...]]]:
+        found = []
+        for query in queries:
+            found += (yield Statement(query)).rows
+        return found
+
+    return work
 
 
 @pytest.fixture(params=["memory", "directory"])
@@ -52,7 +69,9 @@ class Gate:
     async def hold(self) -> None:
         await self._database.write(self._work)
 
-    def _work(self, connection: sqlite3.Connection) -> None:
+    def _work(self) -> Work[None]:
+        yield Statement("SELECT 1")
+
         async def wait() -> None:
             self.entered.set()
             await self._leave.wait()
@@ -77,8 +96,8 @@ async def test_a_read_sees_what_a_write_has_acknowledged(directory: Path | None)
 async def test_an_exception_undoes_its_own_write_alone(directory: Path | None) -> None:
     async with opened(directory) as database:
 
-        def fail(connection: sqlite3.Connection) -> None:
-            put("half")(connection)
+        def fail() -> Work[None]:
+            yield from put("half")()
             raise LookupError("mine")
 
         async def failing() -> None:
@@ -99,7 +118,7 @@ async def test_a_mistake_of_a_statement_is_raised_as_it_is(directory: Path | Non
         with pytest.raises(sqlite3.IntegrityError):
             await database.write(put("a"))
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
-            await database.read(lambda connection: connection.execute("SELECT * FROM absent"))
+            await database.read(rows("SELECT * FROM absent"))
 
 
 async def test_every_operation_is_a_checkpoint(directory: Path | None) -> None:
@@ -145,7 +164,7 @@ async def test_a_store_that_comes_later_has_its_tables(directory: Path | None) -
         await database.write(put("a"))
         database.declare("more", ["CREATE TABLE more (x)", "INSERT INTO more VALUES (1)"])
         for _ in range(2):
-            assert await database.read(lambda c: c.execute("SELECT x FROM more").fetchall()) == [(1,)]
+            assert await database.read(rows("SELECT x FROM more")) == [(1,)]
             database.declare("more", ["CREATE TABLE more (x)", "INSERT INTO more VALUES (1)"])
             assert "open" in repr(database)  # declared again, nothing to do
         assert await database.read(names) == ["a"]
@@ -343,10 +362,10 @@ async def test_a_read_in_a_thread_leaves_the_loop_free(tmp_path: Path) -> None:
             entered.set()
             await leave.wait()
 
-        def scan(connection: sqlite3.Connection) -> list[str]:
-            found = names(connection)
+        def scan() -> Work[list[str]]:
+            found = yield from names()
             trio.from_thread.run(wait, trio_token=token)
-            assert names(connection) == found  # one state, though a write came between
+            assert (yield from names()) == found  # one state, though a write came between
             return found
 
         async def read() -> None:

@@ -17,20 +17,20 @@ import trio.testing
 from dk_trio.errors import ConfigurationError, StorageServiceError
 from dk_trio.services.stores._sqlite import MEMORY_MAX
 from dk_trio.services.stores.sqlite import SqliteDatabase
+from dk_trio.services.stores.work import Statement, Work
 
-from .test_database import SCHEMA, Gate, names, opened, put
+from .test_database import SCHEMA, Gate, names, opened, put, rows
 
 FILE = "dk-trio.sqlite3"
 
 
-def no_more_pages(connection: sqlite3.Connection) -> None:
+def no_more_pages() -> Work[None]:
     """The disk is full now, for all that SQLite knows."""
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {pages}")
+    ((pages,),) = (yield Statement("PRAGMA page_count")).rows
+    yield Statement(f"PRAGMA max_page_count = {pages}")
 
 
-def room_again(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA max_page_count = 1000000")
+room_again = rows("PRAGMA max_page_count = 1000000")
 
 
 def scribble(file: Path) -> None:
@@ -66,15 +66,13 @@ async def test_a_full_disk_fails_what_has_no_room_and_nothing_else(tmp_path: Pat
         assert all("DIGITALKIN_DATA_DIR" in error.hint for error in refused)
         await database.write(room_again)
         await database.write(put("large", LARGE))
-        assert await database.read(lambda c: c.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
+        assert await database.read(rows("PRAGMA integrity_check")) == [("ok",)]
     assert database.statistics().failed == 5
 
 
 async def test_what_is_in_memory_has_a_bound(autojump_clock: object) -> None:
     async with opened(None) as database:
-        count, size = await database.read(
-            lambda c: [c.execute(f"PRAGMA {name}").fetchone()[0] for name in ("max_page_count", "page_size")]
-        )
+        (count,), (size,) = await database.read(rows("PRAGMA max_page_count", "PRAGMA page_size"))
         assert count * size == MEMORY_MAX
         await database.write(no_more_pages)
         with pytest.raises(StorageServiceError, match="in memory cannot be used: it is full") as caught:
@@ -207,8 +205,7 @@ async def test_a_later_release_runs_the_statements_that_the_file_lacks(tmp_path:
     later.declare("things", [*SCHEMA, "ALTER TABLE things ADD COLUMN colour TEXT DEFAULT 'red'"])
     with trio.fail_after(30):
         async with later.opened():
-            rows = await later.read(lambda c: c.execute("SELECT name, colour FROM things").fetchall())
-            assert rows == [("a", "red")]
+            assert await later.read(rows("SELECT name, colour FROM things")) == [("a", "red")]
 
 
 async def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Path) -> None:
@@ -234,7 +231,7 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
                 await broken.open()
     async with opened(tmp_path) as database:
         assert await database.read(names) == ["a"]
-        tables = await database.read(lambda c: c.execute("SELECT name FROM sqlite_master").fetchall())
+        tables = await database.read(rows("SELECT name FROM sqlite_master"))
         assert ("half",) not in tables
 
 
@@ -242,11 +239,16 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from dk_trio.services.stores.sqlite import SqliteDatabase
+from dk_trio.services.stores.work import Statement
+
+def put(name):
+    yield Statement("INSERT INTO things VALUES (?, ?)", (name, "v" * 200))
 
 async def main(directory, first):
     database = SqliteDatabase(Path(directory))
@@ -255,7 +257,7 @@ async def main(directory, first):
     async def writer(task):
         for number in range(10**9):
             name = f"{first}.{task}.{number}"
-            await database.write(lambda c: c.execute("INSERT INTO things VALUES (?, ?)", (name, "v" * 200)))
+            await database.write(partial(put, name))
             sys.stdout.write(name + "\\n")
             sys.stdout.flush()
 
@@ -284,7 +286,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
     async def found() -> set[str]:
         async with opened(tmp_path) as database:
-            assert await database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()) == [("ok",)]
+            assert await database.read(rows("PRAGMA integrity_check")) == [("ok",)]
             return set(await database.read(names))
 
     stored = trio.run(found)

@@ -14,6 +14,8 @@ from tests.module.served import outputs_of, served
 from dk_trio.services.stores._sqlite import Connections
 from dk_trio.services.stores.sqlite import SqliteDatabase
 
+from .test_database import rows as work
+
 
 @contextmanager
 def hung(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[Callable[[], None]]:
@@ -42,12 +44,11 @@ async def test_a_database_that_cannot_be_closed_is_left_and_told(
     with trio.fail_after(20):
         with hung(monkeypatch, "close"):
             async with database.opened():
-                await database.write(lambda connection: connection.execute("INSERT INTO rows VALUES (1)").rowcount)
+                await database.write(work("INSERT INTO rows VALUES (1)"))
         assert "was not closed within 0.1 s: its disk hangs" in caplog.text
         # The thread goes on as soon as it can; who comes after it waits for it, and finds what was acknowledged.
         async with database.opened():
-            rows = await database.read(lambda connection: connection.execute("SELECT value FROM rows").fetchall())
-    assert rows == [(1,)]
+            assert await database.read(work("SELECT value FROM rows")) == [(1,)]
 
 
 async def test_a_health_check_of_a_disk_that_hangs_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,8 @@ from dk_trio.errors import InvalidRecordError, RecordExistsError, StorageService
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.storage import DefaultStorage
 from dk_trio.services.storage import DataType, Storage
+
+from .test_database_failures import no_more_pages
 
 
 class Note(BaseModel):
@@ -345,11 +346,7 @@ async def test_a_storage_that_cannot_write_says_why(tmp_path: Path) -> None:
     async with opened(tmp_path) as platform:
         storage = storage_of(platform)
 
-        def full(connection: sqlite3.Connection) -> None:
-            (pages,) = connection.execute("PRAGMA page_count").fetchone()
-            connection.execute(f"PRAGMA max_page_count = {pages}")
-
-        await platform.database.write(full)
+        await platform.database.write(no_more_pages)
         with pytest.raises(StorageServiceError, match="the disk is full"):
             await storage.store("notes", "a", {"text": "x" * 100_000})
         assert await storage.read("notes", "a") is None

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import outcome
+from grpclib.const import Status
 
 from dk_trio.errors import ConfigurationError, StorageServiceError
 
@@ -51,6 +52,24 @@ _MEANINGS: Final = {
     sqlite3.SQLITE_TOOBIG: ("a value is too large", "Store smaller records; files belong in the filesystem service."),
 }
 
+# What the failure is for who asked over the network, if it is no defect: an outage may pass, a full disk may be freed.
+_STATUSES: Final = {
+    sqlite3.SQLITE_FULL: Status.RESOURCE_EXHAUSTED,
+    sqlite3.SQLITE_NOMEM: Status.RESOURCE_EXHAUSTED,
+    sqlite3.SQLITE_TOOBIG: Status.INVALID_ARGUMENT,
+    **dict.fromkeys(
+        (
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_PERM,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_IOERR,
+        ),
+        Status.UNAVAILABLE,
+    ),
+}
+
 # What keeps a directory from being used, if it is not its mode.
 _REMEDIES: Final = {
     errno.EMFILE: "Raise the limit of open files",
@@ -87,13 +106,15 @@ class Connections:
         """What the caller is told: a `StorageServiceError` with file and remedy; a mistake of a statement as it is."""
         code = getattr(error, "sqlite_errorcode", None)
         meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
-        if meaning is None:
+        if meaning is None or code is None:
             return error
         what, remedy = meaning
         if self._path is None and code == sqlite3.SQLITE_FULL:
             what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. {self._setting} names a directory."
         told = StorageServiceError(
-            f"The database {self.name} cannot be used: {what} ({error}).", hint=self._remedy(remedy)
+            f"The database {self.name} cannot be used: {what} ({error}).",
+            hint=self._remedy(remedy),
+            status=_STATUSES.get(code & 0xFF),
         )
         told.__cause__ = error
         return told
@@ -199,6 +220,7 @@ class Connections:
             raise StorageServiceError(
                 f"The database {self.name} was deleted or replaced while it was in use.",
                 hint="Nothing is written any more. Put it back where it was, or restart the server to begin anew.",
+                status=Status.UNAVAILABLE,
             )
 
     def check_room(self) -> None:
@@ -273,8 +295,6 @@ class Connections:
 
 def run(connection: sqlite3.Connection, work: Callable[[], Work[T]]) -> T:
     """What a unit of work returns, statement after statement on this connection."""
-    if getattr(getattr(work, "__code__", None), "co_argcount", 0):  # of a store that is not converted yet
-        return work(connection)  # type: ignore[call-arg, return-value]
     steps = work()
     try:
         statement = next(steps)
