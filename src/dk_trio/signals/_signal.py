@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
+
+NO_REASON: Final = "none"
+"""The `cancellation_reason` of a signal that ends nothing."""
 
 
 class SignalAction(enum.StrEnum):
@@ -42,7 +45,7 @@ class Signal:
     setup_id: str = ""
     setup_version_id: str = ""
     action: SignalAction
-    cancellation_reason: str = "none"
+    cancellation_reason: str = NO_REASON
     created_at: datetime = field(default_factory=_now)
     payload: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,142 @@
+"""The two calls of an exchange, and what the provider says of itself beside them.
+
+Neither follows the retry policy of the channel. Who sends has retries of its own (layer C of the tuning guide), which
+would multiply with those; and a poll that failed is followed by the next one anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import trio
+from grpclib.const import Cardinality, Status
+from grpclib.exceptions import GRPCError
+
+from dk_trio import extensions, rpc
+from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsResponse, SendSignalsResponse
+
+if TYPE_CHECKING:
+    from multidict import MultiDict
+
+R = TypeVar("R")
+
+_SERVICE: Final = "/agentic_mesh_protocol.task_manager.v1.TaskManagerService"
+
+_FLOOR: Final = 0.1
+"""Share of a pause that is always waited for. A server that dies of each call connects well in between, and would be
+called without a pause at all."""
+
+
+class Encoded:
+    """A request as bytes, made once: a retry has to say the same under the same key, whatever becomes of a payload."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:  # noqa: N802  what a call asks of its request
+        """The bytes."""
+        return self._data
+
+    @classmethod
+    def FromString(cls, data: bytes) -> Self:  # noqa: N802  the counterpart
+        """From bytes."""
+        return cls(data)
+
+
+class Calls:
+    """SendSignals and GetSignals on one channel.
+
+    Args:
+        channel: To the provider.
+
+    Attributes:
+        honours: The extensions that the provider has named in its last reply.
+    """
+
+    def __init__(self, channel: rpc.Channel) -> None:
+        self._channel = channel
+        self.honours: frozenset[str] = frozenset()
+
+    @property
+    def holds(self) -> bool:
+        """Whether a poll is held until there is a signal. Such a poll may be left: what it had is told again."""
+        return extensions.LONG_POLL in self.honours
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._channel.state is rpc.ConnectivityState.READY
+
+    @property
+    def connects(self) -> int:
+        """Connections so far, by which one sees that another server may be at the other end."""
+        return self._channel.statistics().connects
+
+    async def send(self, request: Encoded, *, key: str, timeout: float) -> SendSignalsResponse:
+        """SendSignals, once.
+
+        Raises:
+            GRPCError: The call has failed; UNAVAILABLE when the channel is closed.
+        """
+        metadata = {extensions.IDEMPOTENCY_KEY: key}
+        reply, _ = await self._call("SendSignals", request, SendSignalsResponse, timeout, metadata)
+        return reply
+
+    async def poll(
+        self, request: Encoded, *, after: str | None, timeout: float
+    ) -> tuple[GetSignalsResponse, str | None]:
+        """GetSignals, once; the reply, and the cursor for the next poll if the provider gives one.
+
+        Raises:
+            GRPCError: The call has failed; UNAVAILABLE when the channel is closed.
+        """
+        metadata = {} if after is None else {extensions.SIGNALS_AFTER: after}
+        reply, told = await self._call("GetSignals", request, GetSignalsResponse, timeout, metadata)
+        upto = told.get(extensions.SIGNALS_UPTO)
+        return reply, upto if isinstance(upto, str) else None
+
+    async def _call(
+        self, method: str, request: Encoded, reply_type: type[R], timeout: float, metadata: Mapping[str, str]
+    ) -> tuple[R, MultiDict[str | bytes]]:
+        try:
+            call = self._channel.request(
+                f"{_SERVICE}/{method}",
+                Cardinality.UNARY_UNARY,
+                Encoded,
+                reply_type,
+                timeout=timeout,
+                metadata=metadata,
+            )
+            async with call:
+                await call.send_message(request)
+                await call.recv_initial_metadata()  # a provider that holds a poll may say so before it does
+                told = call.initial_metadata
+                assert told is not None
+                words = told.get(extensions.HONOURS, "")
+                self.honours = frozenset(words.split(",")) if isinstance(words, str) else frozenset()
+                reply: R = await call.recv_message()
+        except trio.ClosedResourceError as error:
+            raise GRPCError(Status.UNAVAILABLE, "the channel to the services-provider is closed") from error
+        return reply, told
+
+    async def pause(self, seconds: float, until: trio.Event) -> None:
+        """Wait; shorter when `until` is set, or when there is a connection after there was none."""
+        with trio.move_on_after(seconds):
+            connected = self.connected
+            with trio.move_on_after(seconds * _FLOOR if not connected else seconds):
+                await until.wait()
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._connect, nursery.cancel_scope)
+                await until.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _connect(self, scope: trio.CancelScope) -> None:
+        try:
+            await self._channel.ready()
+        except trio.ClosedResourceError:
+            return
+        scope.cancel()

@@ -1,0 +1,72 @@
+"""Signals as the contract's `Task` messages, and back."""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from typing import Any, Final
+
+from dk_trio.pb import DecodeError
+from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import Task
+from dk_trio.pb.google.protobuf import Struct
+
+from ._signal import NO_REASON, Signal, SignalAction
+
+_ACTIONS: Final = {action.value: action for action in SignalAction}
+
+
+def to_task(signal: Signal) -> Task:
+    """The message for a signal. What its payload holds is looked at when the message is serialised."""
+    payload = Struct.from_dict(dict(signal.payload)) if signal.payload else None
+    return Task(
+        task_id=signal.task_id,
+        mission_id=signal.mission_id,
+        setup_id=signal.setup_id,
+        setup_version_id=signal.setup_version_id,
+        action=signal.action.value,
+        cancellation_reason=signal.cancellation_reason or NO_REASON,  # the contract wants a word
+        created_at=signal.created_at,
+        payload=payload,
+    )
+
+
+def to_signal(task: Task) -> Signal | None:
+    """The signal of a message; None when its action is none that we know."""
+    action = _ACTIONS.get(task.action)
+    if action is None:
+        return None
+    made: dict[str, Any] = {} if task.created_at is None else {"created_at": task.created_at}
+    return Signal(
+        task_id=task.task_id,
+        mission_id=task.mission_id,
+        setup_id=task.setup_id,
+        setup_version_id=task.setup_version_id,
+        action=action,
+        cancellation_reason=task.cancellation_reason or NO_REASON,
+        payload=payload_of(task),
+        **made,
+    )
+
+
+def payload_of(task: Task) -> dict[str, Any]:
+    """The payload; empty when there is none, or when its bytes are none: a cancel is not less of a cancel then."""
+    try:
+        return {} if task.payload is None else task.payload.to_dict()
+    except DecodeError:
+        return {}
+
+
+def identity(task: Task) -> bytes:
+    """What makes two messages to one job the same signal: all that its sender has said, its clock included.
+
+    Not the heartbeat, which a provider may set anew in each reply, and not the order of keys in the payload, which some
+    peers change from message to message.
+    """
+    made = task.created_at
+    said = (
+        task.action,
+        task.cancellation_reason,
+        None if made is None else (made.timestamp(), getattr(made, "nanos", 0)),
+        payload_of(task),
+    )
+    return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).digest()

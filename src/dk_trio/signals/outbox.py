@@ -1,0 +1,430 @@
+"""Signals on their way out: batched, sent in order, kept through outages.
+
+Theory of operation
+-------------------
+`publish` puts a signal into memory and returns. One task, `run`, takes the first `max_batch_size` that wait, once there
+are so many or the oldest has waited for `flush_interval`, and sends them with one SendSignals; only when it is settled
+what has become of these does it take the next. So there is one call at a time, and signals arrive in the order in which
+they were published, those of one job above all.
+
+What becomes of a batch is decided by how its call fails:
+
+- UNAVAILABLE, DEADLINE_EXCEEDED: an outage. After `send_retries` retries it is told once, and the same batch, with the
+  same idempotency key, is tried again after pauses that grow up to `PAUSE_MAX`. Jobs do not notice.
+- UNIMPLEMENTED, UNAUTHENTICATED: the same, without retries: it is about the provider or about us, not about a signal.
+- INVALID_ARGUMENT and the like, `success=false`: one of the signals is poison. They are put back and tried again at
+  once, half as many; whatever is refused alone is dropped and told, and each success doubles the number again.
+- Anything else may be either: as before, but with pauses, and a signal is dropped only when it has been refused alone
+  several times while others were taken. The provider that answers INTERNAL to everybody loses nothing.
+
+What waits is bounded: of each job by `KeptSignals`, and by `max_tasks` jobs. Above that the signals of the job that has
+ended first are dropped, counted and told; those of running jobs never.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from math import inf
+from random import Random
+from typing import Final
+from uuid import uuid4
+
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from dk_trio.errors import TaskManagerServiceError
+from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest
+from dk_trio.settings import SignalSettings
+
+from ._calls import Calls, Encoded
+from ._kept import Delivery, Entry, Failure, KeptSignals
+from ._path import Path
+from ._signal import Signal
+from ._tasks import to_task
+
+_log = logging.getLogger("dk_trio.signals")
+
+MAX_TASKS: Final = 10_000
+"""Jobs whose signals are kept through an outage, by default: 10 minutes of 16 jobs per second, in about 30 MB."""
+
+PAUSE_MIN: Final = 0.1
+"""Seconds; what pauses begin with at least, for a `send_backoff` of 0 must not mean calls without a pause."""
+
+PAUSE_MAX: Final = 5.0
+"""Seconds that no pause exceeds: so long may a provider be back before it is noticed, if no new connection tells it."""
+
+PAUSE_CLOSING: Final = 0.25
+"""The same while the exchange closes and has little time left."""
+
+JITTER: Final = 0.5
+"""Share by which a delay may be longer (seed: 0 to 50 %)."""
+
+IDS_TOLD: Final = 20
+"""Jobs that one line of the log names."""
+
+RETRIED: Final = frozenset({Status.DEADLINE_EXCEEDED, Status.UNAVAILABLE, Status.INTERNAL})
+"""What layer C retries (tuning guide)."""
+
+_KEPT: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.UNIMPLEMENTED, Status.UNAUTHENTICATED})
+_POISON: Final = frozenset(
+    {
+        Status.INVALID_ARGUMENT,
+        Status.FAILED_PRECONDITION,
+        Status.OUT_OF_RANGE,
+        Status.NOT_FOUND,
+        Status.ALREADY_EXISTS,
+    }
+)
+_WAITERS_TOLD: Final = frozenset({Status.UNIMPLEMENTED, Status.UNAUTHENTICATED, Status.PERMISSION_DENIED})
+_PATIENCE: Final = 5
+_PATIENCE_BY_STATUS: Final = {Status.PERMISSION_DENIED: 1}
+
+_REMEDIES: Final = {
+    Status.UNAVAILABLE: "Check that the services-provider runs and that DIGITALKIN_PROVIDER names it.",
+    Status.DEADLINE_EXCEEDED: "The services-provider is slow or hangs; DIGITALKIN_GRPC_TIMEOUT says how long it may.",
+    Status.UNIMPLEMENTED: "What DIGITALKIN_PROVIDER names does not serve TaskManagerService.",
+    Status.UNAUTHENTICATED: "Check the credentials of the channel to the services-provider.",
+    Status.PERMISSION_DENIED: "Check what the services-provider allows this server.",
+}
+_REMEDY: Final = "Look into the log of the services-provider."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundStatistics:
+    """What went out.
+
+    Attributes:
+        pending: Signals that wait or are being sent.
+        pending_tasks: Jobs that they are of.
+        delivered: Signals that the provider has taken.
+        batches: SendSignals that ended well.
+        calls: SendSignals in all.
+        collapsed: Signals in whose place a newer one of the same job was sent.
+        refused: Signals that were dropped because the provider refused them.
+        lost: Signals that were given up: too many waited, or the exchange was closed.
+        outages: Times at which signals ceased to get through.
+    """
+
+    pending: int
+    pending_tasks: int
+    delivered: int
+    batches: int
+    calls: int
+    collapsed: int
+    refused: int
+    lost: int
+    outages: int
+
+
+class _Batch:
+    __slots__ = ("entries", "key", "request")
+
+    def __init__(self, entries: list[Entry], request: Encoded) -> None:
+        self.entries = entries
+        self.request = request
+        self.key = str(uuid4())
+
+
+class Outbox:
+    """Sends signals in its own time; `run` does so.
+
+    Args:
+        calls: To the provider.
+        settings: Sizes and times.
+        random: Source of jitter.
+        max_tasks: Jobs whose signals are kept.
+    """
+
+    def __init__(self, calls: Calls, settings: SignalSettings, *, random: Random, max_tasks: int = MAX_TASKS) -> None:
+        self.path = Path()
+        self._calls = calls
+        self._settings = settings
+        self._random = random
+        self._max_tasks = max_tasks
+        self._kept = KeptSignals()
+        self._batch: _Batch | None = None
+        self._size = settings.max_batch_size  # of the next batch
+        self._failures = 0  # in a row, since the last success
+        self._wake = trio.Event()
+        self._closing = trio.Event()
+        self._scope = trio.CancelScope(shield=True)
+        self._over = False
+        self._delivered = self._batches = self._made = self._refused = self._lost = 0
+        self._lost_before = 0  # the present outage
+
+    def __repr__(self) -> str:
+        return f"<Outbox {self.pending} pending, {self.path!r}>"
+
+    @property
+    def pending(self) -> int:
+        """Signals that wait or are being sent."""
+        return len(self._kept) + (0 if self._batch is None else len(self._batch.entries))
+
+    def statistics(self) -> OutboundStatistics:
+        """How it stands now."""
+        tasks = {entry.signal.task_id for entry in self._batch.entries} if self._batch is not None else set()
+        return OutboundStatistics(
+            pending=self.pending,
+            pending_tasks=len(tasks.union(self._kept.ids())),
+            delivered=self._delivered,
+            batches=self._batches,
+            calls=self._made,
+            collapsed=self._kept.collapsed,
+            refused=self._refused,
+            lost=self._lost,
+            outages=self.path.outages,
+        )
+
+    def publish(self, signal: Signal) -> None:
+        """Send a signal soon. Does not wait, and does not raise."""
+        self._put(signal, None)
+
+    async def deliver(self, signal: Signal) -> None:
+        """Send a signal, and wait until the provider has taken it.
+
+        In an outage this waits for its end: put it into `trio.move_on_after` to wait for less.
+
+        Raises:
+            TaskManagerServiceError: It was refused, or given up. With UNIMPLEMENTED, UNAUTHENTICATED and
+                PERMISSION_DENIED it is kept all the same, as what is published, and sent should that change.
+
+        Cancellation:
+            Nobody waits any more; the signal is sent as what is published.
+        """
+        delivery = Delivery()
+        self._put(signal, delivery)
+        try:
+            await delivery.settled.wait()
+        finally:
+            delivery.abandoned = True
+        if delivery.failure is not None:
+            raise delivery.failure()
+
+    def _put(self, signal: Signal, delivery: Delivery | None) -> None:
+        kept = self._kept
+        first = not kept
+        entry = kept.put(signal, trio.current_time())
+        if delivery is not None:
+            entry.deliveries.append(delivery)
+        if self._over:
+            self._give_up(kept.take(len(kept)), "it came after the exchange was closed", Status.UNAVAILABLE)
+            return
+        if kept.tasks > self._max_tasks:
+            self._make_room()
+        if first or len(kept) >= self._size:
+            self._wake.set()
+
+    # -- the task -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Send, until `close`.
+
+        Cancellation:
+            Shielded: what is cancelled around it is what signals tell of. Whoever runs it calls `close`, which bounds
+            the rest of its life.
+        """
+        with self._scope:
+            while await self._due():
+                await self._flush()
+        self._over = True
+        entries = [] if self._batch is None else self._batch.entries
+        self._batch = None
+        left = [*entries, *self._kept.take(len(self._kept))]
+        self._give_up(left, "the exchange was closed before the services-provider took it", Status.UNAVAILABLE)
+
+    def close(self, timeout: float) -> None:
+        """Send what waits, without waiting for more, and end `run`, after `timeout` seconds in any case."""
+        self._scope.deadline = trio.current_time() + timeout
+        self._closing.set()
+        self._wake.set()
+
+    async def _due(self) -> bool:
+        """Wait until a batch is due; False when there will be none any more."""
+        kept = self._kept
+        while self._batch is None:
+            if self._closing.is_set():
+                return len(kept) > 0
+            due = kept.since + self._settings.flush_interval if kept else inf
+            if len(kept) >= self._size or due <= trio.current_time():
+                return True
+            self._wake = trio.Event()
+            with trio.move_on_at(due):
+                await self._wake.wait()
+        return True
+
+    async def _flush(self) -> None:
+        """Send the batch, and settle it or pause."""
+        batch = self._batch = self._batch or self._next_batch()
+        if batch is None:
+            return
+        error = await self._attempt(batch)
+        if error is None:
+            self._succeeded(batch)
+        elif error.status in _POISON:
+            self._works()
+            self._divide(batch, error)
+        else:
+            if error.status in _WAITERS_TOLD:
+                self._tell(batch.entries, error)
+            self.path.fails(_said(error), self._outage(error))
+            if error.status not in _KEPT:
+                self._divide(batch, error)
+                if len(batch.entries) > 1:
+                    return
+            self._failures += 1
+            await self._calls.pause(self._pause(), self._closing)
+
+    def _next_batch(self) -> _Batch | None:
+        entries = self._kept.take(min(self._size, self._settings.max_batch_size))
+        try:
+            request = SendSignalsRequest(tasks=[to_task(entry.signal) for entry in entries])
+            return _Batch(entries, Encoded(request.SerializeToString()))
+        except Exception:  # noqa: BLE001  a payload may be anything, and raise whatever it likes
+            good = [entry for entry in entries if self._encodes(entry)]
+        self._kept.put_back(good)
+        return None
+
+    def _encodes(self, entry: Entry) -> bool:
+        try:
+            to_task(entry.signal).SerializeToString()
+        except Exception as error:  # noqa: BLE001
+            self._refuse(entry, f"it cannot be sent: {error}", Status.INVALID_ARGUMENT)
+            return False
+        return True
+
+    async def _attempt(self, batch: _Batch) -> GRPCError | None:
+        """Send a batch: once while signals do not get through, otherwise with the retries of layer C."""
+        error = await self._call(batch)
+        retries = self._settings.send_retries
+        if not _transient(error) or not self.path.ok or not retries:
+            return error
+        # Built only now: tenacity's way to a success costs 24 µs, and it brings asyncio along.
+        from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
+
+        await trio.sleep(self._backoff(0))
+        retrying = AsyncRetrying(
+            sleep=trio.sleep,
+            stop=stop_after_attempt(retries),
+            wait=lambda state: self._backoff(state.attempt_number),
+            retry=retry_if_result(_transient),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+        last: GRPCError | None = await retrying(self._call, batch)
+        return last
+
+    async def _call(self, batch: _Batch) -> GRPCError | None:
+        self._made += 1
+        try:
+            reply = await self._calls.send(batch.request, key=batch.key, timeout=self._settings.send_timeout)
+        except GRPCError as error:
+            return error
+        return None if reply.success else GRPCError(Status.FAILED_PRECONDITION, "success=false")
+
+    def _backoff(self, retry: int) -> float:
+        base: float = self._settings.send_backoff * 2.0 ** min(retry, 20)
+        return base * (1 + JITTER * self._random.random())
+
+    def _pause(self) -> float:
+        longest = PAUSE_CLOSING if self._closing.is_set() else PAUSE_MAX
+        pause = min(longest, max(PAUSE_MIN, self._settings.send_backoff) * 2.0 ** min(self._failures, 20))
+        return pause * (1 - JITTER * self._random.random())  # shorter, for the longest is the longest
+
+    # -- what becomes of signals --------------------------------------------------------------------------------------
+
+    def _succeeded(self, batch: _Batch) -> None:
+        self._batch = None
+        self._failures = 0
+        self._size = min(self._settings.max_batch_size, self._size * 2)
+        self._batches += 1
+        self._delivered += len(batch.entries)
+        for entry in batch.entries:
+            entry.settle(None)
+        self._works()
+
+    def _works(self) -> None:
+        lost = self._lost - self._lost_before
+        self._lost_before = self._lost
+        and_lost = f", {lost} were lost meanwhile" if lost else ""
+        self.path.works(f"the services-provider answers signals again: {self.pending} wait{and_lost}; it did not for")
+
+    def _divide(self, batch: _Batch, error: GRPCError) -> None:
+        """A batch was refused: find out which of its signals it is because of."""
+        self._batch = None
+        entries = batch.entries
+        self._size = max(1, len(entries) // 2)
+        for entry in entries:
+            if entry.refused_at < 0:
+                entry.refused_at = self._delivered
+        if len(entries) == 1:
+            entry = entries[0]
+            if error.status in _POISON or self._hopeless(entry, error):
+                self._refuse(entry, _said(error), error.status)
+                return
+        self._kept.put_back(entries)
+        if len(entries) == 1:
+            self._kept.move_back(entries[0].signal.task_id)
+        self._make_room()
+
+    def _hopeless(self, entry: Entry, error: GRPCError) -> bool:
+        """Whether a signal was refused alone so often, while others were taken, that it must be the signal."""
+        if entry.refused_at < self._delivered:
+            entry.refusals += 1
+        entry.refused_at = self._delivered
+        return entry.refusals >= _PATIENCE_BY_STATUS.get(error.status, _PATIENCE)
+
+    def _refuse(self, entry: Entry, why: str, status: Status) -> None:
+        signal = entry.signal
+        self._refused += 1
+        _log.error("the %s signal of job %s is dropped, it was refused: %s", signal.action, signal.task_id, why)
+        text = f"The {signal.action} signal of job {signal.task_id} was refused: {why}."
+        entry.settle(lambda: TaskManagerServiceError(text, status=status))
+
+    def _tell(self, entries: list[Entry], error: GRPCError) -> None:
+        """Let nobody wait for an answer that has come; the signals are kept."""
+        text = f"The services-provider takes no signals: {_said(error)}."
+        hint = _REMEDIES.get(error.status, _REMEDY)
+        for entry in entries:
+            entry.settle(lambda: TaskManagerServiceError(text, hint=hint, status=error.status))
+
+    def _make_room(self) -> None:
+        kept = self._kept
+        while kept.tasks > self._max_tasks:
+            dropped = kept.drop_ended()
+            if not dropped:  # all of them run, and jobs that run are bounded by admission
+                return
+            why = f"signals of more than {self._max_tasks} jobs wait, and those of ended jobs are dropped, oldest first"
+            first = self._lost == self._lost_before
+            self._give_up(dropped, why, Status.RESOURCE_EXHAUSTED, tell=first)
+
+    def _give_up(self, entries: list[Entry], why: str, status: Status, *, tell: bool = True) -> None:
+        if not entries:
+            return
+        self._lost += len(entries)
+        ids = list(dict.fromkeys(entry.signal.task_id for entry in entries))
+        named = ", ".join(ids[:IDS_TOLD]) + (f" and {len(ids) - IDS_TOLD} more" if len(ids) > IDS_TOLD else "")
+        if tell:
+            _log.error("%d signals of %d jobs (%s) are lost: %s", len(entries), len(ids), named, why)
+        for entry in entries:
+            entry.settle(_lost(entry.signal, why, status))
+
+    def _outage(self, error: GRPCError) -> str:
+        remedy = _REMEDIES.get(error.status, _REMEDY)
+        return (
+            f"the services-provider takes no signals ({_said(error)}): {self.pending} are kept and tried again until "
+            f"it does; jobs go on. {remedy}"
+        )
+
+
+def _transient(error: GRPCError | None) -> bool:
+    return error is not None and error.status in RETRIED
+
+
+def _said(error: GRPCError) -> str:
+    return f"{error.status.name}: {error.message}" if error.message else error.status.name
+
+
+def _lost(signal: Signal, why: str, status: Status) -> Failure:
+    text = f"The {signal.action} signal of job {signal.task_id} is lost: {why}."
+    return lambda: TaskManagerServiceError(text, status=status)
