@@ -7,6 +7,7 @@ names it nobody can come to need it again. What a crash leaves behind is a conte
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -20,6 +21,7 @@ from typing import BinaryIO, Final, ParamSpec, Protocol, TypeVar
 from uuid import uuid4
 
 import trio
+from grpclib.const import Status
 
 from dk_trio.errors import FilesystemServiceError
 from dk_trio.services.filesystem import Content
@@ -40,6 +42,8 @@ THREADS: Final = 8
 
 # Seconds to remove what a failed or cancelled upload has written; if that is not enough, the next sweep does it.
 CLEANUP_GRACE: Final = 10
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _SWEEP_STEP = 1000
@@ -118,6 +122,7 @@ class DiskContents:
             raise FilesystemServiceError(
                 f"The store of files failed: {error}.",
                 hint=f"Look at the disk, or set {self._setting} to another directory.",
+                status=Status.RESOURCE_EXHAUSTED if error.errno in _FULL else Status.UNAVAILABLE,
             ) from error
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
@@ -266,6 +271,7 @@ class MemoryContents:
                     raise FilesystemServiceError(
                         f"Files in memory may have {self._limit} bytes together, and this one does not fit.",
                         hint=f"{self._setting} names a directory to keep them in.",
+                        status=Status.RESOURCE_EXHAUSTED,
                     )
                 content.append(piece)
                 digest.update(piece)

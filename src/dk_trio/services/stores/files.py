@@ -9,13 +9,14 @@ most a content that no row names, and the first use of the next process sweeps t
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import trio
@@ -28,6 +29,7 @@ from dk_trio.services.filesystem import (
     Content,
     DeleteResult,
     FileFilter,
+    FileStatus,
     FilesystemRecord,
     UploadFileData,
     check_content_type,
@@ -57,6 +59,12 @@ INLINE_MAX: Final = 100 * 1024 * 1024
 
 # Seconds since a content was written to for the last time, after which nobody is writing it any more.
 SWEEP_AGE: Final = 24 * 3600.0
+
+Change: TypeAlias = tuple[index.Row, list[str]]
+"""A row as it is from now on, and contents that no file has any more."""
+
+Dump: TypeAlias = Callable[[Change], bytes]
+Load: TypeAlias = Callable[[bytes], Change]
 
 _log = logging.getLogger("dk_trio.filesystem")
 
@@ -103,7 +111,14 @@ class FileStore:
     # --- one file ----------------------------------------------------------------------------------------------------
 
     async def put(
-        self, context: str, file: UploadFileData, *, max_size: int, field: str = "file", file_id: str | None = None
+        self,
+        context: str,
+        file: UploadFileData,
+        *,
+        max_size: int,
+        field: str = "file",
+        file_id: str | None = None,
+        status: FileStatus = "ACTIVE",
     ) -> FilesystemRecord:
         """Store a file.
 
@@ -114,6 +129,7 @@ class FileStore:
             field: What the file is called in errors, such as `files[0]`.
             file_id: Its id, if it is new; None: a new one. When a file of this id is there already, the upload has come
                 before: it is returned as it is, and the content is not read.
+            status: What it is when it is stored.
 
         Raises:
             InvalidFileError: Something of the file is not allowed.
@@ -145,7 +161,7 @@ class FileStore:
                 yield from existing()
             return row
 
-        def work(content: StoredContent) -> Work[tuple[index.Row, list[str]]]:
+        def work(content: StoredContent) -> Work[Change]:
             row = yield from uploaded()
             if row is not None:
                 return row, []
@@ -158,7 +174,7 @@ class FileStore:
                 file_type=file.file_type,
                 content_type=content_type,
                 metadata=metadata,
-                status="ACTIVE",
+                status=status,
                 created=now if old is None else old.created,
                 updated=now,
                 content=content.name,
@@ -236,8 +252,21 @@ class FileStore:
         new_name: str | None,
         status: str | None,
         max_size: int,
+        once: Callable[[Callable[[], Work[Change]], Dump, Load], Work[Change]] | None = None,
     ) -> FilesystemRecord:
         """Change what is not None.
+
+        Args:
+            context: The id of its context.
+            file_id: Its id.
+            content: What it is made of from now on.
+            file_type: One of `FileType`.
+            content_type: MIME type.
+            metadata: In place of all that it has.
+            new_name: Name in its context.
+            status: One of `FileStatus`.
+            max_size: Bytes that its content may have.
+            once: `Once` for a key, a method and a request: what has come before is told as it was then.
 
         Raises:
             StoredFileNotFoundError: No such file in this context.
@@ -264,7 +293,7 @@ class FileStore:
                 raise index.name_taken(context, row.name, "new_name", "Another name is needed.")
             return old, row._replace(updated=index.microseconds(self._now()))
 
-        def work(new: StoredContent | None) -> Work[tuple[index.Row, list[str]]]:
+        def work(new: StoredContent | None) -> Work[Change]:
             old, row = yield from changed()
             if new is not None:
                 row = row._replace(content=new.name, digest=new.digest, size=new.size)
@@ -272,10 +301,12 @@ class FileStore:
             return row, (yield from index.drop_unused([old.content]))
 
         if content is None:
-            row, _ = await self._write(partial(work, None))
+            change = partial(work, None)
+            row, _ = await self._write(change if once is None else partial(once, change, _dump, _load))
             return row.record(self._contents.uri)
-        await self._read(changed)
-        return await self._stored(content, work, max_size=max_size, field="content")
+        if once is None:  # what has come before may find another state of the file, or none
+            await self._read(changed)
+        return await self._stored(content, work, max_size=max_size, field="content", once=once)
 
     # --- many files --------------------------------------------------------------------------------------------------
 
@@ -379,15 +410,16 @@ class FileStore:
     async def _stored(
         self,
         content: Content,
-        work: Callable[[StoredContent], Work[tuple[index.Row, list[str]]]],
+        work: Callable[[StoredContent], Work[Change]],
         *,
         max_size: int,
         field: str,
+        once: Callable[[Callable[[], Work[Change]], Dump, Load], Work[Change]] | None = None,
     ) -> FilesystemRecord:
         """Write a content, then let `work` refer to it; it returns its row and contents that no file has any more."""
         await self._ready()
 
-        def adopting() -> Work[tuple[index.Row, list[str]]]:
+        def adopting() -> Work[Change]:
             adopted = yield from index.adopt(new)
             row, unused = yield from work(adopted)
             if row.content != adopted.name:  # of an upload that came before
@@ -398,7 +430,7 @@ class FileStore:
         async with aclosing(_limited(pieces, max_size, field)) as limited:
             new = await self._contents.write(limited)
         try:
-            row, unused = await self._write(adopting)
+            row, unused = await self._write(adopting if once is None else partial(once, adopting, _dump, _load))
         except BaseException:
             await self.remove_contents([new.name])  # an error and a cancel both mean that nothing was committed
             raise
@@ -432,7 +464,15 @@ class FileStore:
         try:
             return await call
         except StorageServiceError as error:
-            raise FilesystemServiceError(error.message, hint=error.hint) from error
+            raise FilesystemServiceError(error.message, hint=error.hint, status=error.status) from error
+
+
+def _dump(change: Change) -> bytes:
+    return json.dumps(change[0]).encode()
+
+
+def _load(data: bytes) -> Change:
+    return index.Row(*json.loads(data)), []  # what became unused was removed then
 
 
 async def _limited(pieces: AsyncGenerator[bytes], limit: int, field: str) -> AsyncGenerator[bytes]:
