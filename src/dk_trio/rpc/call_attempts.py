@@ -237,17 +237,19 @@ class AttemptedCall:
         if attempts is None:
             attempts = self._attempts = Attempts(policy, channel.retry_budget, channel.random)
         if not (failure.refused and attempts.after_refusal(left_the_client=failure.left_the_client)):
+            unsure = None if failure.unprocessed else self._may_repeat
+            if unsure is not None and not (attempts.left_for(failure.status) and await unsure()):
+                return False
             delay = attempts.after_failure(
                 failure.status, failure.pushback, now=trio.current_time(), deadline=self._limit
             )
             if delay is None:
                 return False
             await trio.sleep(delay)
-            if not failure.unprocessed:
-                # Asked as late as can be: what holds for one connection need not hold for the next.
-                if self._may_repeat is not None and not await self._may_repeat():
-                    return False
-                self._doubtful = True
+            # Asked again, as late as can be: what holds for one connection need not hold for the next.
+            if unsure is not None and not await unsure():
+                return False
+            self._doubtful = self._doubtful or not failure.unprocessed
         self._retries += 1
         channel.retries += 1
         return True

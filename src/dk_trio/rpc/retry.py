@@ -169,6 +169,10 @@ class Attempts:
             return True
         return False
 
+    def left_for(self, status: Status) -> bool:
+        """True while another attempt may follow one that has failed with `status`."""
+        return status in self._policy.statuses and self.made < self._policy.max_attempts
+
     def after_failure(self, status: Status, pushback: str | None, *, now: float, deadline: float) -> float | None:
         """Seconds to wait before the next attempt, or None when `status` is the call's final one.
 
