@@ -151,11 +151,24 @@ async def test_a_port_that_is_taken() -> None:
     assert f"port {port} on 127.0.0.1 is in use" in told
 
 
-@pytest.mark.parametrize("url", ["mysql://host/name", "data.sqlite3", "postgresql:/host", ""])
-async def test_a_database_that_nobody_knows(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mysql://user:s3cret@host/name", "'mysql://...'"),
+        ("data.sqlite3", "'data.sqlite3'"),
+        ("postgresql:/host", ":/host"),
+    ],
+)
+async def test_a_database_that_nobody_knows(url: str, shown: str) -> None:
     told = await refused("--db", url)
-    assert repr(url) in told
-    assert "postgresql://" in told
+    assert shown in told
+    assert "s3cret" not in told
+    assert "postgresql://USER" in told
+
+
+async def test_a_url_that_postgresql_does_not_understand() -> None:
+    pytest.importorskip("psycopg")
+    assert "cannot be understood" in await refused("--db", "postgresql://host:port/name", "--data-dir", "data")
 
 
 async def test_a_postgresql_server_that_does_not_answer() -> None:

@@ -123,9 +123,7 @@ async def _show_signal(
 
     from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest, Task, TaskManagerServiceStub
 
-    click.echo(
-        f"\nCancel by a signal: the same call; after {CANCEL_AFTER} words the provider is told to cancel it."
-    )
+    click.echo(f"\nCancel by a signal: the same call; after {CANCEL_AFTER} words the provider is told to cancel it.")
     pages = 0
     sent_at = 0.0
     courier.log.skip()

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from dk_trio.cli._exits import TABLE, Exit
 from dk_trio.cli.serve import COLLECT_EVERY, tell_ready
 
-from ._where import data_dir_option, db_option, opened_database
+from ._where import data_dir_option, database_of, db_option
 from .ask import command as ask
 from .backup import command as backup
 from .setups import get_setup, put_setup
@@ -98,7 +98,7 @@ def command(
     settings = Settings.from_environment(serving=False)
     for warning in settings.warnings:
         log.warning(warning)
-    database, directory = opened_database(db, data_dir, settings.services.data_dir)
+    database, directory = database_of(db, data_dir, settings.services.data_dir)
     provider = Provider(database, directory=directory, options=ProviderOptions(validate=validate))  # type: ignore[arg-type]  # click has checked it
 
     def ready(address: str) -> None:

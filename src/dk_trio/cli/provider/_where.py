@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dk_trio.errors import DatabaseError
-
 if TYPE_CHECKING:
     from dk_trio.services.stores.database import Database
 
@@ -46,26 +44,19 @@ def directory_of(data_dir: str | None, configured: Path | None) -> Path | None:
     return None if configured is None else configured / SUBDIRECTORY
 
 
-def opened_database(db: str | None, data_dir: str | None, configured: Path | None) -> tuple[Database, Path | None]:
+def database_of(db: str | None, data_dir: str | None, configured: Path | None) -> tuple[Database, Path | None]:
     """The database, not opened yet, and the directory of the contents of files.
 
     Raises:
         DatabaseError: `--db` names no database that is known.
     """
-    directory = directory_of(data_dir, configured)
-    if is_postgres(db):
-        from dk_trio.services.stores.postgres import PostgresDatabase
+    directory = None if db == MEMORY else directory_of(data_dir, configured)
+    if db in {None, "sqlite", MEMORY}:
+        from dk_trio.services.stores.sqlite import SqliteDatabase
 
-        assert db is not None
-        return PostgresDatabase(db), directory
-    if db is not None and db != MEMORY:
-        raise DatabaseError(
-            f"--db {db!r} is no database that dk-trio knows.",
-            hint=f"Write postgresql://USER@HOST/NAME or {MEMORY}; without --db it is SQLite in --data-dir.",
-        )
-    if db == MEMORY:
-        directory = None
+        return SqliteDatabase(directory, setting="--data-dir"), directory
 
-    from dk_trio.services.stores.sqlite import SqliteDatabase
+    from dk_trio.services.stores.open import open_database
 
-    return SqliteDatabase(directory, setting="--data-dir"), directory
+    assert db is not None
+    return open_database(db, directory=directory or Path()), directory  # the directory is SQLite's

@@ -132,7 +132,7 @@ async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
             "version": setup.get("version", "1"),
             "content": setup["content"],
         }
-        own = {
+        own: dict[str, Any] = {
             key: setup[key] for key in ("name", "organisation_id", "owner_id", "module_id", "status") if key in setup
         }
         named: dict[str, Any] = {"name": setup.get("setup_id") or setup.get("module_id")}
