@@ -162,6 +162,18 @@ class Servicer(ServiceBase):
         """The call that is being served. Not to be asked by a unit of work, which runs in a task of the database."""
         return _current.get()
 
+    @property
+    def _key(self) -> str:
+        """The idempotency key of the call; empty when it has none.
+
+        Raises:
+            RequestError: It is too long.
+        """
+        key = self._call.text(extensions.IDEMPOTENCY_KEY)
+        if len(key) > KEY_MAX:
+            raise refused(extensions.IDEMPOTENCY_KEY, f"has {len(key)} characters, at most {KEY_MAX} are allowed")
+        return key
+
     async def _write(self, work: Callable[[], Work[M]]) -> M:
         """Commit what `work` writes, and return the reply that it returns.
 
@@ -183,12 +195,9 @@ class Servicer(ServiceBase):
         return await self._once(work, lambda facts: json.dumps(facts).encode(), json.loads)
 
     async def _once(self, work: Callable[[], Work[T]], dump: Callable[[T], bytes], load: Callable[[bytes], Any]) -> T:
-        call = self._call
-        key = call.text(extensions.IDEMPOTENCY_KEY)
+        call, key = self._call, self._key
         if not key:
             return await self._stores.database.write(work)
-        if len(key) > KEY_MAX:
-            raise refused(extensions.IDEMPOTENCY_KEY, f"has {len(key)} characters, at most {KEY_MAX} are allowed")
         path, request = call.path, bytes(call.request)
         return await self._stores.database.write(lambda: self._stores.once(key, path, request, work, dump, load))
 

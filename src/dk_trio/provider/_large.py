@@ -45,11 +45,15 @@ class Large:
         self._size += len(data)
         if self._size > MESSAGE_MAX:
             self._parts.clear()
-            raise ReplyTooLargeError(
-                f"{self._what} does not fit into the {MESSAGE_MAX} bytes of one message.", hint=self._remedy
-            )
+            raise self.too_large()
         self._parts.append(data)
         return len(data)
+
+    def too_large(self) -> ReplyTooLargeError:
+        """The error for what has more bytes than a message."""
+        return ReplyTooLargeError(
+            f"{self._what} does not fit into the {MESSAGE_MAX} bytes of one message.", hint=self._remedy
+        )
 
     def as_reply(self, reply_type: type[M]) -> M:
         """The message, for sending and for nothing else."""

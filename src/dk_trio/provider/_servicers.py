@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .cost import CostServicer
+from .filesystem import FilesystemServicer
 from .storage import StorageServicer
 from .task_manager import TaskManagerServicer
 from .user_profile import UserProfileServicer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SERVICERS: Final[tuple[type[Servicer], ...]] = (
     CostServicer,
+    FilesystemServicer,
     StorageServicer,
     TaskManagerServicer,
     UserProfileServicer,
