@@ -27,6 +27,7 @@ from psycopg.waiting import Ready, Wait
 
 from dk_trio.errors import StorageServiceError
 
+from ._postgres_errors import BadUrlError, ConnectionLostError
 from .work import Result, Statement, Value
 
 if TYPE_CHECKING:
@@ -57,10 +58,6 @@ _DEFAULTS: Final = {
 _INT8, _BYTEA, _INT4, _TEXT, _FLOAT8, _UNKNOWN = 20, 17, 23, 25, 701, 0
 
 _Key: TypeAlias = tuple[str, tuple[int, ...]]
-
-
-class ConnectionLostError(Exception):
-    """There is no connection, or none any more; its text says why."""
 
 
 class Answer(NamedTuple):
@@ -258,12 +255,18 @@ async def connect(url: str) -> Connection:
     """A new connection, to the first host of the URL that accepts one.
 
     Raises:
-        psycopg.ProgrammingError: libpq does not understand the URL. Its text may quote parts of it.
+        BadUrlError: libpq does not understand the URL. Its text may quote parts of it.
         ConnectionLostError: No host accepts one; the text says why of each.
     """
-    parameters = {**_DEFAULTS, **conninfo_to_dict(url), "client_encoding": "UTF8"}
+    try:
+        parameters = {**_DEFAULTS, **conninfo_to_dict(url), "client_encoding": "UTF8"}
+    except psycopg.ProgrammingError as error:
+        raise BadUrlError(str(error)) from None
+    seconds = str(parameters.get("connect_timeout") or CONNECT_MAX)
+    if not seconds.replace(".", "", 1).isdigit():
+        raise BadUrlError("connect_timeout is no number of seconds")
+    timeout = float(seconds)
     failures: list[str] = []
-    timeout = float(parameters.get("connect_timeout") or CONNECT_MAX)
     for attempt in await _attempts(parameters, failures):
         place = attempt.get("host") or "the local socket"
         try:
