@@ -264,6 +264,12 @@ class Connections:
             _roll_back(writer)
         return results
 
+    def copy(self, destination: Path) -> None:
+        """Copy the database to a file."""
+        from .backup import copy
+
+        copy(self._open_writer(), destination)
+
     def read(self, work: Callable[[], Work[T]]) -> T:
         """What `work` reads, on the loop."""
         return self._snapshot(self._reader, work)

@@ -235,6 +235,31 @@ class SqliteDatabase:
         self._connections.check_room()
         await self.read(lambda: _one(Statement("SELECT 1")))
 
+    async def backup(self, destination: Path) -> None:
+        """Copy the database to a file, as it is now. Reads and writes go on meanwhile; in memory mode they wait.
+
+        Args:
+            destination: The file, with which another process can begin: `dk-trio.sqlite3` in a directory of its own.
+                The directory exists, the file does not.
+
+        Raises:
+            StorageServiceError: It exists or cannot be written, or the database cannot be read. Nothing is left behind.
+
+        Cancellation:
+            Noticed after some MB. Nothing is left behind.
+        """
+        from .backup import back_up
+
+        await self.open()
+        if self.directory is None:
+            await trio.lowlevel.checkpoint()
+            self._connections.copy(destination)
+            return
+        self._connections.check_file()
+        # A thread beside those of reads and writes, which must not wait for gigabytes.
+        work = partial(back_up, self.directory, destination, check=trio.from_thread.check_cancelled)
+        await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def read(self, work: Callable[[], Work[T]], *, thread: bool = False) -> T:
