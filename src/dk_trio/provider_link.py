@@ -10,7 +10,7 @@ signals are kept, and the server is not ready until the registry has taken it fo
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +23,7 @@ from dk_trio.client import channel_options
 from dk_trio.registration import Registration, RegistrationStatus
 from dk_trio.services.channels import ChannelCache, Connect
 from dk_trio.services.provider_clients import ProviderClients
+from dk_trio.services.query import QueryStatistics
 from dk_trio.services.registry import ModuleInfo
 from dk_trio.services.remote.registry import GrpcRegistry
 from dk_trio.settings import Settings
@@ -41,11 +42,13 @@ class ProviderLinkStatistics:
         target: `HOST:PORT` of the provider.
         registration: Where the server's own registration stands; None outside of `registered`.
         signals: What went out and came in.
+        queries: Calls of services by provider, with retries and circuit breakers.
     """
 
     target: str
     registration: RegistrationStatus | None
     signals: RemoteSignalsStatistics
+    queries: Mapping[str, QueryStatistics]
 
 
 class ProviderLink:
@@ -82,13 +85,18 @@ class ProviderLink:
     def statistics(self) -> ProviderLinkStatistics:
         """How it stands now."""
         registration = None if self._registration is None else self._registration.status()
-        return ProviderLinkStatistics(target=self.target, registration=registration, signals=self.signals.statistics())
+        return ProviderLinkStatistics(
+            target=self.target,
+            registration=registration,
+            signals=self.signals.statistics(),
+            queries=self.clients.statistics(),
+        )
 
     def health(self) -> dict[str, str]:
         """What is kept up here, by name, with what is wrong with it; empty texts when nothing is."""
         signals = self.signals.health()
         registration = None if self._registration is None else self._registration.status()
-        found = {"signals out": signals.outbound, "signals in": signals.inbound}
+        found = {"signals out": signals.outbound.reason, "signals in": signals.inbound.reason}
         if registration is not None:
             found["registration"] = registration.trouble or ("" if registration.registered else "not registered yet")
         return found
