@@ -8,11 +8,15 @@ from bench.drivers import Call
 YARDSTICK = "grpc.aio"
 OURS = "dk-trio"
 SERVED_MODULE = "dk-trio serve"
+PROVIDER = "dk-trio provider"
+STORE_ALONE = "the store alone"
+TRANSPORT = "the transport alone"
 
 PER_SECOND = "per_second"
 PER_MINUTE = "per_minute"
 CPU_US = "cpu_us"  # of the process under test, per call, message or task
 KIB_EACH = "kib_each"  # resident memory
+OF_BOUND = "of_bound"  # the rate, as a share of what is asked of a provider: see bench/provider_measure.py
 P50_MS = "p50_ms"  # of what the case's title names
 P99_MS = "p99_ms"
 MEAN_MS = "mean_ms"
@@ -122,4 +126,6 @@ AIMS = (
     Aim("parked", P99_MS, at_most=10, contestant=SERVED_MODULE, absolute=True),
     Aim("cancel-burst", P99_MS, at_most=20, contestant=SERVED_MODULE, absolute=True),
     Aim("cancel-spread", P99_MS, at_most=20, contestant=SERVED_MODULE, absolute=True),
+    Aim("provider-store-64", OF_BOUND, at_least=1, contestant=PROVIDER, absolute=True),
+    Aim("provider-signals-64", OF_BOUND, at_least=1, contestant=PROVIDER, absolute=True),
 )

@@ -9,6 +9,7 @@ from bench.cases import (
     DRIVER_BUSY,
     KIB_EACH,
     MEAN_MS,
+    OF_BOUND,
     OVERHEAD_MS,
     P50_MS,
     P99_MS,
@@ -25,12 +26,13 @@ HEADINGS = {
     OVERHEAD_MS: "overhead ms",
     PER_MINUTE: "{unit}s/min",
     PER_SECOND: "{unit}s/s",
+    OF_BOUND: "of the bound",
     KIB_EACH: "KiB each",
     P50_MS: "p50 ms",
     P99_MS: "p99 ms",
     CPU_US: "CPU us/{unit}",
 }
-BARE = {MEAN_MS, PER_MINUTE, P50_MS}  # shown without a ratio: the one beside them says as much
+BARE = {MEAN_MS, OF_BOUND, PER_MINUTE, P50_MS}  # shown without a ratio: the one beside them says as much
 IN_VERDICTS = {PER_SECOND: "rate", CPU_US: "CPU", KIB_EACH: "KiB"}  # others as in HEADINGS
 WIDTH = 34
 SATURATED = 0.95
@@ -38,13 +40,14 @@ SATURATED = 0.95
 
 @dataclass
 class Measured:
-    """One case. Round i of one contestant and round i of another ran back to back."""
+    """One case. Round i of one contestant and round i of another ran back to back; ratios are to the yardstick."""
 
     key: str
     title: str
     unit: str = "call"
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    yardstick: str = YARDSTICK
 
     def metrics(self) -> list[str]:
         found = [sample for rounds in self.samples.values() for sample in rounds]
@@ -55,7 +58,7 @@ class Measured:
 
     def ratios(self, contestant: str, metric: str) -> list[float]:
         """Of each round to the yardstick's same round: slow drift of the machine cancels out."""
-        ours, theirs = self.samples.get(contestant, []), self.samples.get(YARDSTICK, [])
+        ours, theirs = self.samples.get(contestant, []), self.samples.get(self.yardstick, [])
         return [a[metric] / b[metric] for a, b in zip(ours, theirs, strict=False) if b[metric]]
 
     def as_json(self) -> dict[str, object]:
@@ -139,7 +142,7 @@ def _cell(result: Measured, contestant: str, metric: str) -> str:
     ratios = result.ratios(contestant, metric)
     if metric in BARE or not ratios:
         return f"{shown:>16}{'':{_room(metric)}}"
-    spread = "1.00" if contestant == YARDSTICK else f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    spread = "1.00" if contestant == result.yardstick else f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
     return f"{shown:>16}{spread:>22}"
 
 
