@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import trio
+from grpclib.const import Status
 
 from dk_trio.errors import FilesystemServiceError, StorageServiceError, StoredFileNotFoundError
 from dk_trio.services.filesystem import (
@@ -431,8 +432,11 @@ class FileStore:
             new = await self._contents.write(limited)
         try:
             row, unused = await self._write(adopting if once is None else partial(once, adopting, _dump, _load))
-        except BaseException:
-            await self.remove_contents([new.name])  # an error and a cancel both mean that nothing was committed
+        except BaseException as error:
+            # An error and a cancel both mean that nothing was committed, but for the one that says it does not know:
+            # then a row may name the content, and if none does, it is swept later.
+            if getattr(error, "status", None) is not Status.UNKNOWN:
+                await self.remove_contents([new.name])
             raise
         if row.content != new.name:  # the same bytes were there
             unused.append(new.name)
