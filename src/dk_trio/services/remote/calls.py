@@ -40,9 +40,8 @@ class Calls:
     def __init__(self, providers: ProviderClients, client_config: Any, service: str, family: ErrorFamily) -> None:
         self._providers = providers
         if client_config is not None:
-            parse_client_config(
-                client_config, defaults=rpc.ChannelOptions()
-            )  # what is wrong with it shows when the strategy is made
+            # What is wrong with it shows when the strategy is made.
+            parse_client_config(client_config, defaults=rpc.ChannelOptions())
         self._client_config = client_config
         self._service = service
         self._name = service.rpartition(".")[2]

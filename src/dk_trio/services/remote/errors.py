@@ -68,7 +68,7 @@ def service_error(error: GRPCError, family: ErrorFamily, *, call: str, target: s
             ours, named = True, family.named(detail.reason)
         elif isinstance(detail, BadRequest):
             violations += [Violation(row.field, row.description) for row in detail.field_violations]
-    if named is not None and named.fault in {Fault.CALLER, Fault.AUTHOR}:
+    if named is not None and (violations or named.fault in {Fault.CALLER, Fault.AUTHOR}):
         # What was refused is no matter of where it was refused: the same words as from a local service.
         return made(named, said, violations=violations, status=status)
     kind = named or (family.base if ours else family.by_status.get(status, family.base))

@@ -145,9 +145,9 @@ class GrpcSetup(BaseStrategy, SetupService):
         try:
             reply = await self._calls.read("GetSetup", GetSetupRequest(PREFIX + key), GetSetupResponse)
         except SetupNotFoundError as error:
-            raise not_found("setup", "setup_id", setup_id) from error.__cause__
+            raise not_found("setup", "setup_id", PREFIX + key) from error.__cause__
         if reply.setup is None:
-            raise not_found("setup", "setup_id", setup_id)
+            raise not_found("setup", "setup_id", PREFIX + key)
         return self._setup("GetSetup", reply.setup)
 
     async def update_setup(
@@ -217,7 +217,7 @@ class GrpcSetup(BaseStrategy, SetupService):
         try:
             reply = await self._calls.write("CreateSetupVersion", request, CreateSetupVersionResponse)
         except SetupNotFoundError as error:
-            raise not_found("setup", "setup_id", setup_id) from error.__cause__
+            raise not_found("setup", "setup_id", PREFIX + key) from error.__cause__
         return self._version("CreateSetupVersion", reply.setup_version)
 
     async def get_setup_version(self, setup_version_id: str) -> SetupVersionData:
@@ -226,9 +226,9 @@ class GrpcSetup(BaseStrategy, SetupService):
         try:
             reply = await self._calls.read("GetSetupVersion", request, GetSetupVersionResponse)
         except SetupNotFoundError as error:
-            raise not_found("setup version", "setup_version_id", setup_version_id) from error.__cause__
+            raise not_found("setup version", "setup_version_id", VERSION_PREFIX + key) from error.__cause__
         if reply.setup_version is None:
-            raise not_found("setup version", "setup_version_id", setup_version_id)
+            raise not_found("setup version", "setup_version_id", VERSION_PREFIX + key)
         return self._version("GetSetupVersion", reply.setup_version)
 
     async def search_setup_versions(
@@ -265,7 +265,7 @@ class GrpcSetup(BaseStrategy, SetupService):
             try:
                 reply = await self._calls.write("UpdateSetupVersion", request, UpdateSetupVersionResponse)
             except SetupNotFoundError as error:
-                raise not_found("setup version", "setup_version_id", setup_version_id) from error.__cause__
+                raise not_found("setup version", "setup_version_id", VERSION_PREFIX + key) from error.__cause__
         return self._version("UpdateSetupVersion", reply.setup_version)
 
     async def delete_setup_version(self, setup_version_id: str) -> bool:
