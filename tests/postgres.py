@@ -1,10 +1,10 @@
 """A PostgreSQL server of the tests' own: `postgres_url` gives each test an empty database of it.
 
-    from tests.postgres import postgres_url  # noqa: F401  a fixture
+    from tests.postgres import postgres_url as postgres_url  # in the conftest.py of a directory
 
-It is looked for in PATH and where Debian puts it; where there is none, the tests that ask for it are skipped. PostgreSQL
-refuses to run as root: then it runs as `postgres` or `nobody`. Its data do not outlive the run, so nothing is synced to
-disk; killed processes lose nothing by that, since what they wrote is the kernel's.
+It is looked for in PATH and where Debian puts it; where there is none, the tests that ask for it are skipped.
+PostgreSQL refuses to run as root: then it runs as `postgres` or `nobody`. Its data do not outlive the run, so nothing
+is synced to disk; killed processes lose nothing by that, since what they wrote is the kernel's.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class PostgresServer:
         password = self.directory / "password"
         password.write_text("p@ss/word")
         password.chmod(0o644)
-        self._run("initdb", "-D", self._data, "-U", "tester", "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8",
-                  "--locale=C.UTF-8", "--no-sync")  # fmt: skip
+        users = ("-U", "tester", "-A", "scram-sha-256", f"--pwfile={password}")
+        self._run("initdb", "-D", self._data, *users, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         try:
             self.start()
         except BaseException:
@@ -109,6 +109,11 @@ class PostgresServer:
             return False
         return True
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """As an operator does: open connections are told to go."""
         assert self._process is not None
@@ -134,7 +139,7 @@ class PostgresServer:
 
     def remove(self) -> None:
         """The server and its data."""
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 

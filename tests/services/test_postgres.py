@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import trio
 from grpclib.const import Status
-from tests.postgres import PostgresServer, postgres_server, postgres_url  # noqa: F401  fixtures
+from tests.postgres import PostgresServer
 
 from dk_trio.errors import DatabaseError, StorageServiceError
 from dk_trio.services.stores.open import open_database
@@ -65,7 +65,7 @@ async def outcomes(database: PostgresDatabase, *works: Callable[[], Work[Any]]) 
     async def run(index: int) -> None:
         try:
             found[index] = await database.write(works[index])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is looked at
             found[index] = error
 
     async with trio.open_nursery() as nursery:
@@ -269,7 +269,7 @@ async def test_a_cancelled_read_that_does_not_end_is_ended(postgres_url: str, po
             await database.read(one("SELECT pg_sleep(50)"))
         assert trio.current_time() - before < 10
         query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(50)%'"
-        while postgres_server.sql(query) != [(0,)]:
+        while postgres_server.sql(query) != [(0,)]:  # noqa: ASYNC110 - another process
             await trio.sleep(0.01)
         assert await names(database) == []
 
@@ -307,7 +307,7 @@ async def test_tables_are_made_once_and_later_statements_run_alone(postgres_url:
     async with opened(postgres_url, more) as database:
         assert await database.read(one("SELECT name, colour FROM things")) == [("a", "red")]
     async with opened(postgres_url) as database:
-        with pytest.raises(DatabaseError, match="newer release.*'things' have version 2, this release knows 1"):
+        with pytest.raises(DatabaseError, match=r"newer release.*'things' have version 2, this release knows 1"):
             await database.open()
 
 

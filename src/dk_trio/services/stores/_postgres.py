@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from .work import Result, Statement, T, Work
 # What keys count up with and never come back to.
 _PLACE: Final = "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
 
-# PostgreSQL has what is needed since this version: the status of a transaction by a number that never comes again.
+# Older ones are not maintained by anyone, nor tried by us.
 _VERSION_MIN: Final = 13
 
 # Seconds that a statement of a write may take. Stores' take milliseconds, so the server hangs, or its network is gone:
@@ -35,7 +36,6 @@ OWNER_WAIT: Final = 2.0
 _LOCK: Final = 0x646B7401
 
 _BEGIN: Final = Statement("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-_TRANSACTION: Final = Statement("SELECT CAST(pg_current_xact_id() AS TEXT)")
 _BEGIN_READ: Final = Statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _COMMIT: Final = Statement("COMMIT")
 _ROLLBACK: Final = Statement("ROLLBACK")
@@ -60,6 +60,16 @@ _HOLDER: Final = """SELECT activity.pid, application_name, coalesce(host(client_
     AND CAST(objid AS BIGINT) = (CAST(hashtext(CAST(current_schema() AS TEXT)) AS BIGINT) & 4294967295)"""
 _END_BACKEND: Final = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE pid = ? AND CAST(backend_start AS TEXT) = ?"""
+
+# Each transaction leaves a random number, by which it is found when its COMMIT was not answered. The number that
+# PostgreSQL gives a transaction does not do: after a crash it may give the same one again. They are inserted and not
+# updated, since versions of a row pile up while someone takes a dump.
+_COMMITS: Final = ("CREATE TABLE commits (place {place}, token BIGINT NOT NULL)",)
+_LEAVE: Final = "INSERT INTO commits (token) VALUES (?)"
+_FIND: Final = "SELECT count(*) FROM commits WHERE token = ?"
+_PURGE: Final = Statement("DELETE FROM commits WHERE place < (SELECT max(place) FROM commits) - 100000")
+_PURGE_EVERY: Final = 10_000
+
 _VERSION: Final = """INSERT INTO schemas (name, version) VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET version = excluded.version"""
 
@@ -75,6 +85,7 @@ class Owner:
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
         self._name = name
+        self._transactions = 0
         self.backend: tuple[int, str] = (0, "")
         self.synced = True
 
@@ -135,7 +146,7 @@ class Owner:
                 _BEGIN, Statement("CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY, version BIGINT NOT NULL)")
             )
             versions = dict((await run(Statement("SELECT name, version FROM schemas")))[0].result.rows)
-            for name, statements in schemas.items():
+            for name, statements in {**schemas, "commits": _COMMITS}.items():
                 version = versions.get(name, 0)
                 if version > len(statements):
                     raise self._refused(
@@ -160,10 +171,9 @@ class Owner:
             if not self._connection.lost and self._connection.in_transaction:
                 self._connection.send(_ROLLBACK)
 
-    async def committed(self, transaction: str) -> bool:
-        """Whether a transaction of the former connection was committed. It has ended: we have its lock."""
-        status = Statement("SELECT pg_xact_status(CAST(? AS xid8))", (transaction,))
-        return bool((await self._connection.run(status))[0].result.rows[0][0] == "committed")
+    async def committed(self, token: int) -> bool:
+        """Whether a transaction of a former connection was committed. It has ended: we have its lock."""
+        return bool((await self._connection.run(Statement(_FIND, (token,))))[0].result.rows[0][0])
 
     async def release(self) -> None:
         """Give the schema back and close."""
@@ -200,6 +210,9 @@ class Owner:
         self, works: Sequence[Callable[[], Work[Any]]], *, savepoints: bool
     ) -> list[outcome.Outcome[Any]] | None:
         transaction = _Transaction(self._connection)
+        if self._transactions % _PURGE_EVERY == 0:
+            transaction.first(_PURGE)
+        self._transactions += 1
         results: list[outcome.Outcome[Any]] = []
         for work in works:
             if savepoints:
@@ -221,9 +234,7 @@ class Owner:
         try:
             await transaction.end(_COMMIT)
         except ConnectionLostError as error:
-            if not transaction.number:  # nothing was asked of the server
-                raise
-            raise InDoubtError(transaction.number, results) from error
+            raise InDoubtError(transaction.token, results) from error
         except psycopg.Error as error:
             return [outcome.Error(explained(self._name, error)) for _ in works]
         return results
@@ -236,7 +247,7 @@ class _Transaction:
         self._connection = connection
         self._begun = False
         self._first: list[Statement] = []
-        self.number = ""
+        self.token = secrets.randbits(63)
         self.touched = False  # the work at hand has written, or the transaction has failed with it
 
     def first(self, statement: Statement) -> None:
@@ -258,7 +269,7 @@ class _Transaction:
             steps.close()
 
     async def _run(self, statement: Statement) -> Result:
-        before = [*([] if self._begun else [_BEGIN]), *self._first, *([] if self.number else [_TRANSACTION])]
+        before = [*([] if self._begun else [_BEGIN, Statement(_LEAVE, (self.token,))]), *self._first]
         try:
             answers = await asked(self._connection, ANSWER_MAX, *before, statement)
         except psycopg.Error:  # and not a parameter that was refused before anything was sent
@@ -267,8 +278,6 @@ class _Transaction:
             raise
         self._begun = True
         self._first.clear()
-        if not self.number:
-            self.number = answers[-2].result.rows[0][0]
         self.touched = self.touched or not answers[-1].tag.startswith(b"SELECT")
         return answers[-1].result
 

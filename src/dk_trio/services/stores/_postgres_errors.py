@@ -70,13 +70,13 @@ class InDoubtError(Exception):
     """The connection was lost after COMMIT was sent.
 
     Args:
-        transaction: Its number, for `Owner.committed`.
+        token: What the transaction has left, for `Owner.committed`.
         results: What is true if it was committed.
     """
 
-    def __init__(self, transaction: str, results: list[outcome.Outcome[Any]]) -> None:
-        super().__init__(transaction)
-        self.transaction = transaction
+    def __init__(self, token: int, results: list[outcome.Outcome[Any]]) -> None:
+        super().__init__(token)
+        self.token = token
         self.results = results
 
 

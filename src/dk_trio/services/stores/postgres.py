@@ -5,7 +5,7 @@ transaction (`_writes`); each read has a transaction of its own, on one of a few
 
 `write` returns when PostgreSQL has acknowledged the COMMIT with synchronous_commit on. When the connection is lost
 before COMMIT was sent, the works run again on a new one. When it is lost after that, the writer connects again and
-asks what became of the transaction, by its number: so callers are told the truth, unless PostgreSQL stays away for
+looks for what the transaction has left in a table: so callers are told the truth, unless PostgreSQL stays away for
 `DOUBT_MAX` seconds. While there is no connection, writes and reads fail at once with UNAVAILABLE; there is an attempt
 to connect whenever something is asked and the backoff has passed.
 
@@ -352,20 +352,20 @@ class PostgresDatabase:
                 _log.warning("%s: the connection was lost (%s), the batch runs again", self._name, error)
                 continue
             except InDoubtError as doubt:
-                if not await self._happened(doubt.transaction):
+                if not await self._happened(doubt.token):
                     continue
                 results = doubt.results
             self._commits += 1
             return results
         raise self._reach.missed(f"{ATTEMPTS_MAX} connections were lost on the way to one commit")
 
-    async def _happened(self, transaction: str) -> bool:
+    async def _happened(self, token: int) -> bool:
         """Whether a transaction was committed; asked until there is an answer."""
         _log.warning("%s: the connection was lost at COMMIT, whether it happened is found out", self._name)
         with trio.move_on_after(DOUBT_MAX):
             while True:
                 try:
-                    return await (await self._regained()).committed(transaction)
+                    return await (await self._regained()).committed(token)
                 except DkTrioError as error:
                     self._refuse(error)
                     await trio.sleep(max(self._reach.wait, BACKOFF))
