@@ -1,6 +1,6 @@
 """A provider and a channel to it over memory, for tests in virtual time."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from dk_trio import rpc
+from dk_trio.boundary import unwrapped
 from dk_trio.provider import Provider, ProviderOptions
 from dk_trio.services.stores.database import Database
 from dk_trio.services.stores.sqlite import SqliteDatabase
@@ -43,7 +44,11 @@ class Provided:
 
 @asynccontextmanager
 async def provided(
-    *, database: Database | None = None, directory: Path | None = None, **options: Any
+    *,
+    database: Database | None = None,
+    directory: Path | None = None,
+    interceptors: Sequence[rpc.Interceptor] = (),
+    **options: Any,
 ) -> AsyncIterator[Provided]:
     """Open a provider for the length of the block; each connection is a pair of memory streams.
 
@@ -51,9 +56,9 @@ async def provided(
     `options` are those of `ProviderOptions`.
     """
     database = SqliteDatabase(directory) if database is None else database
-    provider = Provider(database, directory=directory, options=ProviderOptions(**options))
+    provider = Provider(database, directory=directory, options=ProviderOptions(**options), interceptors=interceptors)
     with trio.fail_after(DAY):
-        async with provider.opened(), trio.open_nursery() as nursery:
+        async with provider.opened(), unwrapped(), trio.open_nursery() as nursery:
             streams: list[trio.abc.Stream] = []
 
             async def connect() -> trio.abc.Stream:

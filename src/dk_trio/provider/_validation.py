@@ -77,9 +77,10 @@ class Validation:
             self._broken[kind] += 1
             if self._broken[kind] == 1 and self._mode == "warn":
                 _log.warning(
-                    "%s of the peer %s breaks a rule of the contract, and was served: %s. Told once.",
+                    "%s of the peer %s breaks a rule of the contract, and is served: %s %s. This is told once.",
                     where,
                     peer.addr(),
+                    breach.field_path,
                     _told(breach),
                 )
         if self._mode == "strict":
