@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from dk_trio.errors import StorageServiceError
-from dk_trio.services.stores.sqlite import BATCH_MAX, QUEUE_MAX, SqliteDatabase
+from dk_trio.services.stores._writes import BATCH_MAX, QUEUE_MAX
+from dk_trio.services.stores.sqlite import SqliteDatabase
 from dk_trio.services.stores.work import Statement, Work
 
 SCHEMA = ["CREATE TABLE things (name TEXT UNIQUE, value TEXT)"]

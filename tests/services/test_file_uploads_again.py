@@ -1,9 +1,7 @@
-"""An upload that comes again under the same id, and contents in a directory that several processes share."""
+"""An upload that comes again under the same id, and files within a larger work."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +10,6 @@ import trio
 
 from dk_trio.errors import FileExistsInContextError, InvalidFileError
 from dk_trio.services.filesystem import FileFilter
-from dk_trio.services.stores.files import SWEEP_AGE, FileStore
-from dk_trio.services.stores.sqlite import SqliteDatabase
 
 from .file_kit import DAY, REAL, file, on_disk, platform
 
@@ -95,19 +91,3 @@ async def test_files_are_deleted_within_a_larger_work(autojump_clock: object) ->
             assert "1 contents" in repr(files)
             await files.remove_contents(unused)
             assert "0 contents" in repr(files)
-
-
-async def test_a_shared_directory_keeps_what_another_may_be_writing(tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
-    young, old = (tmp_path / "files" / (digit * 32) for digit in "ab")
-    for path in (young, old):
-        path.write_bytes(b"x")
-    then = time.time() - SWEEP_AGE - 60
-    os.utime(old, (then, then))
-    with trio.fail_after(REAL):
-        for shared, left in ((True, {young.name}), (False, set())):
-            database = SqliteDatabase(tmp_path)
-            files = FileStore(database, tmp_path, shared=shared)
-            async with database.opened():
-                await files.check_health()
-            assert on_disk(tmp_path) == left

@@ -95,6 +95,10 @@ class Writes:
 
         # The cell for the result is ours: raised from it, an exception would not hold the frames of the drain.
         result: outcome.Outcome[T] = await trio.lowlevel.wait_task_rescheduled(withdraw)
+        return self.told(result)
+
+    def told(self, result: outcome.Outcome[T]) -> T:
+        """Count a write that has ended, and return or raise its result."""
         if isinstance(result, outcome.Error):
             self.failed += 1
         else:

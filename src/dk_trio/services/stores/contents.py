@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import os
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -98,13 +97,11 @@ class DiskContents:
 
     Args:
         directory: Where; nothing else should be in it.
-        sweep_age: Seconds since a content was last written to, before which it is not swept.
         setting: What chooses the directory, for remedies.
     """
 
-    def __init__(self, directory: Path, *, sweep_age: float = 0, setting: str = SETTING) -> None:
+    def __init__(self, directory: Path, *, setting: str = SETTING) -> None:
         self._directory = directory
-        self._sweep_age = sweep_age
         self._setting = setting
         # Of our own: an upload must not wait for threads that authors keep busy.
         self._threads = trio.CapacityLimiter(THREADS)
@@ -168,22 +165,13 @@ class DiskContents:
         if not await self._run(self._directory.is_dir):
             return 0
         swept = 0
-        before = time.time() - self._sweep_age
         with await self._run(os.scandir, self._directory) as entries:
-            names = (entry.name for entry in entries if _NAME.fullmatch(entry.name) and self._rests(entry, before))
+            names = (entry.name for entry in entries if _NAME.fullmatch(entry.name))
             while step := await self._run(list, itertools.islice(names, _SWEEP_STEP)):
                 unknown = set(step) - await known(step)
                 await self.remove(unknown)
                 swept += len(unknown)
         return swept
-
-    def _rests(self, entry: os.DirEntry[str], before: float) -> bool:
-        if not self._sweep_age:
-            return True
-        try:
-            return entry.stat().st_mtime < before
-        except FileNotFoundError:
-            return False
 
     def uri(self, name: str) -> str:
         return (self._directory / name).absolute().as_uri()

@@ -58,9 +58,6 @@ from .work import T, Work
 # Bytes that one answer may hold in memory: as much as one gRPC message of the contract. `opened` has no limit.
 INLINE_MAX: Final = 100 * 1024 * 1024
 
-# Seconds since a content was written to for the last time, after which nobody is writing it any more.
-SWEEP_AGE: Final = 24 * 3600.0
-
 Change: TypeAlias = tuple[index.Row, list[str]]
 """A row as it is from now on, and contents that no file has any more."""
 
@@ -80,9 +77,8 @@ class FileStore:
     Args:
         database: Where the index is.
         directory: Its subdirectory `files` holds the contents; it is made when the first is written. None: in memory.
+            It belongs to whoever owns the database: what that does not know is swept.
         now: What is written as date of a file.
-        shared: Other processes use database and directory too, so that a content which the index does not know may be
-            one that is being written. Only what is a day old is swept.
         setting: What chooses the directory, as the remedies of errors name it.
     """
 
@@ -92,14 +88,11 @@ class FileStore:
         directory: Path | None,
         *,
         now: Callable[[], datetime] = _utc_now,
-        shared: bool = False,
         setting: str = SETTING,
     ) -> None:
         self._database = database
         self._contents: Contents = (
-            MemoryContents(setting=setting)
-            if directory is None
-            else DiskContents(directory / "files", sweep_age=SWEEP_AGE if shared else 0, setting=setting)
+            MemoryContents(setting=setting) if directory is None else DiskContents(directory / "files", setting=setting)
         )
         self._now = now
         self._swept = False

@@ -1,8 +1,7 @@
 """One SQLite file for all that a process keeps: one owner, one writer, group commit.
 
-In directory mode a write waits in a queue. A task of the database's own takes what is there, up to `BATCH_MAX`, runs it
-in one transaction in a thread, and wakes the callers after the commit: a thread hop costs twenty times what the
-statement costs, and a sync to disk a thousand times, so they are shared. Each write stands in a SAVEPOINT: its
+In directory mode writes that wait share a transaction in a thread (`_writes`): a thread hop costs twenty times what the
+statement costs, and a sync to disk a thousand times. Each write stands in a SAVEPOINT: its
 exception undoes itself alone. When SQLite gives up the whole transaction (the disk is full), the writes of the batch
 run again, each in a transaction of its own, so that only those fail for which there is no room.
 
@@ -20,10 +19,8 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -33,6 +30,7 @@ import trio
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, StorageServiceError
 
+from ._writes import Writes
 from .database import SETTING, DatabaseStatistics
 from .work import Statement, T, Work
 
@@ -43,24 +41,10 @@ if TYPE_CHECKING:
 
 FILE: Final = "dk-trio.sqlite3"
 
-# Writes in one transaction: enough that the sync to disk is a small part of the cost of each, few enough that nobody
-# waits for more than some milliseconds of the statements of others.
-BATCH_MAX: Final = 256
-
-# Writes that wait. A task has one at a time, so their callers bound them already; this bounds how many batches stand
-# before a write, and how many records are kept in memory for a disk that has become slow. Further callers wait in turn.
-QUEUE_MAX: Final = 4 * BATCH_MAX
-
 # Seconds to move the log into the file at the end, some GB of it: a third of what Kubernetes gives a pod to end.
 CLOSE_GRACE: Final = 10.0
 
 _log = logging.getLogger("dk_trio.storage")
-
-
-@dataclass(slots=True, eq=False)
-class _Write:
-    work: Callable[[], Work[Any]]
-    task: trio.lowlevel.Task
 
 
 class SqliteDatabase:
@@ -82,13 +66,11 @@ class SqliteDatabase:
         self._refusal: DkTrioError | None = None  # of the last attempt to open
         self._nursery: trio.Nursery | None = None
         self._context: contextvars.Context
-        self._queue: deque[_Write] = deque()
-        self._room = trio.Semaphore(QUEUE_MAX, max_value=QUEUE_MAX)
-        self._draining = False
+        self._writes = Writes(self._in_thread)
         # Threads of our own: writers must not wait for threads that authors keep busy. One writes, one scans.
         self._writer = trio.CapacityLimiter(1)
         self._scanner = trio.CapacityLimiter(1)
-        self._writes = self._failed = self._withdrawn = self._commits = self._reads = 0
+        self._commits = self._reads = 0
 
     @property
     def name(self) -> str:
@@ -98,7 +80,7 @@ class SqliteDatabase:
     def __repr__(self) -> str:
         where = "in memory" if self.directory is None else str(self.directory)
         state = "closed" if self._nursery is None else "open" if self._ready else "not used yet"
-        return f"<SqliteDatabase {where}, {state}, {len(self._queue)} queued>"
+        return f"<SqliteDatabase {where}, {state}, {self._writes.queued} queued>"
 
     @property
     def exists(self) -> bool:
@@ -119,11 +101,11 @@ class SqliteDatabase:
         """Counts since the database was made."""
         return DatabaseStatistics(
             open=self._is_open,
-            queued=len(self._queue),
-            blocked=self._room.statistics().tasks_waiting,
-            writes=self._writes,
-            failed=self._failed,
-            withdrawn=self._withdrawn,
+            queued=self._writes.queued,
+            blocked=self._writes.blocked,
+            writes=self._writes.written,
+            failed=self._writes.failed,
+            withdrawn=self._writes.withdrawn,
             commits=self._commits,
             reads=self._reads,
         )
@@ -304,68 +286,16 @@ class SqliteDatabase:
         if self.directory is None:
             await trio.lowlevel.checkpoint()
             result: outcome.Outcome[T] = self._committed([work])[0]
-            return self._told(result)
-        try:
-            self._room.acquire_nowait()
-        except trio.WouldBlock:
-            await self._room.acquire()
-        try:
-            return await self._queued(work)
-        finally:
-            self._room.release()
-
-    async def _queued(self, work: Callable[[], Work[T]]) -> T:
-        nursery = self._check_open()
-        item = _Write(work, trio.lowlevel.current_task())
-        self._queue.append(item)
-        if not self._draining:
-            self._draining = True
-            # A task inherits the context of who starts it: without this it would be the first writer's.
-            self._context.run(nursery.start_soon, self._drain)
-
-        def withdraw(_: object) -> trio.lowlevel.Abort:
-            try:
-                self._queue.remove(item)
-            except ValueError:
-                return trio.lowlevel.Abort.FAILED  # begun
-            self._withdrawn += 1
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        # The cell for the result is ours: raised from it, an exception would not hold the frames of the drain.
-        result: outcome.Outcome[T] = await trio.lowlevel.wait_task_rescheduled(withdraw)
-        return self._told(result)
-
-    async def _drain(self) -> None:
-        # Shielded without a deadline, since a thread is not abandoned: it ends when the queue does, and the queue ends
-        # when its callers do.
-        batch: list[_Write] = []
-        try:
-            with trio.CancelScope(shield=True):
-                while self._queue:
-                    batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
-                    works = [item.work for item in batch]
-                    results = await self._in_thread(works)
-                    while results:
-                        trio.lowlevel.reschedule(batch.pop().task, outcome.Value(results.pop()))
-        finally:
-            self._draining = False
-            for item in (*batch, *self._queue):  # only when the interpreter ends, with a BaseException from a work
-                trio.lowlevel.reschedule(item.task, outcome.Value(_ended()))
-            self._queue.clear()
+            return self._writes.told(result)
+        return await self._writes.run(self._check_open(), self._context, work)
 
     async def _in_thread(self, works: Sequence[Callable[[], Work[Any]]]) -> list[outcome.Outcome[Any]]:
         try:
             return await trio.to_thread.run_sync(self._committed, works, limiter=self._writer)
         except RuntimeError:  # no thread can be had now: these fail, the next may succeed
-            return [_ended() for _ in works]
-
-    def _told(self, result: outcome.Outcome[T]) -> T:
-        if isinstance(result, outcome.Error):
-            self._failed += 1
-        else:
-            self._writes += 1
-        value: T = result.unwrap()
-        return value
+            return [
+                outcome.Error(StorageServiceError("There was no thread for the writer of the database.")) for _ in works
+            ]
 
     # --- in the writer's thread ---------------------------------------------------------------------------------------
 
@@ -382,7 +312,3 @@ class SqliteDatabase:
 
 def _one(statement: Statement) -> Work[None]:
     yield statement
-
-
-def _ended() -> outcome.Error:
-    return outcome.Error(StorageServiceError("The writer of the database ended before this was written."))
