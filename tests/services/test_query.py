@@ -52,6 +52,14 @@ async def test_layer_b_stands_in_for_a_channel_that_does_not_retry(autojump_cloc
         assert provider.calls == pytest.approx([0, 0.05, 0.15])
 
 
+async def test_failures_that_take_turns_add_up_and_do_not_multiply(autojump_clock: trio.abc.Clock) -> None:
+    both = [*[Status.UNAVAILABLE] * 4, Status.INTERNAL]
+    for script, calls in ((both * 3, 6), (both, 7), ([Status.INTERNAL, *both], 7), ([*both[2:], None], 4)):
+        async with scripted(*script) as (query, provider):
+            await status_of(read(query))
+            assert len(provider.calls) == calls
+
+
 async def test_business_statuses_are_final_and_keep_their_details(autojump_clock: trio.abc.Clock) -> None:
     async with scripted(Status.NOT_FOUND) as (query, provider):
         with pytest.raises(QueryError, match="scripted NOT_FOUND"):

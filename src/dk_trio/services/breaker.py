@@ -13,7 +13,8 @@ what callers want to know. One is under way at a time. Whoever comes meanwhile w
 Whoever comes before a probe is due fails at once.
 
 A probe is due after a delay that begins as reconnecting does and doubles up to the same cap, or as soon as the channel
-has a new connection, which is a better reason than any delay.
+has a new connection, which is a better reason than any delay. The first one is due at once if all that happened is that
+a connection was lost: that fails every call on it, and says nothing of the next connection.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class CircuitBreaker:
         target: Named in errors and logs.
         options: When it opens.
         connects: How many connections there have been; one more makes a probe due.
+        lost: Whether the connection is gone, and nobody has tried yet to make another.
         random: Source of jitter.
     """
 
@@ -99,12 +101,14 @@ class CircuitBreaker:
         *,
         options: BreakerOptions | None = None,
         connects: Callable[[], int] = lambda: 0,
+        lost: Callable[[], bool] = lambda: False,
         random: Random | None = None,
     ) -> None:
         self.target = target
         self.closed = True
         self._options = options or BreakerOptions()
         self._connects = connects
+        self._lost = lost
         self._random = random or Random()  # noqa: S311  (jitter, not secrets)
         self._state = BreakerState.CLOSED
         self._failures = self._opened = self._probes = self._refused = 0
@@ -201,7 +205,8 @@ class CircuitBreaker:
             )
         else:
             return
-        self._due = trio.current_time() + self._delay * self._random.uniform(1 - _JITTER, 1 + _JITTER)
+        wait = 0.0 if self.closed and self._lost() else self._delay
+        self._due = trio.current_time() + wait * self._random.uniform(1 - _JITTER, 1 + _JITTER)
         self._seen_connects = self._connects()
         self._become(BreakerState.OPEN)
 

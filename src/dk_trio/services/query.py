@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 *Layers.* The channel repeats UNAVAILABLE, RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED (layer A). A query repeats
 UNAVAILABLE, INTERNAL and DEADLINE_EXCEEDED (layer B), but not what the channel has tried already: with the defaults
-that leaves INTERNAL. So the layers add up and never multiply, and one deadline holds for all of it.
+that leaves INTERNAL. A repetition has those attempts of the channel which are left. So the layers add up and never
+multiply, and one deadline holds for all of it.
 
 *Writes.* A call that writes carries an idempotency key. Neither layer repeats it after a failure that leaves open
 whether it was applied, unless the provider has said that it honours keys; see `_honours`. A provider that is known not
@@ -17,7 +18,7 @@ to honour them is not even asked: it may have applied the write without noting i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from uuid import uuid4
@@ -122,7 +123,9 @@ class ProviderQuery:
             target = target or channel.target
         else:
             self._open_channel = channel
-        self.breaker = CircuitBreaker(target, options=breaker, connects=self._connects, random=self.random)
+        self.breaker = CircuitBreaker(
+            target, options=breaker, connects=self._connects, lost=self._lost, random=self.random
+        )
         self.retries = 0
         self._queries = self._failed = 0
         self.extensions = Extensions()
@@ -261,6 +264,9 @@ class ProviderQuery:
     def _connects(self) -> int:
         return 0 if self._channel is None else self._channel.statistics().connects
 
+    def _lost(self) -> bool:
+        return self._channel is not None and self._channel.state is rpc.ConnectivityState.IDLE
+
     # -- what the provider honours ----------------------------------------------------------------------------------
 
     @property
@@ -342,7 +348,7 @@ class _Query:
             self.reply_type,
             timeout=self.deadline - trio.current_time(),
             metadata=self.metadata,
-            retry=_ONCE if self.probe else None,
+            retry=_ONCE if self.probe else self._what_is_left() if self.attempts else None,
             may_repeat=None if self.key is None else self.may_repeat,
         )
         self.call = call
@@ -356,6 +362,12 @@ class _Query:
             raise
         self.owner.extensions.learn(call)
         return reply
+
+    def _what_is_left(self) -> rpc.RetryPolicy:
+        """Of the channel's attempts for a repetition: both layers together make no more retries than both allow."""
+        policy = self.channel.retry_policy
+        retries = self.attempts - self.made + 1
+        return replace(policy, max_attempts=max(1, policy.max_attempts - retries))
 
     async def again(self) -> Any:
         """A repetition, which has been found worth it."""
