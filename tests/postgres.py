@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: `postgres_url` gives each test an empty database of it.
+"""A PostgreSQL server of the tests' own: `postgres_url` gives each test an empty schema of it.
 
     from tests.postgres import postgres_url as postgres_url  # in the conftest.py of a directory
 
@@ -143,19 +143,19 @@ class PostgresServer:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def sql(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Run as the administrator, outside of a transaction."""
+    def sql(self, statement: str, url: str | None = None) -> list[tuple[object, ...]]:
+        """Run outside of a transaction."""
         import psycopg
 
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with psycopg.connect(url or self.url(), autocommit=True) as connection:
             cursor = connection.execute(statement)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
 
-    def new_database(self) -> str:
-        """The URL of an empty database."""
+    def new_schema(self) -> str:
+        """The URL of an empty schema: as good as a database of its own, and made in a hundredth of the time."""
         name = f"test_{next(_NAMES)}"
-        self.sql(f"CREATE DATABASE {name}")
-        return self.url(name)
+        self.sql(f"CREATE SCHEMA {name}")
+        return f"{self.url()}?options=-csearch_path%3D{name}"
 
 
 def _uid(name: str) -> int | None:
@@ -203,5 +203,5 @@ def postgres_server() -> PostgresServer:
 
 @pytest.fixture
 def postgres_url() -> str:
-    """The URL of a database that is empty, and this test's alone."""
-    return shared_server().new_database()
+    """The URL of a schema that is empty, and this test's alone."""
+    return shared_server().new_schema()

@@ -210,11 +210,9 @@ async def test_a_cancelled_write_was_not_written_unless_it_was_begun(postgres_ur
 
 
 async def test_a_commit_is_on_disk_even_if_the_role_says_otherwise(
-    postgres_url: str, postgres_server: PostgresServer
+    postgres_url: str,
 ) -> None:
-    name = postgres_url.rpartition("/")[2]
-    postgres_server.sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    async with opened(postgres_url) as database:
+    async with opened(f"{postgres_url}%20-csynchronous_commit%3Doff") as database:
         assert await database.write(one("SELECT current_setting('synchronous_commit')")) == [("on",)]
 
 
@@ -275,7 +273,7 @@ async def test_a_cancelled_read_that_does_not_end_is_ended(postgres_url: str, po
 
 
 async def test_many_readers_share_a_few_connections(postgres_url: str, postgres_server: PostgresServer) -> None:
-    async with opened(postgres_url) as database:
+    async with opened(f"{postgres_url}&application_name=counted") as database:
         await database.write(put("a"))
         async with trio.open_nursery() as nursery:
 
@@ -285,7 +283,7 @@ async def test_many_readers_share_a_few_connections(postgres_url: str, postgres_
 
             for _ in range(50):
                 nursery.start_soon(names, database)
-        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dk-trio'"
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"
         assert postgres_server.sql(query) == [(5,)]
         assert database.statistics().reads == 51
 
@@ -321,7 +319,7 @@ async def test_a_store_may_be_declared_while_others_are_used(postgres_url: str) 
 async def test_a_table_of_another_program_is_not_taken_for_ours(
     postgres_url: str, postgres_server: PostgresServer
 ) -> None:
-    postgres_server.sql("CREATE TABLE things (x INTEGER)", postgres_url.rpartition("/")[2])
+    postgres_server.sql("CREATE TABLE things (x INTEGER)", postgres_url)
     async with opened(postgres_url) as database:
         with pytest.raises(DatabaseError, match="another program"):
             await database.open()
@@ -332,13 +330,12 @@ async def test_a_schema_has_one_owner(postgres_url: str, postgres_server: Postgr
         await first.write(put("a"))
         async with opened(postgres_url) as second:
             with pytest.raises(
-                DatabaseError, match=r"another provider uses its schema 'public' \(backend \d+"
+                DatabaseError, match=r"another provider uses its schema 'test_\d+' \(backend \d+"
             ) as caught:
                 await second.open()
-            assert f"127.0.0.1:{postgres_server.port}/{postgres_url.rpartition('/')[2]}" in caught.value.message
+            assert f"127.0.0.1:{postgres_server.port}/postgres" in caught.value.message
             assert "another database" in caught.value.hint
-        postgres_server.sql("CREATE SCHEMA other", postgres_url.rpartition("/")[2])
-        async with opened(f"{postgres_url}?options=-csearch_path%3Dother") as third:
+        async with opened(postgres_server.new_schema()) as third:
             await third.write(put("b"))
             assert await names(third) == ["b"]
         assert await names(first) == ["a"]
@@ -385,7 +382,7 @@ async def test_an_unknown_database_is_told(postgres_server: PostgresServer) -> N
 
 
 async def test_an_unknown_schema_is_told(postgres_url: str) -> None:
-    error = await refusal(f"{postgres_url}?options=-csearch_path%3Dmissing")
+    error = await refusal(f"{postgres_url}_missing")
     assert "CREATE SCHEMA" in error.hint
 
 

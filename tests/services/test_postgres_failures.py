@@ -211,7 +211,7 @@ async def cut(url: str, port: int) -> AsyncIterator[tuple[PostgresDatabase, Cutt
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(lambda task_status: cutter.serve(task_status=task_status))
         own = listeners[0].socket.getsockname()[1]
-        async with opened(url.replace(f":{port}/", f":{own}/") + "?sslmode=disable") as database:
+        async with opened(url.replace(f":{port}/", f":{own}/") + "&sslmode=disable") as database:
             await database.write(put("before"))
             yield database, cutter
         nursery.cancel_scope.cancel()
