@@ -57,6 +57,10 @@ MARGIN: Final = 0.1
 """Seconds before the deadline at which a poll is answered, so that the caller gets an empty reply and not an error. Of
 a short deadline it is a tenth."""
 
+ROUNDED: Final = 0.01
+"""Of the time that is left: clients round it up as they send it, by a hundredth (C-core and ours), and end their wait
+when the real one has passed."""
+
 JOBS_MAX: Final = 20_000
 """Jobs of one request: each costs a poll some 100 bytes for as long as it is held. No server runs so many."""
 
@@ -208,7 +212,7 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
             return
         async with self._loading:
             if not self._loaded:
-                self._polls.asked(await self._stores.database.read(self._signals.asked_work, thread=True))
+                self._polls.asked(await self._stores.database.read(partial(self._signals.asked_work), thread=True))
                 self._loaded = True
 
     # --- heartbeats --------------------------------------------------------------------------------------------------
@@ -265,7 +269,8 @@ def _hold_until(now: float, deadline: float) -> float:
     """When a poll is answered at the latest, in seconds of Trio's clock as the two arguments."""
     if deadline == inf:
         return now + HOLD
-    return deadline - min(MARGIN, (deadline - now) / 10)
+    left = deadline - now
+    return deadline - min(MARGIN, left / 10) - left * ROUNDED
 
 
 def _fitting(pending: Iterable[Pending]) -> Iterator[Pending]:
