@@ -3,7 +3,7 @@
     provider = Provider(database, directory=directory)
     async with provider.running(port=0) as address:  # for the length of the block
         ...
-    await provider.serve(port=50060)  # until SIGTERM or SIGINT, then drain
+    await provider.serve(port=50051)  # until SIGTERM or SIGINT, then drain
     async with provider.opened():  # no socket: serve_stream() takes connections over any stream
         ...
 
@@ -48,7 +48,7 @@ LIVENESS: Final = "liveness"
 READINESS: Final = "readiness"
 
 DEFAULT_HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 50060
+DEFAULT_PORT: Final = 50051
 
 # What a received message may lack to `MESSAGE_MAX`: what is stored is told with some facts around it, and must
 # fit into a message then, too.
