@@ -82,6 +82,8 @@ async def test_entries_are_filtered_by_names_and_types(autojump_clock: object) -
         assert await found(["n0", "n1"], ["token_output"]) == [n for n in everything if n % 3 < 2 and n % 2]
         assert await found([], []) == everything
         assert await found(["none"], None) == []
+        many = [f"absent {number}" for number in range(40_000)]  # more than a statement may have values
+        assert await found(["n0", *many], [CostType.TOKEN_INPUT]) == everything[::6]
 
 
 async def test_jobs_of_a_mission_share_its_entries_and_no_others(autojump_clock: object) -> None:

@@ -12,6 +12,7 @@ from dk_trio.errors import FileExistsInContextError, InvalidFileError
 from dk_trio.services.filesystem import FileFilter
 
 from .file_kit import DAY, REAL, file, on_disk, platform
+from .test_database import rows
 
 CONTEXT = "missions:m"
 MAX = 1000
@@ -76,6 +77,7 @@ async def test_two_uploads_of_one_id_at_once_are_one_file(tmp_path: Path) -> Non
             (deleted,) = (await shared.files.delete(CONTEXT, query, permanent=True, force=False)).deleted
             assert deleted == "files:one"
             assert on_disk(tmp_path) == set()
+            assert await shared.database.read(rows("SELECT name FROM file_contents")) == []
 
 
 async def test_files_are_deleted_within_a_larger_work(autojump_clock: object) -> None:
