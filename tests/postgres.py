@@ -58,12 +58,18 @@ class PostgresServer:
         password.write_text("p@ss/word")
         password.chmod(0o644)
         users = ("-U", "tester", "-A", "scram-sha-256", f"--pwfile={password}")
-        self._run("initdb", "-D", self._data, *users, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self._run("initdb", "-D", self._data, *users, "-E", "UTF8", *self._locale(), "--no-sync")
         try:
             self.start()
         except BaseException:
             self.remove()
             raise
+
+    def _locale(self) -> tuple[str, ...]:
+        """The rules of a language, where text is in another order than that of its code points, if there are any."""
+        usage = subprocess.run([self._programs / "initdb", "--help"], capture_output=True, check=True).stdout
+        icu = ("--locale-provider=icu", "--icu-locale=en-US") if b"--icu-locale" in usage else ()
+        return ("--locale=C.UTF-8", *icu)
 
     @property
     def _data(self) -> str:

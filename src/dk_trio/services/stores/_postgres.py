@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +19,9 @@ from .work import Result, Statement, T, Work
 
 # What keys count up with and never come back to.
 _PLACE: Final = "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+
+# Text is compared by its code points, as SQLite does, and not by the rules of the language of some server.
+_TEXT: Final = 'TEXT COLLATE "C"'
 
 # Older ones are not maintained by anyone, nor tried by us.
 _VERSION_MIN: Final = 13
@@ -155,7 +159,7 @@ class Owner:
                         "Use the newer release, or another database.",
                     )
                 for statement in statements[version:]:
-                    await run(Statement(statement.replace("{place}", _PLACE)))
+                    await run(Statement(re.sub(r"\bTEXT\b", _TEXT, statement.replace("{place}", _PLACE))))
                 if version < len(statements):
                     await run(Statement(_VERSION, (name, len(statements))))
             await run(_COMMIT)

@@ -291,4 +291,4 @@ def delete(rows: Sequence[Row]) -> Work[None]:
 
 
 def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
+    return ", ".join("?" * len(values)) or "NULL"  # an empty list is not SQL; nothing equals NULL
