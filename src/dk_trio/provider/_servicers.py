@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from .cost import CostServicer
 from .filesystem import FilesystemServicer
+from .module_registry import ModuleRegistryServicer
+from .registry import RegistryServicer
 from .storage import StorageServicer
 from .task_manager import TaskManagerServicer
 from .user_profile import UserProfileServicer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 SERVICERS: Final[tuple[type[Servicer], ...]] = (
     CostServicer,
     FilesystemServicer,
+    ModuleRegistryServicer,
+    RegistryServicer,
     StorageServicer,
     TaskManagerServicer,
     UserProfileServicer,

@@ -11,6 +11,7 @@ from dk_trio.services.stores.once import Once
 from dk_trio.services.stores.prices import PriceStore
 from dk_trio.services.stores.profiles import ProfileStore
 from dk_trio.services.stores.records import RecordStore
+from dk_trio.services.stores.registrations import RegistrationStore
 from dk_trio.services.stores.setups import SetupTable
 from dk_trio.services.stores.signals import SignalStore
 
@@ -34,6 +35,7 @@ class Stores:
     profiles: ProfileStore
     setups: SetupTable
     signals: SignalStore
+    registrations: RegistrationStore
     once: Once
 
     @classmethod
@@ -54,5 +56,6 @@ class Stores:
             profiles=ProfileStore(database),
             setups=SetupTable(database),
             signals=SignalStore(database),
+            registrations=RegistrationStore(database, length=round(options.lease * 1_000_000)),
             once=Once(database, ttl=options.key_ttl, now=options.now),
         )
