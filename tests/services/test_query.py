@@ -266,6 +266,16 @@ async def test_the_name_of_the_existing_sdk(autojump_clock: trio.abc.Clock) -> N
         assert len(provider.calls) == 2
 
 
+async def test_a_repetition_says_what_the_first_call_said(autojump_clock: trio.abc.Clock) -> None:
+    async with scripted(Status.INTERNAL, None) as (query, provider), trio.open_nursery() as nursery:
+        request = Message(text="as it was")
+        nursery.start_soon(query.write, ROUTE, request, Message)
+        await trio.sleep(0.01)
+        request.text = "changed since"
+        await trio.sleep(1)
+        assert provider.applied == {"as it was": 1}
+
+
 async def test_metadata_travels_with_the_key(autojump_clock: trio.abc.Clock) -> None:
     async with scripted() as (query, provider):
         for metadata in ({"a": "1"}, [("a", "1")], None):

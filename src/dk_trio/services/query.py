@@ -256,6 +256,10 @@ class ProviderQuery:
                 self.breaker.abandoned()
             raise
 
+    async def channel(self) -> rpc.Channel:
+        """The channel, opened if it is not yet; for calls that go their own way to the same provider."""
+        return self._channel or await self._open()
+
     async def _open(self) -> rpc.Channel:
         assert self._open_channel is not None
         self._channel = await self._open_channel()
@@ -279,8 +283,20 @@ class ProviderQuery:
 
         Empty, too, when it cannot be reached within `timeout` seconds (`QuerySettings.timeout` when None).
         """
-        channel = self._channel or await self._open()
+        channel = await self.channel()
         return await self.extensions.ask(channel, timeout=self.settings.timeout if timeout is None else timeout)
+
+
+class _Encoded:
+    """A request as bytes: a key stands for one request, whatever its owner does to it between two calls."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:  # noqa: N802  (what a call asks of its request)
+        return self._data
 
 
 class _Query:
@@ -320,6 +336,7 @@ class _Query:
         if key is not None:
             pairs = metadata.items() if isinstance(metadata, Mapping) else metadata or ()
             metadata = (*pairs, (IDEMPOTENCY_KEY, key))
+            request = _Encoded(request.SerializeToString())
         self.owner = owner
         self.channel = channel
         self.route = route
