@@ -41,6 +41,7 @@ async def local(directory: Path | None) -> AsyncIterator[Jobs]:
             classes=_classes("Default"),
             offered={"platform": platform},
             profiles=platform.profiles,
+            database=platform.database,
         )
 
 
@@ -55,6 +56,7 @@ async def remote(database: Database | None, directory: Path | None) -> AsyncIter
                 classes=_classes("Grpc"),
                 offered={"providers": clients},
                 profiles=it.provider._stores.profiles,
+                database=it.provider._stores.database,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +13,7 @@ from dk_trio.services.filesystem import Filesystem
 from dk_trio.services.registry import Registry
 from dk_trio.services.setup import SetupService
 from dk_trio.services.storage import Storage
+from dk_trio.services.stores.work import Statement, Work
 from dk_trio.services.user_profile import UserProfile
 
 from . import SERVICES
@@ -26,12 +28,25 @@ class Jobs:
         classes: The strategies by service.
         offered: What their constructors are given besides the parameters.
         profiles: Where profiles are put: behind the service, as an operator does.
+        database: Where all is kept that is not in memory.
     """
 
     remote: bool
     classes: Mapping[str, type]
     offered: Mapping[str, Any]
     profiles: Any
+    database: Any
+
+    async def empty(self) -> None:
+        """As if nothing had been stored yet."""
+        schemas = [statement for statements in self.database._schemas.values() for statement in statements]
+        tables = [match[1] for statement in schemas if (match := re.match(r"CREATE TABLE (\w+)", statement))]
+
+        def work() -> Work[None]:
+            for table in reversed(tables):  # what refers to others was declared after them
+                yield Statement(f"DELETE FROM {table}")
+
+        await self.database.write(work)
 
     def make(self, service: str, mission: str, setup: str, version: str, /, **options: Any) -> Any:
         """A strategy of one job."""

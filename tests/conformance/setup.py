@@ -268,6 +268,7 @@ async def test_the_current_version_cannot_be_deleted(jobs: Jobs) -> None:
 @cases(
     (lambda it: it.create_setup(name="", module_id="m"), "name", "name must be a text that is not empty, not ''"),
     (lambda it: it.create_setup(name="n", module_id=7), "module_id", "not 7"),
+    (lambda it: it.create_setup(name="a\x00b", module_id="m"), "name", "no NUL"),
     (lambda it: it.create_setup(**MODULE, owner_id="\ud800"), "owner_id", "must be a text, not"),
     (lambda it: it.get_setup("setups:"), "setup_id", "more than its prefix, not 'setups:'"),
     (lambda it: it.update_setup("", name="n"), "setup_id", "not empty"),

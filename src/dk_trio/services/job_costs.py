@@ -141,11 +141,11 @@ def checked_text(field: str, value: Any) -> str:
         CostServiceError: It cannot.
     """
     try:
-        if isinstance(value, str) and value and value.encode():
+        if isinstance(value, str) and value and value.encode() and "\x00" not in value:
             return value
     except UnicodeEncodeError:
         pass
-    rule = "must be a text that is not empty"
+    rule = "must be a text that is not empty and has no NUL character"
     raise CostServiceError(f"The name of a cost {rule}, not {value!r}.", violations=[Violation(field, rule)])
 
 

@@ -154,14 +154,13 @@ def checked_id(record_id: Any) -> str:
         InvalidRecordError: It cannot.
     """
     try:
-        if isinstance(record_id, str) and record_id and record_id.encode():
+        if isinstance(record_id, str) and record_id and record_id.encode() and "\x00" not in record_id:
             return record_id
     except UnicodeEncodeError:
         pass
-    raise InvalidRecordError(
-        f"A record's id must be a text that is not empty, not {record_id!r}.",
-        violations=[Violation("record_id", f"must be a text that is not empty, not {record_id!r}")],
-    )
+    # Not every database has texts with a NUL character, and a job should not have to know which one it is.
+    rule = f"must be a text that is not empty and has no NUL character, not {record_id!r}"
+    raise InvalidRecordError(f"A record's id {rule}.", violations=[Violation("record_id", rule)])
 
 
 def new_id(record_id: str | None) -> str:

@@ -35,7 +35,9 @@ def checked_text(field: str, value: Any, *, empty: bool = False) -> str:
     """A text, if it can be sent."""
     try:
         if isinstance(value, str) and (value or empty) and value.encode() is not None:
-            return value
+            if "\x00" not in value:
+                return value
+            raise _refused(field, "must have no NUL character", value)
     except UnicodeEncodeError:
         pass
     raise _refused(field, "must be a text" if empty else "must be a text that is not empty", value)

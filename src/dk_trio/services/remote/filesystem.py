@@ -386,9 +386,15 @@ def _filter(context: str, filters: FileFilter) -> WireFilter | None:
         )
     if filters.content_type == "" or [] in (filters.names, filters.file_ids, filters.file_types):
         return None
+    # No name has a NUL character, and not every database can be asked for one.
+    names = [name for name in filters.names or () if "\x00" not in name]
+    if (
+        filters.names and not names
+    ) or "\x00" in f"{filters.prefix}{filters.content_type}{filters.content_type_prefix}":
+        return None
     return WireFilter(
         context=context,
-        names=filters.names or [],
+        names=names,
         file_ids=[index.full_id(file_id) for file_id in filters.file_ids or ()],
         file_types=[WireType[file_type] for file_type in filters.file_types or ()],
         created_after=filters.created_after,
