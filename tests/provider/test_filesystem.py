@@ -22,7 +22,7 @@ from dk_trio.pb.agentic_mesh_protocol.filesystem.v1 import (
     UploadFilesRequest,
 )
 from dk_trio.pb.google.protobuf import Struct
-from dk_trio.provider import _large, filesystem
+from dk_trio.provider import _large
 
 from .calls import keyed, told
 from .kit import Provided, provided
@@ -183,18 +183,17 @@ async def test_contents_of_a_page_fit_into_one_message(autojump_clock: Any, monk
         request = GetFilesRequest(context=M, filters=FileFilter(context=M), include_content=True)
         reply = await stub(peer).get_files(request)
         assert [row.content for row in reply.files] == [b"x" * 30_000] * 4
-        monkeypatch.setattr(filesystem, "MESSAGE_MAX", 100_000)
         monkeypatch.setattr(_large, "MESSAGE_MAX", 100_000)
         status, reason, _ = await refused(stub(peer).get_files(request))
         assert (status, reason) == (Status.FAILED_PRECONDITION, "REPLY_TOO_LARGE")
         request.list_size = 3
         assert len((await stub(peer).get_files(request)).files) == 3
         one = GetFileRequest(context=M, file_id=stored[0].file_id, include_content=True)
-        monkeypatch.setattr(filesystem, "MESSAGE_MAX", 50_000)
+        monkeypatch.setattr(_large, "MESSAGE_MAX", 50_000)
         reply = await stub(peer).get_file(one)
         assert reply.file.content == b"x" * 30_000
         assert reply.content == b""  # no room for it twice
-        monkeypatch.setattr(filesystem, "MESSAGE_MAX", 20_000)
+        monkeypatch.setattr(_large, "MESSAGE_MAX", 20_000)
         status, reason, _ = await refused(stub(peer).get_file(one))
         assert (status, reason) == (Status.FAILED_PRECONDITION, "REPLY_TOO_LARGE")
 

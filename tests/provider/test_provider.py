@@ -1,5 +1,7 @@
 """The provider as a server: its lifetime, its health, and a store that fails."""
 
+import errno
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -253,6 +255,33 @@ async def test_what_was_told_is_there_after_a_restart(tmp_path: Path) -> None:
             kept: Any = (await FilesystemServiceStub(channel).get_file(request)).file
             assert kept.content == content
             assert len(list((tmp_path / "files").iterdir())) == 1
+
+
+async def test_a_full_disk_of_contents_refuses_one_file_and_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, write = 300_000, os.write
+
+    def full(file: int, data: Any) -> int:
+        nonlocal room
+        if len(data) > 1000:  # of a content
+            if room < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            room -= len(data)
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", full)
+    upload = UploadFileData("missions:m", "a.bin", FileType.OTHER, "x/y", b"x" * 500_000, status=FileStatus.ACTIVE)
+    with trio.fail_after(30):
+        provider = Provider(SqliteDatabase(tmp_path), directory=tmp_path)
+        async with provider.running(port=0) as address, rpc.open_channel(address) as channel:
+            stub = FilesystemServiceStub(channel)
+            with pytest.raises(GRPCError) as caught:
+                await stub.upload_files(UploadFilesRequest([upload]))
+            assert told(caught.value)[:2] == (Status.RESOURCE_EXHAUSTED, "FILESYSTEM_FAILED")
+            assert list((tmp_path / "files").iterdir()) == []
+            room = 10_000_000
+            assert (await stub.upload_files(UploadFilesRequest([upload]))).total_uploaded == 1
 
 
 async def test_a_second_provider_on_the_same_files_is_refused(tmp_path: Path) -> None:

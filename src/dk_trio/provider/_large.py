@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from dk_trio.errors import ReplyTooLargeError
+from dk_trio.pb._primitives import encode_varint
 
 if TYPE_CHECKING:
     from dk_trio.pb import Message
@@ -41,13 +42,26 @@ class Large:
         Raises:
             ReplyTooLargeError: All parts together are more than a message.
         """
-        data = bytes(part)
-        self._size += len(data)
-        if self._size > MESSAGE_MAX:
+        return self.add_pieces([bytes(part)])
+
+    def add_pieces(self, pieces: list[bytes]) -> int:
+        """Add a part that is serialised; how many bytes it has.
+
+        Raises:
+            ReplyTooLargeError: All parts together are more than a message.
+        """
+        size = sum(map(len, pieces))
+        if size > self.room:
             self._parts.clear()
             raise self.too_large()
-        self._parts.append(data)
-        return len(data)
+        self._size += size
+        self._parts += pieces
+        return size
+
+    @property
+    def room(self) -> int:
+        """Bytes that further parts may have."""
+        return MESSAGE_MAX - self._size
 
     def too_large(self) -> ReplyTooLargeError:
         """The error for what has more bytes than a message."""
@@ -58,6 +72,11 @@ class Large:
     def as_reply(self, reply_type: type[M]) -> M:
         """The message, for sending and for nothing else."""
         return cast("M", _Serialised(self._parts))
+
+
+def field(number: int, pieces: list[bytes]) -> list[bytes]:
+    """A field of a message: bytes, or a message that is serialised, in pieces that nobody has put together."""
+    return [encode_varint(number << 3 | 2) + encode_varint(sum(map(len, pieces))), *pieces]
 
 
 class _Serialised:

@@ -39,7 +39,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.services.filesystem import FileFilter, FileStatus, FilesystemRecord, UploadFileData
 
 from ._base import Servicer, known, refused, struct, text
-from ._large import MESSAGE_MAX, Large
+from ._large import MESSAGE_MAX, Large, field
 
 if TYPE_CHECKING:
     from dk_trio.services.stores.work import Work
@@ -50,6 +50,12 @@ LIST_DEFAULT: Final = 100
 
 # What a file that names no context belongs to; the contract lets uploads name it.
 DEFAULT_CONTEXT: Final = "default"
+
+# Files with up to 64 KiB of metadata each, after which others get their turn.
+_TURN: Final = 20
+
+# Number of the field `content` of a File.
+_CONTENT: Final = 12
 
 # Bytes that are hashed in one go: about half a millisecond of the loop.
 _STEP: Final = 512 * 1024
@@ -95,16 +101,14 @@ class FilesystemServicer(Servicer, FilesystemServiceBase):
         """
         context = text(message.context or DEFAULT_CONTEXT, "context")
         file_id = text(message.file_id, "file_id")
-        record = await self._stores.files.get(context, file_id)
         if not message.include_content:
-            return GetFileResponse(file=_file(record))
+            return GetFileResponse(file=_file(await self._stores.files.get(context, file_id)))
         reply = Large(f"The file {file_id!r} with its content", "Ask for it without.")
-        if record.size_bytes > MESSAGE_MAX:
-            raise reply.too_large()
-        record = await self._stores.files.get_with_content(context, file_id, room=MESSAGE_MAX)
-        size = reply.add(GetFileResponse(file=_file(record)))
-        if size + record.size_bytes + 16 <= MESSAGE_MAX:
-            reply.add(GetFileResponse(content=record.content or b""))
+        file, content = await self._with_content(context, file_id, reply)
+        reply.add_pieces(field(1, file))
+        beside = field(2, content)
+        if sum(map(len, beside)) <= reply.room:
+            reply.add_pieces(beside)
         return reply.as_reply(GetFileResponse)
 
     async def get_files(self, message: GetFilesRequest) -> GetFilesResponse:
@@ -116,25 +120,24 @@ class FilesystemServicer(Servicer, FilesystemServiceBase):
         """
         context, filters = _filters(message.filters, message.context)
         size = min(message.list_size or LIST_DEFAULT, LIST_MAX)
-        for field, value in (("list_size", size), ("offset", message.offset)):
+        for name, value in (("list_size", size), ("offset", message.offset)):
             if value < 0:
-                raise refused(field, f"must not be negative, not {value}")
+                raise refused(name, f"must not be negative, not {value}")
         records, total = await self._stores.files.find(
             context, filters, list_size=size, offset=message.offset, order=message.order or None
         )
         reply = Large("The page of files", "Ask for fewer of them with list_size, or for no contents.")
         reply.add(GetFilesResponse(total_count=total))
-        room = MESSAGE_MAX
-        for record in records:
-            whole = record
+        for number, record in enumerate(records, 1):
+            file = [bytes(_file(record))]
+            if number % _TURN == 0:
+                await trio.lowlevel.checkpoint()
             if message.include_content:
-                if record.size_bytes > room:
-                    raise reply.too_large()
                 try:
-                    whole = await self._stores.files.get_with_content(context, record.id, room=room)
+                    file, _ = await self._with_content(context, record.id, reply)
                 except StoredFileNotFoundError:
                     continue  # removed since the page was read
-            room -= reply.add(GetFilesResponse(files=[_file(whole)]))
+            reply.add_pieces(field(1, file))
         return reply.as_reply(GetFilesResponse)
 
     async def update_file(self, message: UpdateFileRequest) -> UpdateFileResponse:
@@ -185,19 +188,27 @@ class FilesystemServicer(Servicer, FilesystemServiceBase):
         await self._stores.files.remove_contents(unused)
         return reply
 
+    async def _with_content(self, context: str, file_id: str, reply: Large) -> tuple[list[bytes], list[bytes]]:
+        """A file with its content, serialised, and the content alone, in the same pieces: it is in memory once."""
+        async with self._stores.files.opened(context, file_id) as (record, pieces):
+            if record.size_bytes > reply.room:
+                raise reply.too_large()
+            content = [piece async for piece in pieces]
+        return [bytes(_file(record)), *field(_CONTENT, content)], content
+
     async def _upload(self, file: WireUpload, index: int) -> FilesystemRecord:
-        field = f"files[{index}]"
-        context = text(file.context or DEFAULT_CONTEXT, f"{field}.context")
-        file_type: Any = known(file.file_type, f"{field}.file_type")
-        status: FileStatus = known(file.status, f"{field}.status") if file.status else "ACTIVE"  # type: ignore[assignment]
+        place = f"files[{index}]"
+        context = text(file.context or DEFAULT_CONTEXT, f"{place}.context")
+        file_type: Any = known(file.file_type, f"{place}.file_type")
+        status: FileStatus = known(file.status, f"{place}.status") if file.status else "ACTIVE"  # type: ignore[assignment]
         if status == "DELETED":
-            raise refused(f"{field}.status", "must not be DELETED: a file that is uploaded is there")
+            raise refused(f"{place}.status", "must not be DELETED: a file that is uploaded is there")
         upload = UploadFileData.model_construct(
             content=file.content,
             name=file.name,
             file_type=file_type,
             content_type=file.content_type or None,
-            metadata=None if file.metadata is None else struct(file.metadata, f"{field}.metadata"),
+            metadata=None if file.metadata is None else struct(file.metadata, f"{place}.metadata"),
             replace_if_exists=file.replace_if_exists,
         )
         file_id = None
@@ -209,7 +220,7 @@ class FilesystemServicer(Servicer, FilesystemServiceBase):
             context,
             upload,
             max_size=MESSAGE_MAX,
-            field=field,
+            field=place,
             file_id=file_id,
             status="ACTIVE" if status == "UPLOADING" else status,
         )
@@ -227,9 +238,9 @@ async def _digest(content: bytes) -> bytes:
 def _filters(filters: WireFilter | None, context: str) -> tuple[str, FileFilter]:
     """The context, and the conditions. On the wire what has its default is no condition."""
     wanted = filters if filters is not None else WireFilter()
-    for field in ("min_size_bytes", "max_size_bytes"):
-        if (size := getattr(wanted, field)) < 0:
-            raise refused(f"filters.{field}", f"must not be negative, not {size}")
+    for name in ("min_size_bytes", "max_size_bytes"):
+        if (size := getattr(wanted, name)) < 0:
+            raise refused(f"filters.{name}", f"must not be negative, not {size}")
     return text(wanted.context or context or DEFAULT_CONTEXT, "filters.context"), FileFilter.model_construct(
         names=wanted.names or None,
         file_ids=wanted.file_ids or None,
@@ -264,5 +275,4 @@ def _file(record: FilesystemRecord) -> File:
         storage_uri=record.storage_uri,
         file_url=record.file_url,
         status=WireStatus[record.status],
-        content=record.content or b"",
     )
