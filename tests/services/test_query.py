@@ -11,6 +11,7 @@ from tests.services.query_kit import ROUTE, read, scripted, status_of, write
 
 from dk_trio import rpc
 from dk_trio.extensions import ALL, IDEMPOTENCY
+from dk_trio.services.breaker import BreakerOptions
 from dk_trio.services.query import ProviderQuery, QueryError
 
 UNCLEAR = [Status.UNAVAILABLE, Status.INTERNAL, Status.DEADLINE_EXCEEDED, "lose", "drop"]
@@ -238,26 +239,51 @@ async def test_the_budget_stops_both_layers(autojump_clock: trio.abc.Clock) -> N
         assert len(provider.calls) == 3
 
 
+async def outage(query: ProviderQuery, seconds: float) -> int:
+    """200 callers that come back a second after each failure; how often they called."""
+    asked = 0
+
+    async def caller() -> None:
+        nonlocal asked
+        while True:
+            asked += 1
+            await status_of(write(query))
+            await trio.sleep(1)
+
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(caller)
+    return asked
+
+
 async def test_an_outage_is_not_amplified(autojump_clock: trio.abc.Clock) -> None:
-    """60 s without provider, 200 callers that come back at once: what would reach it, against what was asked for."""
     async with scripted(Status.UNAVAILABLE) as (query, provider):
-        asked = 0
-
-        async def caller() -> None:
-            nonlocal asked
-            while True:
-                asked += 1
-                await status_of(write(query))
-                await trio.sleep(1)
-
-        with trio.move_on_after(60):
-            async with trio.open_nursery() as nursery:
-                for _ in range(200):
-                    nursery.start_soon(caller)
+        asked = await outage(query, 60)
         # Each caller once, the retries that the budget allows, and a few until the breaker was open; then probes.
         assert asked > 10_000
         assert len(provider.calls) < 500
         assert query.statistics().breaker.probes < 20
+
+
+async def test_the_budget_alone_bounds_the_retries_of_an_outage(autojump_clock: trio.abc.Clock) -> None:
+    never = BreakerOptions(failures=10**9)
+    async with scripted(Status.UNAVAILABLE, breaker=never) as (query, provider):
+        asked = await outage(query, 5)
+        assert asked >= 1000
+        assert asked < len(provider.calls) < asked + 250
+
+
+async def test_one_lost_connection_does_not_use_the_budget_up(autojump_clock: trio.abc.Clock) -> None:
+    async with scripted("hang") as (query, provider), trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(write, query, str(number))
+        await trio.sleep(1)
+        provider.script.clear()
+        await provider.cut()
+        await trio.sleep(1)
+        assert len(provider.applied) == 200
+        assert query.statistics().failed == 0
 
 
 async def test_the_name_of_the_existing_sdk(autojump_clock: trio.abc.Clock) -> None:

@@ -156,7 +156,6 @@ class CircuitBreaker:
             return False
         if self._due_in() > 0 and self._connects() == self._seen_connects:
             raise self._refuse(f"the next call is tried in {self._due_in():.1f} s")
-        self._seen_connects = self._connects()
         self._decided = trio.Event()
         self._probes += 1
         self._become(BreakerState.HALF_OPEN)
