@@ -197,8 +197,8 @@ class Owner:
     async def transact(self, works: Sequence[Callable[[], Work[Any]]]) -> list[outcome.Outcome[Any]]:
         """Run works in one transaction and commit it. A work that raises undoes itself alone.
 
-        Savepoints double the round trips, so there are none at first: a work that fails before it has written
-        needs none. If one fails later, the batch runs again with them.
+        Savepoints cost a quarter more for each work, and PostgreSQL has 64 of a transaction at hand. So there are none
+        at first: a work that fails before it has written needs none. If one fails later, all run again with them.
 
         Raises:
             ConnectionLostError: Nothing of any work is there.
