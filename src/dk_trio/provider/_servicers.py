@@ -8,6 +8,7 @@ from .cost import CostServicer
 from .filesystem import FilesystemServicer
 from .module_registry import ModuleRegistryServicer
 from .registry import RegistryServicer
+from .setup import SetupServicer
 from .storage import StorageServicer
 from .task_manager import TaskManagerServicer
 from .user_profile import UserProfileServicer
@@ -20,6 +21,7 @@ SERVICERS: Final[tuple[type[Servicer], ...]] = (
     FilesystemServicer,
     ModuleRegistryServicer,
     RegistryServicer,
+    SetupServicer,
     StorageServicer,
     TaskManagerServicer,
     UserProfileServicer,

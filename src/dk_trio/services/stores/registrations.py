@@ -234,7 +234,7 @@ def marks(values: Sequence[object]) -> str:
 def _conditions(wanted: Wanted, lease: Lease) -> tuple[str, list[Value]]:
     conditions, parameters = ["1 = 1"], list[Value]()
     texts = {
-        "id || ' ' || name": wanted.query.removeprefix(MODULE_PREFIX),
+        f"name || '\n{MODULE_PREFIX}' || id": wanted.query,
         "name": wanted.name,
         "documentation": wanted.documentation,
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dk_trio.services.registry import MODULE_PREFIX, bare_module_id, bare_setup_id
+from dk_trio.services.registry import MODULE_PREFIX, SETUP_PREFIX, bare_module_id
 
 from .registrations import marks, pattern
 from .work import Statement, Value, Work
@@ -49,8 +49,8 @@ def setup_ids_work(wanted: WantedSetups, *, limit: int, offset: int) -> Work[lis
         conditions.append(f"s.organisation_id IN ({marks(spelled)})")
         parameters += spelled
     if wanted.query:
-        conditions.append("lower(s.id || ' ' || s.name) LIKE lower(?) ESCAPE '!'")
-        parameters.append(pattern(bare_setup_id(wanted.query)))
+        conditions.append(f"lower(s.name || '\n{SETUP_PREFIX}' || s.id) LIKE lower(?) ESCAPE '!'")
+        parameters.append(pattern(wanted.query))
     for column, values in (
         ("s.status", wanted.statuses),
         (_MODULE, [bare_module_id(module_id) for module_id in wanted.module_ids]),

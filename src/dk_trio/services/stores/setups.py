@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from grpclib.const import Status
+
 from dk_trio.errors import SetupNotFoundError, SetupServiceError, Violation
 from dk_trio.services.registry import bare_module_id
 from dk_trio.services.setup import (
@@ -294,6 +296,7 @@ class SetupTable:
                 f"The {rule}: without it jobs would have nothing to run with.",
                 hint="Make another one current with update_setup, or delete the setup.",
                 violations=[Violation("setup_version_id", rule)],
+                status=Status.FAILED_PRECONDITION,
             )
         yield Statement("DELETE FROM setup_versions WHERE id = ?", (bare_version(version.id),))
         return setup
@@ -302,13 +305,16 @@ class SetupTable:
         self, *, setup_id: str | None, version: str | None, limit: int, offset: int
     ) -> list[SetupVersionData]:
         """Versions in the order of their creation."""
+        work = partial(self.versions_work, setup_id=setup_id, version=version, limit=limit, offset=offset)
+        return await self._read(work, [], thread=True)
+
+    def versions_work(
+        self, *, setup_id: str | None, version: str | None, limit: int, offset: int
+    ) -> Work[list[SetupVersionData]]:
+        """`versions`, as a part of a larger work."""
         key = None if setup_id is None else bare(setup_id)
-
-        def read() -> Work[list[SetupVersionData]]:
-            rows = (yield Statement(_SEARCH, (key, key, version, version, limit, offset))).rows
-            return [_version_data(row) for row in rows]
-
-        return await self._read(read, [], thread=True)
+        rows = (yield Statement(_SEARCH, (key, key, version, version, limit, offset))).rows
+        return [_version_data(row) for row in rows]
 
     # --- around every statement --------------------------------------------------------------------------------------
 
