@@ -27,6 +27,8 @@ from dk_trio.services.stores.postgres import PostgresDatabase
 from dk_trio.services.stores.prices import PriceStore
 from dk_trio.services.stores.profiles import ProfileStore
 from dk_trio.services.stores.records import RecordStore
+from dk_trio.services.stores.registrations import Facts, RegistrationStore, Wanted
+from dk_trio.services.stores.setup_search import WantedSetups, setup_ids_work
 from dk_trio.services.stores.setups import SetupTable
 from dk_trio.services.stores.signals import NewSignal, SignalStore
 from dk_trio.services.stores.sqlite import SqliteDatabase
@@ -186,7 +188,7 @@ def setup(key: str, current: SetupVersionData | None = None, *, owner: str = "o"
     return SetupData(
         id=f"setups:{key}",
         name=f"Setup {key}",
-        organisation_id="org",
+        organisation_id="organizations:org",
         owner_id=owner,
         module_id=f"modules:{module}",
         current_setup_version=current,
@@ -214,7 +216,7 @@ async def setups(database: Database, told: Told) -> None:
     await told(store.put_version(setup("bare", version("bare", "3"))))
     await told(store.put_version(setup("bare", version("bare", "3"), module="x")))
     await told(store.put_version(setup("put", version("put", "3"))))
-    for organisation in (None, "org", "ORG"):
+    for organisation in (None, "organizations:org", "ORG"):
         for owner in (None, "o", "a"):
             await told(store.page(organisation_id=organisation, owner_id=owner, limit=3, offset=1))
     for key in (None, "bare", "missing"):
@@ -396,6 +398,40 @@ async def signals(database: Database, told: Told) -> None:
     for now in (0, 3600 * 1_000_000 + 6, BIG):
         await told(database.write(partial(store.purge_work, now=now)))
         await look()
+
+
+@scenario
+async def registrations(database: Database, told: Told) -> None:
+    store = RegistrationStore(database, length=100)
+    for index, name in enumerate(NAMES[1:]):
+        facts = Facts(
+            f"modules:{index}", "host", index, "1", ("tool", "archetype")[index % 2], "tool", name, f"Doc {name}"
+        )
+        await told(database.write(partial(store.register_work, facts, now=1000 + 10 * index)))
+    await told(database.write(partial(store.register_work, Facts("3", "other", 0, "2"), now=1200)))
+    for module in ("4", "modules:5", "missing"):
+        await told(database.write(partial(store.beat_work, module, now=1200)))
+        await told(database.write(partial(store.tell_work, module, served=module != "4", idle=True, now=1201)))
+        await told(database.write(partial(store.withdraw_work, "6", now=1202)))
+        await told(database.write(partial(store.beat_work, "6", now=1203)))
+        await told(database.read(partial(store.get_work, module)))
+    lease = await store.lease(1250)
+    wanted = [Wanted(query=name) for name in [*NAMES, "Ä", "É", "SS", "modules:1", "MODULES:1", "!", "doc"]]
+    wanted += [Wanted(name=name) for name in ["Ä", "%", "_", "A B", "😀"]]
+    wanted += [Wanted(documentation="DOC A"), Wanted(types=["tool", "x"], alive=True), Wanted(kind="tool", alive=False)]
+    setups = SetupTable(database)
+    for index, name in enumerate(NAMES[1:]):
+        await told(setups.create(setup(name, module=str(index), owner="o")))
+    for looked in (
+        WantedSetups(),
+        WantedSetups(organization="organisations:org"),
+        *[WantedSetups(query=name) for name in [*NAMES, "Ä", "setups:A", "SETUP"]],
+        WantedSetups(statuses=["ready"], module_ids=["modules:3", "4"], module_types=["tool"]),
+    ):
+        await told(database.read(partial(setup_ids_work, looked, limit=100, offset=1)))
+    for one in wanted:
+        for limit, offset in ((100, 0), (3, 2)):
+            await told(database.read(partial(store.page_work, one, lease, limit=limit, offset=offset)))
 
 
 @scenario

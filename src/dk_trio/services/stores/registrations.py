@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -63,6 +64,7 @@ _TELL: Final = "UPDATE registrations SET served = ?, idle = ?, updated = ?, seen
 _WITHDRAW: Final = "UPDATE registrations SET served = 0, updated = ? WHERE id = ?"
 _GET: Final = f"SELECT {_COLUMNS} FROM registrations WHERE id = ?"  # noqa: S608
 _LAST_SEEN: Final = "SELECT coalesce(max(seen), 0) FROM registrations"
+_SMALL: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _ALIVE: Final = "served = 1 AND seen > ? AND seen < ?"
 
 
@@ -220,10 +222,14 @@ class RegistrationStore:
 
 
 def pattern(part: str) -> str:
-    """What `LIKE ? ESCAPE '!'` matches wherever this part is."""
+    """What makes `lower(column) LIKE ? ESCAPE '!'` true wherever this part is, in any case of the letters of ASCII.
+
+    Of those alone, since SQLite knows no others. The part is made small here: PostgreSQL would do it by the rules of
+    some language, as a parameter has no column whose rules it could follow.
+    """
     for special in "!%_":
         part = part.replace(special, f"!{special}")
-    return f"%{part}%"
+    return f"%{part.translate(_SMALL)}%"
 
 
 def marks(values: Sequence[object]) -> str:
@@ -240,8 +246,7 @@ def _conditions(wanted: Wanted, lease: Lease) -> tuple[str, list[Value]]:
     }
     for column, part in texts.items():
         if part:
-            # The engine's own idea of small letters on both sides: SQLite's knows those of ASCII alone.
-            conditions.append(f"lower({column}) LIKE lower(?) ESCAPE '!'")
+            conditions.append(f"lower({column}) LIKE ? ESCAPE '!'")
             parameters.append(pattern(part))
     if wanted.types:
         conditions.append(f"module_type IN ({marks(wanted.types)})")

@@ -49,7 +49,7 @@ def setup_ids_work(wanted: WantedSetups, *, limit: int, offset: int) -> Work[lis
         conditions.append(f"s.organisation_id IN ({marks(spelled)})")
         parameters += spelled
     if wanted.query:
-        conditions.append(f"lower(s.name || '\n{SETUP_PREFIX}' || s.id) LIKE lower(?) ESCAPE '!'")
+        conditions.append(f"lower(s.name || '\n{SETUP_PREFIX}' || s.id) LIKE ? ESCAPE '!'")
         parameters.append(pattern(wanted.query))
     for column, values in (
         ("s.status", wanted.statuses),
