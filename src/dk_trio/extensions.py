@@ -15,8 +15,8 @@ IDEMPOTENCY_KEY: Final = "dk-trio-idempotency-key"
 """Of requests that write: a provider that has applied a request with this key gives its reply again."""
 
 IF_UPDATED: Final = "dk-trio-if-updated"
-"""Of UpdateRecord, UpdateSetup and UpdateSetupVersion: only if the update date is still this, in microseconds since the
-epoch; ABORTED otherwise. Of StoreRecord it has no meaning: that one refuses what is there."""
+"""Of UpdateRecord: only if the update date is still this, in microseconds since the epoch; ABORTED otherwise. Of
+StoreRecord it has no meaning: that one refuses what is there. Setups have no such date in the contract."""
 
 COST_LIMITS: Final = "dk-trio-cost-limits-bin"
 """Of AddCost: JSON list of `{"field": ..., "config_name": ..., "limit": {...}}`; FAILED_PRECONDITION when it would pass
@@ -29,7 +29,8 @@ MODULE: Final = "dk-trio-module-bin"
 """Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, for which it has no fields."""
 
 SIGNALS_AFTER: Final = "dk-trio-signals-after"
-"""Of GetSignals: the number of the last signal that the caller has taken. Signals up to it are not sent again."""
+"""Of GetSignals: the number of the last signal that the caller has taken. Signals up to it are not sent again. So it is
+left out when a job is asked for that was not in the poll that told the number: its signals may be older."""
 
 SIGNALS_UPTO: Final = "dk-trio-signals-upto"
 """Of replies to GetSignals, in the initial metadata: the number for the next `SIGNALS_AFTER`."""
