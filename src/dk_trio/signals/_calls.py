@@ -6,7 +6,7 @@ would multiply with those; and a poll that failed is followed by the next one an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import trio
@@ -15,17 +15,34 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import extensions, rpc
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsResponse, SendSignalsResponse
+from dk_trio.rpc.retry import PUSHBACK_HEADER, parse_pushback
 
 if TYPE_CHECKING:
     from multidict import MultiDict
 
 R = TypeVar("R")
 
+_ONCE: Final = rpc.RetryPolicy(max_attempts=1)
 _SERVICE: Final = "/agentic_mesh_protocol.task_manager.v1.TaskManagerService"
 
 _FLOOR: Final = 0.1
 """Share of a pause that is always waited for. A server that dies of each call connects well in between, and would be
 called without a pause at all."""
+
+
+class CallError(GRPCError):
+    """A call failed.
+
+    Attributes:
+        pushback: Seconds after which the server wants to be asked again; negative: not soon; None: it did not say.
+    """
+
+    def __init__(self, status: Status, message: str | None, pushback: float | None = None) -> None:
+        super().__init__(status, message)
+        self.pushback = pushback
+
+    def __str__(self) -> str:
+        return f"{self.status.name}: {self.message}" if self.message else self.status.name
 
 
 class Encoded:
@@ -54,11 +71,13 @@ class Calls:
 
     Attributes:
         honours: The extensions that the provider has named in its last reply.
+        on_honours: Called when they have changed. Must not wait.
     """
 
     def __init__(self, channel: rpc.Channel) -> None:
         self._channel = channel
         self.honours: frozenset[str] = frozenset()
+        self.on_honours: Callable[[], None] = lambda: None
 
     @property
     def holds(self) -> bool:
@@ -71,15 +90,20 @@ class Calls:
         return self._channel.state is rpc.ConnectivityState.READY
 
     @property
-    def connects(self) -> int:
-        """Connections so far, by which one sees that another server may be at the other end."""
-        return self._channel.statistics().connects
+    def target(self) -> str:
+        """Where the provider is."""
+        return self._channel.target
+
+    @property
+    def peer(self) -> object:
+        """The server of the present connection, one object for each connection; None without one."""
+        return self._channel.peer
 
     async def send(self, request: Encoded, *, key: str, timeout: float) -> SendSignalsResponse:
         """SendSignals, once.
 
         Raises:
-            GRPCError: The call has failed; UNAVAILABLE when the channel is closed.
+            CallError: The call has failed; UNAVAILABLE when the channel is closed.
         """
         metadata = {extensions.IDEMPOTENCY_KEY: key}
         reply, _ = await self._call("SendSignals", request, SendSignalsResponse, timeout, metadata)
@@ -91,7 +115,7 @@ class Calls:
         """GetSignals, once; the reply, and the cursor for the next poll if the provider gives one.
 
         Raises:
-            GRPCError: The call has failed; UNAVAILABLE when the channel is closed.
+            CallError: The call has failed; UNAVAILABLE when the channel is closed.
         """
         metadata = {} if after is None else {extensions.SIGNALS_AFTER: after}
         reply, told = await self._call("GetSignals", request, GetSignalsResponse, timeout, metadata)
@@ -109,17 +133,25 @@ class Calls:
                 reply_type,
                 timeout=timeout,
                 metadata=metadata,
+                retry=_ONCE,
             )
             async with call:
                 await call.send_message(request)
-                await call.recv_initial_metadata()  # a provider that holds a poll may say so before it does
+                reply: R = await call.recv_message()
                 told = call.initial_metadata
                 assert told is not None
-                words = told.get(extensions.HONOURS, "")
-                self.honours = frozenset(words.split(",")) if isinstance(words, str) else frozenset()
-                reply: R = await call.recv_message()
         except trio.ClosedResourceError as error:
-            raise GRPCError(Status.UNAVAILABLE, "the channel to the services-provider is closed") from error
+            raise CallError(Status.UNAVAILABLE, "the channel is closed") from error
+        except GRPCError as error:
+            trailers = call.trailing_metadata
+            pushback = None if trailers is None else trailers.get(PUSHBACK_HEADER)
+            wanted = None if pushback is None else parse_pushback(str(pushback))
+            raise CallError(error.status, error.message, wanted) from error
+        words = told.get(extensions.HONOURS, "")
+        honours = frozenset(words.split(",") if isinstance(words, str) else ())
+        if honours != self.honours:
+            self.honours = honours
+            self.on_honours()
         return reply, told
 
     async def pause(self, seconds: float, until: trio.Event) -> None:

@@ -73,7 +73,7 @@ class Subscription:
             victim = signal
             if signal.action in URGENT:
                 victim = next((kept for kept in signals if kept.action not in URGENT), None)
-                if victim is None and any(kept.action is signal.action for kept in signals):
+                if victim is None and any(kept.action == signal.action for kept in signals):
                     victim = signal
         if victim is not signal:
             if victim is not None:

@@ -23,7 +23,7 @@ def to_task(signal: Signal) -> Task:
         mission_id=signal.mission_id,
         setup_id=signal.setup_id,
         setup_version_id=signal.setup_version_id,
-        action=signal.action.value,
+        action=SignalAction(signal.action).value,
         cancellation_reason=signal.cancellation_reason or NO_REASON,  # the contract wants a word
         created_at=signal.created_at,
         payload=payload,

@@ -31,12 +31,11 @@ from typing import Final, NamedTuple
 
 import trio
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError
 
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsRequest, Task
 from dk_trio.settings import SignalSettings
 
-from ._calls import Calls, Encoded
+from ._calls import CallError, Calls, Encoded
 from ._path import Path
 from ._signal import Signal
 from ._subscription import URGENT, Subscription
@@ -134,6 +133,7 @@ class Inbox:
     ) -> None:
         self.path = Path()
         self._calls = calls
+        calls.on_honours = self._renew
         self._settings = settings
         self._hand_on = hand_on
         self._random = random
@@ -142,8 +142,8 @@ class Inbox:
         self._joined = trio.Event()
         self._never = trio.Event()
         self._cursor: str | None = None
-        self._cursor_connects = 0
-        self._joins = 0
+        self._cursor_peer: object = None
+        self._joins = self._joins_asked = 0  # jobs that have joined so far, and when the last poll began
         self._polling: trio.CancelScope | None = None
         self._began = -inf
         self._age = RESTART_AGE
@@ -180,9 +180,7 @@ class Inbox:
             self._request = self._cursor = None
             self._joins += 1
             self._joined.set()
-            if self._polling is not None and self._calls.holds:
-                age = max(self._age, RESTART_AGE_PER_JOB * len(self._jobs))
-                self._polling.deadline = min(self._polling.deadline, self._began + age)
+            self._renew()
         job.users += 1
         if subscription is not None:
             job.subscriptions.append(subscription)
@@ -209,6 +207,12 @@ class Inbox:
         for subscription in job.subscriptions:
             self._dropped += subscription.put(signal)
         return True
+
+    def _renew(self) -> None:
+        """Leave a held poll that does not name all jobs, soon."""
+        if self._polling is not None and self._calls.holds and self._joins != self._joins_asked:
+            age = max(self._age, RESTART_AGE_PER_JOB * len(self._jobs))
+            self._polling.deadline = min(self._polling.deadline, self._began + age)
 
     # -- the task -----------------------------------------------------------------------------------------------------
 
@@ -239,8 +243,9 @@ class Inbox:
         if request is None:
             request = Encoded(GetSignalsRequest(task_ids=list(self._jobs)).SerializeToString())
             self._request = request
-        joins, connects = self._joins, calls.connects
-        if connects != self._cursor_connects or not calls.connected:
+        joins, peer = self._joins, calls.peer
+        self._joins_asked = joins
+        if peer is None or peer is not self._cursor_peer:
             self._cursor = None
         after = self._cursor
         reply = upto = None
@@ -250,7 +255,7 @@ class Inbox:
             self._polling = scope
             try:
                 reply, upto = await calls.poll(request, after=after, timeout=settings.poll_timeout)
-            except GRPCError as error:
+            except CallError as error:
                 self._note_failure(error)
         self._polling = None
         if scope.cancelled_caught:
@@ -265,8 +270,8 @@ class Inbox:
         self._age = RESTART_AGE
         self._answers_empty |= not reply.tasks
         self._note_success()
-        if joins == self._joins and (after is None or connects == calls.connects):
-            self._cursor, self._cursor_connects = upto, calls.connects
+        if joins == self._joins and (after is None or peer is calls.peer):
+            self._cursor, self._cursor_peer = upto, calls.peer
             again |= after is None and upto is not None  # what comes again without a cursor does not come with it
         return _Outcome(reply.tasks, again)
 
@@ -301,7 +306,7 @@ class Inbox:
         self._failed_since = inf
         self.path.works("signals to jobs come in again; they did not for")
 
-    def _note_failure(self, error: GRPCError) -> None:
+    def _note_failure(self, error: CallError) -> None:
         if error.status is Status.DEADLINE_EXCEEDED and self._calls.connected and not self._answers_empty:
             self._note_success()
             return
@@ -310,10 +315,9 @@ class Inbox:
         self._failures += 1
         self._failed_since = min(self._failed_since, now)
         if now - self._failed_since > DEAD_AFTER and self._failures > DEAD_POLLS:
-            said = f"{error.status.name}: {error.message}" if error.message else error.status.name
             self.path.fails(
-                said,
-                f"no signals come in, {self._failures} polls of the services-provider have failed since "
-                f"{now - self._failed_since:.1f} s ({said}): jobs go on, but cannot be cancelled by it. Check that it "
-                "runs and that DIGITALKIN_PROVIDER names it.",
+                str(error),
+                f"no signals come in, {self._failures} polls of the services-provider {self._calls.target} have failed "
+                f"since {now - self._failed_since:.1f} s ({error}): jobs go on, but cannot be cancelled by it. Check "
+                "that it runs and that DIGITALKIN_PROVIDER names it.",
             )

@@ -27,22 +27,24 @@ import logging
 from dataclasses import dataclass
 from math import inf
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import trio
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError
 
 from dk_trio.errors import TaskManagerServiceError
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest
 from dk_trio.settings import SignalSettings
 
-from ._calls import Calls, Encoded
+from ._calls import CallError, Calls, Encoded
 from ._kept import Delivery, Entry, Failure, KeptSignals
 from ._path import Path
 from ._signal import Signal
 from ._tasks import to_task
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 _log = logging.getLogger("dk_trio.signals")
 
@@ -57,6 +59,9 @@ PAUSE_MAX: Final = 5.0
 
 PAUSE_CLOSING: Final = 0.25
 """The same while the exchange closes and has little time left."""
+
+PUSHBACK_MAX: Final = 60.0
+"""Seconds; for so long at most the provider may ask to be left alone (`grpc-retry-pushback-ms`)."""
 
 JITTER: Final = 0.5
 """Share by which a delay may be longer (seed: 0 to 50 %)."""
@@ -268,13 +273,14 @@ class Outbox:
         else:
             if error.status in _WAITERS_TOLD:
                 self._tell(batch.entries, error)
-            self.path.fails(_said(error), self._outage(error))
+            self.path.fails(str(error), self._outage(error))
             if error.status not in _KEPT:
                 self._divide(batch, error)
                 if len(batch.entries) > 1:
                     return
             self._failures += 1
-            await self._calls.pause(self._pause(), self._closing)
+            hurry = trio.Event() if self._closing.is_set() else self._closing
+            await self._calls.pause(self._pause(error), hurry)
 
     def _next_batch(self) -> _Batch | None:
         entries = self._kept.take(min(self._size, self._settings.max_batch_size))
@@ -294,7 +300,7 @@ class Outbox:
             return False
         return True
 
-    async def _attempt(self, batch: _Batch) -> GRPCError | None:
+    async def _attempt(self, batch: _Batch) -> CallError | None:
         """Send a batch: once while signals do not get through, otherwise with the retries of layer C."""
         error = await self._call(batch)
         retries = self._settings.send_retries
@@ -303,32 +309,41 @@ class Outbox:
         # Built only now: tenacity's way to a success costs 24 µs, and it brings asyncio along.
         from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 
-        await trio.sleep(self._backoff(0))
+        await trio.sleep(self._backoff(0, error))
         retrying = AsyncRetrying(
             sleep=trio.sleep,
             stop=stop_after_attempt(retries),
-            wait=lambda state: self._backoff(state.attempt_number),
+            wait=self._wait,
             retry=retry_if_result(_transient),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        last: GRPCError | None = await retrying(self._call, batch)
+        last: CallError | None = await retrying(self._call, batch)
         return last
 
-    async def _call(self, batch: _Batch) -> GRPCError | None:
+    async def _call(self, batch: _Batch) -> CallError | None:
         self._made += 1
         try:
             reply = await self._calls.send(batch.request, key=batch.key, timeout=self._settings.send_timeout)
-        except GRPCError as error:
+        except CallError as error:
             return error
-        return None if reply.success else GRPCError(Status.FAILED_PRECONDITION, "success=false")
+        return None if reply.success else CallError(Status.FAILED_PRECONDITION, "success=false")
 
-    def _backoff(self, retry: int) -> float:
+    def _backoff(self, retry: int, error: CallError | None) -> float:
+        if error is not None and error.pushback is not None:
+            return min(error.pushback, PUSHBACK_MAX)
         base: float = self._settings.send_backoff * 2.0 ** min(retry, 20)
         return base * (1 + JITTER * self._random.random())
 
-    def _pause(self) -> float:
-        longest = PAUSE_CLOSING if self._closing.is_set() else PAUSE_MAX
-        pause = min(longest, max(PAUSE_MIN, self._settings.send_backoff) * 2.0 ** min(self._failures, 20))
+    def _wait(self, state: RetryCallState) -> float:
+        error: CallError | None = state.outcome.result() if state.outcome is not None else None
+        return self._backoff(state.attempt_number, error)
+
+    def _pause(self, error: CallError) -> float:
+        if self._closing.is_set():
+            return PAUSE_CLOSING
+        if error.pushback is not None and error.pushback >= 0:
+            return max(PAUSE_MIN, min(error.pushback, PUSHBACK_MAX))
+        pause = min(PAUSE_MAX, max(PAUSE_MIN, self._settings.send_backoff) * 2.0 ** min(self._failures, 20))
         return pause * (1 - JITTER * self._random.random())  # shorter, for the longest is the longest
 
     # -- what becomes of signals --------------------------------------------------------------------------------------
@@ -349,7 +364,7 @@ class Outbox:
         and_lost = f", {lost} were lost meanwhile" if lost else ""
         self.path.works(f"the services-provider answers signals again: {self.pending} wait{and_lost}; it did not for")
 
-    def _divide(self, batch: _Batch, error: GRPCError) -> None:
+    def _divide(self, batch: _Batch, error: CallError) -> None:
         """A batch was refused: find out which of its signals it is because of."""
         self._batch = None
         entries = batch.entries
@@ -360,14 +375,14 @@ class Outbox:
         if len(entries) == 1:
             entry = entries[0]
             if error.status in _POISON or self._hopeless(entry, error):
-                self._refuse(entry, _said(error), error.status)
+                self._refuse(entry, str(error), error.status)
                 return
         self._kept.put_back(entries)
         if len(entries) == 1:
             self._kept.move_back(entries[0].signal.task_id)
         self._make_room()
 
-    def _hopeless(self, entry: Entry, error: GRPCError) -> bool:
+    def _hopeless(self, entry: Entry, error: CallError) -> bool:
         """Whether a signal was refused alone so often, while others were taken, that it must be the signal."""
         if entry.refused_at < self._delivered:
             entry.refusals += 1
@@ -381,9 +396,9 @@ class Outbox:
         text = f"The {signal.action} signal of job {signal.task_id} was refused: {why}."
         entry.settle(lambda: TaskManagerServiceError(text, status=status))
 
-    def _tell(self, entries: list[Entry], error: GRPCError) -> None:
+    def _tell(self, entries: list[Entry], error: CallError) -> None:
         """Let nobody wait for an answer that has come; the signals are kept."""
-        text = f"The services-provider takes no signals: {_said(error)}."
+        text = f"The services-provider takes no signals: {error}."
         hint = _REMEDIES.get(error.status, _REMEDY)
         for entry in entries:
             entry.settle(lambda: TaskManagerServiceError(text, hint=hint, status=error.status))
@@ -409,20 +424,17 @@ class Outbox:
         for entry in entries:
             entry.settle(_lost(entry.signal, why, status))
 
-    def _outage(self, error: GRPCError) -> str:
+    def _outage(self, error: CallError) -> str:
         remedy = _REMEDIES.get(error.status, _REMEDY)
         return (
-            f"the services-provider takes no signals ({_said(error)}): {self.pending} are kept and tried again until "
-            f"it does; jobs go on. {remedy}"
+            f"the services-provider {self._calls.target} takes no signals ({error}): {self.pending} are kept "
+            f"and tried again until it does; jobs go on. {remedy}"
         )
 
 
-def _transient(error: GRPCError | None) -> bool:
-    return error is not None and error.status in RETRIED
-
-
-def _said(error: GRPCError) -> str:
-    return f"{error.status.name}: {error.message}" if error.message else error.status.name
+def _transient(error: CallError | None) -> bool:
+    """Whether a retry is worth it, and the server has not said that it is not."""
+    return error is not None and error.status in RETRIED and (error.pushback is None or error.pushback >= 0)
 
 
 def _lost(signal: Signal, why: str, status: Status) -> Failure:
