@@ -80,6 +80,13 @@ async def test_costs_add_up_decimally(autojump_clock: Any) -> None:
         assert (reply.costs, reply.total_cost) == ([], 0)
 
 
+async def test_a_sum_is_that_of_the_numbers_as_they_are_written(autojump_clock: Any) -> None:
+    async with provided() as peer:
+        for _ in range(3):
+            await stub(peer).add_cost(cost())
+        assert await total(peer) == 0.3  # three times the double that 0.1 stands for is nearer to another one
+
+
 async def test_a_cost_that_its_sender_has_worked_out_is_kept(autojump_clock: Any) -> None:
     async with provided() as peer:
         await stub(peer).add_cost(cost(quantity=3, rate=0.5, cost=1.0))  # a discount
