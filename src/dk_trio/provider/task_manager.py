@@ -212,7 +212,7 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
             return
         async with self._loading:
             if not self._loaded:
-                self._polls.asked(await self._stores.database.read(partial(self._signals.asked_work), thread=True))
+                self._polls.asked(await self._stores.database.read(self._signals.asked_work, thread=True))
                 self._loaded = True
 
     # --- heartbeats --------------------------------------------------------------------------------------------------
