@@ -33,7 +33,7 @@ async def test_an_unknown_user_is_no_error(autojump_clock: Any) -> None:
 
 async def test_a_profile_is_told(autojump_clock: Any) -> None:
     async with provided() as peer:
-        await peer.provider._stores.profiles.put("missions:m", PROFILE)
+        await peer.provider.put_user_profile("missions:m", PROFILE)
         for mission_id in ("missions:m", "m"):
             reply: Any = await UserProfileServiceStub(peer.channel).get_user_profile(
                 GetUserProfileRequest(mission_id=mission_id)
@@ -51,7 +51,7 @@ async def test_a_profile_is_told(autojump_clock: Any) -> None:
 @pytest.mark.parametrize("bad", [{"email": 5}, {"credits": [5]}, {"creation_date": "soon"}, {"metadata": []}])
 async def test_what_is_stored_and_no_profile_is_named(autojump_clock: Any, bad: dict[str, Any]) -> None:
     async with provided() as peer:
-        await peer.provider._stores.profiles.put("missions:m", PROFILE | bad)
+        await peer.provider.put_user_profile("missions:m", PROFILE | bad)
         with pytest.raises(GRPCError) as caught:
             await UserProfileServiceStub(peer.channel).get_user_profile(GetUserProfileRequest(mission_id="missions:m"))
         assert told(caught.value)[1] == "USER_PROFILE_FAILED"

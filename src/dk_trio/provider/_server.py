@@ -21,7 +21,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -196,6 +196,18 @@ class Provider:
             finally:
                 self._set_ready(ready=False)
                 nursery.cancel_scope.cancel()
+
+    async def put_user_profile(self, mission_id: str, profile: Mapping[str, Any]) -> None:
+        """Keep who a mission is for: the contract can only ask. Inside of `opened` and `running`.
+
+        Args:
+            mission_id: With or without its prefix.
+            profile: JSON values by the names of `UserProfile`; dates are RFC 3339 texts. Instead of what was there.
+
+        Raises:
+            UserProfileServiceError: It is not JSON, or cannot be written.
+        """
+        await self._stores.profiles.put(mission_id, profile)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends; for tests and for transports of one's own.

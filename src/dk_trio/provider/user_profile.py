@@ -1,4 +1,4 @@
-"""UserProfileService: who a mission is for. Profiles come from the operator, `dk-trio provider`; clients read them."""
+"""UserProfileService: who a mission is for. Clients only read; `Provider.put_user_profile` puts profiles there."""
 
 from __future__ import annotations
 
