@@ -13,6 +13,7 @@ from grpclib.const import Status
 from tests.postgres import PostgresServer
 
 from dk_trio.errors import DatabaseError, StorageServiceError
+from dk_trio.services.stores import _postgres, _psycopg
 from dk_trio.services.stores.open import open_database
 from dk_trio.services.stores.postgres import PostgresDatabase
 from dk_trio.services.stores.sqlite import SqliteDatabase
@@ -115,6 +116,13 @@ async def test_a_value_that_cannot_be_kept_is_refused_and_harms_no_other_write(
         assert refused.status == Status.INVALID_ARGUMENT
         assert {type(first), type(a), type(b)} == {int}
         assert sorted(await names(database)) == ["a", "b", "first"]
+
+
+async def test_a_statement_may_be_larger_than_what_the_kernel_takes(postgres_url: str) -> None:
+    text = "ünï" * 3_000_000
+    async with opened(postgres_url) as database:
+        assert await database.write(one("SELECT ?, length(?)", text, text)) == [(text, len(text))]
+        assert await database.read(one("SELECT ?, length(?)", text, text)) == [(text, len(text))]
 
 
 # --- writes ----------------------------------------------------------------------------------------------------------
@@ -260,7 +268,10 @@ async def test_a_cancelled_read_leaves_a_connection_that_can_be_used(postgres_ur
             assert await names(database) == []
 
 
-async def test_a_cancelled_read_that_does_not_end_is_ended(postgres_url: str, postgres_server: PostgresServer) -> None:
+async def test_a_cancelled_read_that_does_not_end_is_ended(
+    postgres_url: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_psycopg, "SETTLE", 0.2)
     async with opened(postgres_url) as database:
         before = trio.current_time()
         with trio.move_on_after(0.1):
@@ -309,6 +320,15 @@ async def test_tables_are_made_once_and_later_statements_run_alone(postgres_url:
             await database.open()
 
 
+async def test_an_opening_that_is_cancelled_leaves_nothing_behind(postgres_url: str) -> None:
+    async with opened(postgres_url) as database:
+        for seconds in (0, 0.001, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04):
+            with trio.move_on_after(seconds):
+                await database.open()
+        await database.write(put("a"))
+        assert await names(database) == ["a"]
+
+
 async def test_a_store_may_be_declared_while_others_are_used(postgres_url: str) -> None:
     async with opened(postgres_url) as database:
         await database.write(put("a"))
@@ -325,7 +345,10 @@ async def test_a_table_of_another_program_is_not_taken_for_ours(
             await database.open()
 
 
-async def test_a_schema_has_one_owner(postgres_url: str, postgres_server: PostgresServer) -> None:
+async def test_a_schema_has_one_owner(
+    postgres_url: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_postgres, "OWNER_WAIT", 0.2)
     async with opened(postgres_url) as first:
         await first.write(put("a"))
         async with opened(postgres_url) as second:

@@ -12,7 +12,7 @@ from tests.postgres import PostgresServer
 from tests.services.test_postgres import NAMES, names, one, opened, outcomes, put
 
 from dk_trio.errors import DatabaseError, StorageServiceError
-from dk_trio.services.stores import _postgres, _postgres_errors, postgres
+from dk_trio.services.stores import _postgres, _postgres_errors, _psycopg, postgres
 from dk_trio.services.stores.postgres import PostgresDatabase
 
 
@@ -135,6 +135,7 @@ async def test_a_statement_that_is_not_answered_is_given_up(
     postgres_url: str, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_postgres, "ANSWER_MAX", 0.2)
+    monkeypatch.setattr(_psycopg, "SETTLE", 0.1)
     async with opened(postgres_url) as database:
         with pytest.raises(StorageServiceError, match="3 connections were lost") as caught:
             await database.write(one("SELECT pg_sleep(50)"))
