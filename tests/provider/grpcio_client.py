@@ -19,6 +19,10 @@ SERVICES = {
     "cost": "CostService",
     "filesystem": "FilesystemService",
     "user_profile": "UserProfileService",
+    "task_manager": "TaskManagerService",
+    "registry": "RegistryService",
+    "module_registry": "ModuleRegistryService",
+    "setup": "SetupService",
 }
 OPTIONS = {
     "grpc.max_receive_message_length": 100 * 1024 * 1024,
