@@ -42,6 +42,7 @@ async def local(directory: Path | None) -> AsyncIterator[Jobs]:
             offered={"platform": platform},
             profiles=platform.profiles,
             database=platform.database,
+            forget=platform.registry._registered.clear,
         )
 
 

@@ -29,6 +29,7 @@ class Jobs:
         offered: What their constructors are given besides the parameters.
         profiles: Where profiles are put: behind the service, as an operator does.
         database: Where all is kept that is not in memory.
+        forget: Empties what is in memory all the same.
     """
 
     remote: bool
@@ -36,6 +37,7 @@ class Jobs:
     offered: Mapping[str, Any]
     profiles: Any
     database: Any
+    forget: Callable[[], object] = lambda: None
 
     async def empty(self) -> None:
         """As if nothing had been stored yet."""
@@ -47,6 +49,7 @@ class Jobs:
                 yield Statement(f"DELETE FROM {table}")
 
         await self.database.write(work)
+        self.forget()
 
     def make(self, service: str, mission: str, setup: str, version: str, /, **options: Any) -> Any:
         """A strategy of one job."""

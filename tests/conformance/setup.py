@@ -108,10 +108,28 @@ async def test_every_status_is_kept(jobs: Jobs, status: SetupStatus) -> None:
     made = await setups.create_setup(**MODULE, status=status)
     assert made.status is status
     assert (await setups.update_setup(made.id, name="n")).status is status
-    other = SetupStatus.READY if status is not SetupStatus.READY else SetupStatus.DRAFT
-    assert (await setups.update_setup(made.id, status=other)).status is other
-    assert (await setups.update_setup(made.id, status=status.value)).status is status
     assert (await setups.list_setups()).setups[0].status is status
+    again = await setups.create_setup(**MODULE, status=SetupStatus.PAUSED)
+    if status is not SetupStatus.DRAFT:
+        assert (await setups.update_setup(again.id, status=status.value)).status is status
+        assert (await setups.get_setup(again.id)).status is status
+
+
+@only(LOCAL, "A setup can become a draft again. In the contract that is no change, and is refused.")
+async def test_a_setup_can_become_a_draft(jobs: Jobs) -> None:
+    made = await jobs.setups().create_setup(**MODULE)
+    assert (await jobs.setups().update_setup(made.id, status="draft")).status is SetupStatus.DRAFT
+
+
+@only(REMOTE, "An update that makes a setup a draft is refused.")
+async def test_a_setup_that_would_become_a_draft_is_refused(jobs: Jobs) -> None:
+    made = await jobs.setups().create_setup(**MODULE)
+    with pytest.raises(SetupServiceError) as caught:
+        await jobs.setups().update_setup(made.id, status="draft")
+    assert [violation.field for violation in caught.value.violations] == ["status"]
+    assert await jobs.setups().get_setup(made.id) == made
+    draft = await jobs.setups().create_setup(**MODULE, status="draft")
+    assert (await jobs.setups().update_setup(draft.id, status="draft", name="n")).status is SetupStatus.DRAFT
 
 
 async def test_setups_are_listed_by_owner_and_page(jobs: Jobs) -> None:
@@ -125,7 +143,21 @@ async def test_setups_are_listed_by_owner_and_page(jobs: Jobs) -> None:
     assert await setups.list_setups(owner_id="users:1", organisation_id="organisations:0") == ([made[3]], 1)
     assert await setups.list_setups(limit=2, offset=3) == (made[3:5], 6)
     assert await setups.list_setups(offset=9) == ([], 6)
-    assert await setups.list_setups(owner_id="") == ([], 0)
+
+
+@only(LOCAL, "Setups without an owner can be asked for. In the contract that is no condition, and is refused.")
+async def test_setups_of_nobody_are_listed(jobs: Jobs) -> None:
+    made = [await jobs.setups().create_setup(**MODULE, owner_id=owner) for owner in ("", "users:u")]
+    assert await jobs.setups().list_setups(owner_id="") == (made[:1], 1)
+
+
+@only(REMOTE, "A list of the setups of an empty owner or organisation is refused.")
+async def test_setups_of_nobody_are_not_all_setups(jobs: Jobs) -> None:
+    await jobs.setups().create_setup(**MODULE, owner_id="users:u")
+    for field in ("owner_id", "organisation_id"):
+        with pytest.raises(SetupServiceError) as caught:
+            await jobs.setups().list_setups(**{field: ""})
+        assert [violation.field for violation in caught.value.violations] == [field]
 
 
 async def test_versions_are_found_by_setup_name_and_page(jobs: Jobs) -> None:

@@ -80,8 +80,9 @@ class GrpcSetup(BaseStrategy, SetupService):
     """The remote `SetupService`: see there for what its methods promise.
 
     The contract changes a setup or a version as a whole. So an update reads it first, and sends what is not given as it
-    was; two updates at once are kept apart within this process only. An owner cannot be made empty: that is no change
-    in the contract. Numbers travel as doubles: an integer beyond 2^53 in a content is refused.
+    was; two updates at once are kept apart within this process only. What is empty or zero is no change and no
+    condition there: an owner cannot be made empty or be asked for as such, and no setup becomes a draft again. Numbers
+    travel as doubles: an integer beyond 2^53 in a content is refused.
 
     Args:
         mission_id: The mission of the job; there is none where a server or a program asks.
@@ -169,15 +170,13 @@ class GrpcSetup(BaseStrategy, SetupService):
         request.owner_id = checked_text_or_none("owner_id", owner_id) or ""
         wire_status = None if status is None else _wire_status(status)
         if owner_id == "":
-            raise SetupServiceError(
-                "owner_id cannot be made empty by a services-provider: an empty one means no change there.",
-                violations=[Violation("owner_id", "must not be empty: that means no change")],
-                status=Status.INVALID_ARGUMENT,
-            )
+            raise _unsayable("owner_id", "must not be empty: to a services-provider that is no change")
         async with self._locks(self._calls.target, "setup", key):
             there = await self.get_setup(setup_id)
             request.name = request.name or there.name
             request.status = _wire_status(there.status) if wire_status is None else wire_status
+            if request.status is WireStatus.DRAFT and there.status is not SetupStatus.DRAFT:
+                raise _unsayable("status", "must not become draft again: to a services-provider that is no change")
             if version_key is not None:
                 request.current_setup_version = await self._version_of(key, version_key, current_setup_version_id)
             reply = await self._calls.write("UpdateSetup", request, UpdateSetupResponse)
@@ -196,6 +195,9 @@ class GrpcSetup(BaseStrategy, SetupService):
         self, *, organisation_id: str | None = None, owner_id: str | None = None, limit: int = 100, offset: int = 0
     ) -> SetupPage:
         check_page(limit, offset)
+        for field, value in (("organisation_id", organisation_id), ("owner_id", owner_id)):
+            if value == "":
+                raise _unsayable(field, "must not be empty: to a services-provider that is no condition")
         request = ListSetupsRequest(
             organisation_id=checked_text_or_none("organisation_id", organisation_id),
             owner_id=checked_text_or_none("owner_id", owner_id),
@@ -237,7 +239,7 @@ class GrpcSetup(BaseStrategy, SetupService):
         check_page(limit, offset)
         checked_text_or_none("setup_id", setup_id)
         checked_text_or_none("version", version)
-        if setup_id is not None and not bare(setup_id):  # which means any setup to the provider
+        if version == "" or (setup_id is not None and not bare(setup_id)):  # which would be no condition
             await trio.lowlevel.checkpoint()
             return []
         request = SearchSetupVersionsRequest(
@@ -325,6 +327,11 @@ class GrpcSetup(BaseStrategy, SetupService):
             content=content,
             creation_date=wire.creation_date or _EPOCH,
         )
+
+
+def _unsayable(field: str, rule: str) -> SetupServiceError:
+    """The error for what the contract has no words for."""
+    return SetupServiceError(f"{field} {rule}.", violations=[Violation(field, rule)], status=Status.INVALID_ARGUMENT)
 
 
 def _wire_status(status: SetupStatus | str) -> WireStatus:
