@@ -268,3 +268,9 @@ def stop(task_id: str, reason: str = "completed") -> Signal:
 
 def ack(task_id: str, action: SignalAction = SignalAction.ACK_CANCEL) -> Signal:
     return Signal(task_id=task_id, action=action, cancellation_reason="signal_service_cancel")
+
+
+async def settled(exchange: RemoteSignals) -> None:
+    """Wait until nothing is pending."""
+    while exchange.health().pending:  # noqa: ASYNC110  nobody tells of it
+        await trio.sleep(0.01)
