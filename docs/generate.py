@@ -5,6 +5,7 @@ cannot be stale.
 """
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import pairwise
@@ -154,6 +155,16 @@ def exits() -> str:
     return table("exit code | why", (f"{exit_code.value} | {why}" for exit_code, why in _OWN.items()))
 
 
+def conformance() -> dict[str, str]:
+    """What the suite of all strategies checks; it counts itself."""
+    root = str(Path(__file__).parent.parent)
+    if root not in sys.path:  # mkdocs runs this, not pytest
+        sys.path.append(root)
+    from tests.conformance.table import differences, table
+
+    return {"conformance.md": table(), "differences.md": differences()}
+
+
 def code(text: str) -> str:
     return f"`{text}`"
 
@@ -168,6 +179,7 @@ def files() -> dict[str, str]:
         "exits.md": exits(),
         "not-used.md": not_used(),
     }
+    out |= conformance()
     out |= {f"{name}.txt": help_of(name) for name in commands.list_commands(click.Context(commands))}
     return out | {f"settings-{layer}.md": settings(layer) for layer in LAYERS}
 
