@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -21,6 +22,7 @@ from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
     TaskManagerServiceStub,
 )
 from dk_trio.pb.google.protobuf import Struct
+from dk_trio.provider._polls import Polls
 from dk_trio.provider.task_manager import HOLD, MARGIN, PURGE_EVERY, TaskManagerStatistics, _hold_until
 from dk_trio.services.stores import signals as stored
 from dk_trio.services.stores.signals import SIGNALS_MAX
@@ -286,6 +288,31 @@ async def test_a_poll_that_is_cancelled_leaves_nothing(autojump_clock: Any, step
         assert (now.polls, now.jobs_polled) == (0, 0)
         await send(peer, signal("a", "cancel"))  # where there was one: whether it was committed or not
         assert await poll(peer, "a") == [("a", "cancel")]
+
+
+@pytest.mark.parametrize("steps", range(0, 24, 2))
+async def test_signals_whose_sender_is_cancelled_are_told_if_they_are_kept(autojump_clock: Any, steps: int) -> None:
+    async with provided() as peer, held(peer, "b") as ends:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, peer, signal("a", "cancel"), signal("b", "stop"))
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await wait_all_tasks_blocked()
+        store = peer.provider._stores.signals
+        kept = await store.database.read(partial(store.pending_work, ["a", "b"]))
+        assert len(kept) in (0, 2)
+        assert [found for _, found in ends] == ([[("b", "stop")]] if kept else [])
+        assert await poll(peer, "a") == ([("a", "cancel")] if kept else [])
+
+
+def test_a_note_that_comes_while_a_poll_looks_is_not_lost() -> None:
+    polls = Polls()
+    polls.asked(["a", "b"])
+    looked = polls.may_have({"a": None, "b": None})
+    polls.asked(["a"])
+    polls.nothing_for(looked)
+    assert set(polls.may_have({"a": None, "b": None})) == {"a"}
 
 
 async def test_a_connection_that_breaks_ends_its_polls(autojump_clock: Any) -> None:

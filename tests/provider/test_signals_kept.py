@@ -49,7 +49,7 @@ async def test_what_is_pending_stays_so_over_a_restart(backend: Backend) -> None
     with trio.fail_after(30):
         async with provided(database=backend()) as peer:
             await send(peer, signal("a", "start"), signal("a", "cancel", at=1), key="k")
-            await send(peer, signal("b", "stop"), signal("c", "cancel"))
+            await send(peer, signal("b", "stop"), signal("c", "cancel"), signal("b", "start", at=1))
             await send(peer, signal("c", "ack_cancel", "signal_service_cancel"))
         async with provided(database=backend()) as peer:
             assert await poll(peer, "a", "b", "c") == [("a", "cancel"), ("b", "stop")]
