@@ -10,11 +10,10 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dk_trio.errors import InvalidFileError
 from dk_trio.services.filesystem import FileFilter, FilesystemRecord
 from dk_trio.services.stores.files import FileStore
 
-from .file_kit import file, filesystem, job, platform, put
+from .file_kit import file, job, platform, put
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NAMES = ["a", "ab", "b/a", "B", "é%", "a_"]
@@ -166,48 +165,3 @@ async def test_a_moment_without_a_zone_is_utc(autojump_clock: object) -> None:
         assert found == ([], 0)
         _, total = await job(shared).get_files(FileFilter(created_before=bare + timedelta(microseconds=1)))
         assert total == 1
-
-
-async def test_pages_come_with_contents_when_they_are_asked_for(autojump_clock: object) -> None:
-    async with filesystem() as files:
-        for name in "abc":
-            await put(files, name, name.encode())
-        found, total = await files.get_files(FileFilter(), 2, 1, "name desc", include_content=True)
-        assert ([record.content for record in found], total) == ([b"b", b"a"], 3)
-
-
-@pytest.mark.parametrize(
-    ("call", "values", "field"),
-    [
-        ({"list_size": 0}, {}, "list_size"),
-        ({"list_size": 1001}, {}, "list_size"),
-        ({"offset": -1}, {}, "offset"),
-        ({"offset": 2**63}, {}, "offset"),
-        ({"order": "seq; DROP TABLE files"}, {}, "order"),
-        ({"order": "name desc, size_bytes"}, {}, "order"),
-        ({}, {"prefix": "a/../b"}, "filters.prefix"),
-        ({}, {"prefix": "\ud800"}, "filters.prefix"),
-        ({}, {"names": ["a", "\ud800"]}, "filters.names[1]"),
-        ({}, {"file_ids": ["\ud800"]}, "filters.file_ids[0]"),
-        ({}, {"names": ["a"] * 1001}, "filters.names"),
-        ({}, {"content_type": "\ud800"}, "filters.content_type"),
-    ],
-)
-async def test_what_is_no_filter_page_or_order_is_refused(autojump_clock: object, call, values, field) -> None:
-    async with filesystem() as files:
-        with pytest.raises(InvalidFileError) as refused:
-            await files.get_files(FileFilter(**values), **call)
-        assert [violation.field for violation in refused.value.violations] == [field]
-        if values:
-            with pytest.raises(InvalidFileError):
-                await files.delete_files(FileFilter(**values))
-
-
-async def test_texts_with_quotes_and_zeros_are_only_texts(autojump_clock: object) -> None:
-    async with filesystem() as files:
-        await put(files, "it's")
-        for name in ("it's", "' OR 1=1 --", "it's\x00", "IT'S"):
-            found, total = await files.get_files(FileFilter(names=[name]))
-            assert (len(found), total) == ((1, 1) if name == "it's" else (0, 0))
-        for prefix in ("it'", "it\x00", "it'\x00"):
-            assert (await files.get_files(FileFilter(prefix=prefix)))[1] == (prefix == "it'")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 from dk_trio.errors import SetupExistsError, SetupNotFoundError, SetupServiceError
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.setup_service import DefaultSetup
-from dk_trio.services.setup import SetupData, SetupService, SetupStatus, SetupVersion
+from dk_trio.services.setup import SetupData, SetupVersion
 
 from .test_storage import opened
 
@@ -36,34 +34,6 @@ def current(setup: SetupData) -> Any:
 # --- setups ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_setup_is_found_with_its_first_version(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups: SetupService = service_of(platform)
-        made = await setups.create_setup(
-            **MODULE, organisation_id="organisations:o", owner_id="users:u", content={"prefix": "!"}, status="draft"
-        )
-        assert made.id.startswith("setups:")
-        assert (made.name, made.module_id, made.status) == ("Loud", "modules:shout", SetupStatus.DRAFT)
-        assert (made.organisation_id, made.owner_id) == ("organisations:o", "users:u")
-        version = made.current_setup_version
-        assert version is not None
-        assert version.id.startswith("setup_versions:")
-        assert (version.setup_id, version.version, version.content) == (made.id, "1", {"prefix": "!"})
-        assert abs(datetime.now(UTC) - version.creation_date) < timedelta(hours=1)
-        assert await setups.get_setup(made.id) == made
-        assert await setups.get_setup(made.id.removeprefix("setups:")) == made
-        assert await setups.get_setup_version(version.id.removeprefix("setup_versions:")) == version
-
-
-async def test_what_the_caller_does_to_a_content_later_changes_nothing(autojump_clock: object) -> None:
-    async with opened() as platform:
-        content = {"names": ["one"]}
-        made = await service_of(platform).create_setup(**MODULE, content=content)
-        content["names"].append("two")
-        assert current(made) == ("1", {"names": ["one"]})
-        assert made == await service_of(platform).get_setup(made.id)
-
-
 async def test_an_id_of_ones_own_is_taken_once(autojump_clock: object) -> None:
     async with opened() as platform:
         setups = service_of(platform)
@@ -76,155 +46,7 @@ async def test_an_id_of_ones_own_is_taken_once(autojump_clock: object) -> None:
         assert await setups.search_setup_versions() == []  # nothing of the second is there
 
 
-async def test_only_what_is_given_is_changed(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        made = await setups.create_setup(**MODULE, owner_id="users:a", content={})
-        changed = await setups.update_setup(made.id, name="Louder", status=SetupStatus.PAUSED)
-        assert changed == made.model_copy(update={"name": "Louder", "status": SetupStatus.PAUSED})
-        assert await setups.update_setup(made.id, owner_id="") == changed.model_copy(update={"owner_id": ""})
-        assert await setups.get_setup(made.id) == await setups.update_setup(made.id)
-
-
-async def test_a_deleted_setup_takes_its_versions_along(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        gone, stays = [await setups.create_setup(**MODULE, content={}) for _ in range(2)]
-        await setups.create_setup_version(gone.id, version="2", content={})
-        assert await setups.delete_setup(gone.id)
-        assert not await setups.delete_setup(gone.id)
-        assert [version.setup_id for version in await setups.search_setup_versions()] == [stays.id]
-        with pytest.raises(SetupNotFoundError):
-            await setups.get_setup(gone.id)
-
-
-# --- versions --------------------------------------------------------------------------------------------------------
-
-
-async def test_the_first_version_is_current_and_others_when_they_are_made_so(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        made = await setups.create_setup(**MODULE)
-        assert current(made) is None
-        await setups.create_setup_version(made.id, version="a", content={"n": 1})
-        second = await setups.create_setup_version(made.id, version="b", content={"n": 2})
-        assert current(await setups.get_setup(made.id)) == ("a", {"n": 1})
-        bare_id = second.id.removeprefix("setup_versions:")
-        assert current(await setups.update_setup(made.id, current_setup_version_id=bare_id)) == ("b", {"n": 2})
-        other = await setups.create_setup(**MODULE)
-        with pytest.raises(SetupNotFoundError, match=f"'{other.id}' has no version with the id '{second.id}'"):
-            await setups.update_setup(other.id, name="new", current_setup_version_id=second.id)
-        assert (await setups.get_setup(other.id)).name == "Loud"
-
-
-async def test_a_version_changes_in_place(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        made = await setups.create_setup(**MODULE, content={"n": 1})
-        version = made.current_setup_version
-        assert version is not None
-        changed = await setups.update_setup_version(version.id, content={"n": 2})
-        assert changed == version.model_copy(update={"content": {"n": 2}})
-        renamed = await setups.update_setup_version(version.id, version="final")
-        assert await setups.update_setup_version(version.id, version="final") == renamed  # its own name is free to it
-        assert current(await setups.get_setup(made.id)) == ("final", {"n": 2})
-
-
-async def test_a_name_is_given_once_in_a_setup_and_to_one_of_many(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        made = await setups.create_setup(**MODULE, content={})
-        told: list[str] = []
-
-        async def create(number: int) -> None:
-            try:
-                await setups.create_setup_version(made.id, version="2", content={"n": number})
-                told.append("made")
-            except SetupExistsError as error:
-                told.append(error.text)
-
-        async with trio.open_nursery() as nursery:
-            for number in range(10):
-                nursery.start_soon(create, number)
-        (version,) = await setups.search_setup_versions(version="2")
-        refusal = f"Setup '{made.id}' has a version '2' already, '{version.id}'. Choose another name, or update that"
-        assert told.count("made") == 1
-        assert sum(refusal in text for text in told) == 9
-        with pytest.raises(SetupExistsError):
-            await setups.update_setup_version(version.id, version="1")
-        other = await setups.create_setup(**MODULE, content={}, version="2")
-        assert current(other) == ("2", {})
-
-
-async def test_the_current_version_cannot_be_deleted(autojump_clock: object) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        made = await setups.create_setup(**MODULE, content={})
-        old = made.current_setup_version
-        assert old is not None
-        with pytest.raises(
-            SetupServiceError, match=f"'{old.id}' is the current one of the setup '{made.id}'"
-        ) as caught:
-            await setups.delete_setup_version(old.id)
-        assert "update_setup" in caught.value.hint
-        new = await setups.create_setup_version(made.id, version="2", content={})
-        await setups.update_setup(made.id, current_setup_version_id=new.id)
-        assert await setups.delete_setup_version(old.id)
-        assert not await setups.delete_setup_version(old.id)
-        assert await setups.search_setup_versions(setup_id=made.id) == [new]
-
-
 # --- refused ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("call", "field", "text"),
-    [
-        (lambda it: it.create_setup(name="", module_id="m"), "name", "name must be a text that is not empty, not ''"),
-        (lambda it: it.create_setup(name="n", module_id=7), "module_id", "not 7"),
-        (lambda it: it.create_setup(**MODULE, owner_id="\ud800"), "owner_id", "must be a text, not"),
-        (lambda it: it.create_setup(**MODULE, setup_id="setups:"), "setup_id", "more than its prefix, not 'setups:'"),
-        (lambda it: it.create_setup(**MODULE, status="redy"), "status", "must be one of draft, validating, ready"),
-        (lambda it: it.create_setup(**MODULE, content=[1]), "content", "must be a dict of JSON values, not [1]"),
-        (lambda it: it.create_setup(**MODULE, content={"a": 1.0, "b": float("nan")}), "content", "JSON values: Out of"),
-        (lambda it: it.create_setup(**MODULE, content={"a": {1}}), "content", "set is not JSON"),
-        (lambda it: it.create_setup(**MODULE, content={}, version=""), "version", "not empty"),
-        (lambda it: it.list_setups(limit=0), "limit", "must be a number from 1 to 1000, not 0"),
-        (lambda it: it.list_setups(limit=1001), "limit", "not 1001"),
-        (lambda it: it.search_setup_versions(offset=-1), "offset", "not -1"),
-        (lambda it: it.search_setup_versions(offset=2**63), "offset", "from 0 to 2147483647"),
-    ],
-)
-async def test_what_is_refused_is_named(
-    autojump_clock: object, call: Callable[[DefaultSetup], Awaitable[object]], field: str, text: str
-) -> None:
-    async with opened() as platform:
-        with pytest.raises(SetupServiceError) as caught:
-            await call(service_of(platform))
-        assert text in caught.value.text
-        assert [violation.field for violation in caught.value.violations] == [field]
-        assert not platform.database.exists
-
-
-@pytest.mark.parametrize("used", [False, True], ids=["nothing stored", "others stored"])
-async def test_what_is_not_there_is_not_found(autojump_clock: object, used: bool) -> None:
-    async with opened() as platform:
-        setups = service_of(platform)
-        if used:
-            await setups.create_setup(**MODULE, content={})
-        calls: list[tuple[str, Awaitable[object]]] = [
-            ("setups:x", setups.get_setup("setups:x")),
-            ("setups:x", setups.update_setup("x", name="n")),
-            ("setups:x", setups.create_setup_version("x", version="1", content={})),
-            ("setup_versions:x", setups.get_setup_version("setup_versions:x")),
-            ("setup_versions:x", setups.update_setup_version("x", version="n")),
-        ]
-        for name, call in calls:
-            with pytest.raises(SetupNotFoundError, match=f"No setup.* with the id '{name}' is stored") as caught:
-                await call
-            assert caught.value.hint
-        assert not await setups.delete_setup("x")
-        assert not await setups.delete_setup_version("x")
 
 
 async def test_a_version_of_one_setup_is_not_taken_over_by_another(autojump_clock: object) -> None:
