@@ -92,6 +92,7 @@ async def trial(
                 await trio.to_thread.run_sync(also)
             told(outcome.kills[-1])
         async with providing(*options, port=port) as provider:
+            await load.at_least(**dict.fromkeys(KINDS, 1))  # a slow machine may have got nowhere between two kills
             await load.stop()
             outcome.differences = await load.check()
             provider.process.terminate()
@@ -171,7 +172,7 @@ def main() -> int:
             server.start()
 
         try:
-            options += ["--db", server.new_database()]
+            options += ["--db", server.new_schema()]
             return report(args, options, directory, again if args.kill_database else None)
         finally:
             server.remove()

@@ -48,8 +48,10 @@ from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
 )
 from dk_trio.pb.google.protobuf import Struct
 
+PATIENCE = 60.0  # seconds for what needs less than one on a machine that has nothing else to do
+
 # What a call ends with whose provider was killed, or is not there yet.
-AWAY = frozenset({Status.UNAVAILABLE, Status.CANCELLED, Status.UNKNOWN, Status.DEADLINE_EXCEEDED, Status.INTERNAL})
+AWAY = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED})
 
 PAUSE = 0.02  # seconds before a failed call is sent again
 CALL_TIMEOUT = 10.0  # seconds: more than a provider needs for its start
@@ -281,11 +283,18 @@ class Load:
     async def stop(self) -> None:
         """Bring to its end what was begun. The provider has to be there."""
         self._stop.set()
-        await self._stopped.wait()
+        with trio.fail_after(PATIENCE):
+            await self._stopped.wait()
 
     def counts(self) -> Counter[str]:
         """What was acknowledged to all of them so far, and how many calls were `repeated`."""
         return sum((writer.ledger.counts() for writer in self.writers), Counter())
+
+    async def at_least(self, **counts: int) -> None:
+        """Until so much was acknowledged to all of them together."""
+        with trio.fail_after(PATIENCE):
+            while any(self.counts()[kind] < count for kind, count in counts.items()):  # noqa: ASYNC110  a ledger is mute
+                await trio.sleep(0.01)
 
     async def check(self) -> list[str]:
         """See `Writer.check`; of all writers, one after the other."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from dk_trio.errors import DatabaseError
+from dk_trio.errors import DatabaseError, StorageServiceError
+from dk_trio.services.stores.backup import back_up
 from dk_trio.services.stores.contents import PIECE
 from dk_trio.services.stores.sqlite import FILE
 
@@ -48,14 +49,9 @@ def copy_sqlite(directory: Path, destination: Path) -> Copied:
     Raises:
         DatabaseError: There is nothing to copy, it is damaged, or the destination exists or cannot be written.
     """
-    source = directory / FILE
-    if not source.is_file():
-        raise DatabaseError(
-            f"There is no database in {directory}.", hint="Name the provider's directory with --data-dir."
-        )
 
     def snapshot(target: Path) -> Contents:
-        return _sqlite_snapshot(source, target / FILE)
+        return _sqlite_snapshot(directory, target / FILE)
 
     with _staged(destination) as target:
         return _copy(snapshot, directory / CONTENTS, target)
@@ -68,7 +64,7 @@ def copy_postgres(url: str, directory: Path | None, destination: Path) -> Copied
         DatabaseError: There is no `pg_dump`, it or the database fails, or the destination exists or cannot be written.
     """
     if shutil.which("pg_dump") is None:
-        command = " ".join(_dump_command(_without_password(url)[0], destination / DUMP, "SNAPSHOT")[:-1])
+        command = " ".join(_dump_command(_without_password(url)[0], destination / DUMP))
         files = f", and copy {directory / CONTENTS} after it" if directory is not None else ""
         raise DatabaseError("There is no pg_dump on this machine.", hint=f"Where there is one, run: {command}{files}.")
 
@@ -102,6 +98,9 @@ def _staged(destination: Path) -> Iterator[Path]:
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         _give_up(destination, error)
+    except StorageServiceError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise DatabaseError(error.message, hint=error.hint) from error
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -168,28 +167,18 @@ def _copy_content(source: Path, target: Path) -> tuple[str, int]:
 # --- SQLite ----------------------------------------------------------------------------------------------------------
 
 
-def _sqlite_snapshot(source: Path, target: Path) -> Contents:
+def _sqlite_snapshot(directory: Path, target: Path) -> Contents:
     target.unlink(missing_ok=True)
-    try:
-        with (
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as old,
-            closing(sqlite3.connect(target)) as new,
-        ):
-            # In one step: a copy in several begins again whenever the provider has written.
-            old.backup(new, pages=-1)
-            damages = [row[0] for row in new.execute("PRAGMA integrity_check(3)")]
-            if damages != ["ok"]:
-                raise DatabaseError(
-                    f"The database {source} is damaged ({'; '.join(damages)}), and so is its copy.",
-                    hint="Nothing was left behind. Go back to an older copy.",
-                )
-            tables = {row[0] for row in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            rows = new.execute(_LIST).fetchall() if "file_contents" in tables else []
-    except sqlite3.Error as error:
-        raise DatabaseError(f"The database {source} cannot be copied: {error}.") from error
-    target.chmod(0o600)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+    back_up(directory, target)
+    with closing(sqlite3.connect(target)) as copy:
+        damages = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
+        if damages != ["ok"]:
+            raise DatabaseError(
+                f"The database in {directory} is damaged ({'; '.join(damages)}), and so is its copy.",
+                hint="Nothing was left behind. Go back to an older copy.",
+            )
+        tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        rows = copy.execute(_LIST).fetchall() if "file_contents" in tables else []
     return {name: (digest, size) for name, digest, size in rows}
 
 
@@ -206,8 +195,10 @@ def _postgres_snapshot(url: str, target: Path) -> Contents:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             rows = connection.execute(_LIST).fetchall()
-            ((snapshot,),) = connection.execute("SELECT pg_export_snapshot()").fetchall()
-            _run(_dump_command(plain, target, snapshot), password)
+            ((snapshot, schema),) = connection.execute("SELECT pg_export_snapshot(), current_schema()").fetchall()
+            # Of a database that others share, our schema; `public` alone could not be restored: it is always there.
+            only = [] if schema == "public" else [f"--schema={schema}"]
+            _run([*_dump_command(plain, target), f"--snapshot={snapshot}", *only], password)
     except psycopg.Error as error:
         raise DatabaseError(f"The database cannot be copied: {' '.join(str(error).split())}.") from error
     _run(["pg_restore", "--list", str(target)], None)
@@ -216,8 +207,8 @@ def _postgres_snapshot(url: str, target: Path) -> Contents:
     return {name: (digest, size) for name, digest, size in rows}
 
 
-def _dump_command(url: str, target: Path, snapshot: str) -> list[str]:
-    return ["pg_dump", "--format=custom", f"--file={target}", f"--dbname={url}", f"--snapshot={snapshot}"]
+def _dump_command(url: str, target: Path) -> list[str]:
+    return ["pg_dump", "--format=custom", f"--file={target}", f"--dbname={url}"]
 
 
 def _without_password(url: str) -> tuple[str, str | None]:

@@ -59,4 +59,20 @@ def database_of(db: str | None, data_dir: str | None, configured: Path | None) -
     from dk_trio.services.stores.open import open_database
 
     assert db is not None
-    return open_database(db, directory=directory or Path()), directory  # the directory is SQLite's
+    database = open_database(db, directory=directory or Path())
+    if directory is not None:
+        _make(directory)
+    return database, directory
+
+
+def _make(directory: Path) -> None:
+    """SQLite makes its directory; contents beside another database would miss it at the first upload."""
+    from dk_trio.errors import DatabaseError
+
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(
+            f"The directory {directory} for contents of files cannot be made: {error.strerror}.",
+            hint="Name another with --data-dir.",
+        ) from error
