@@ -91,10 +91,22 @@ class PostgresServer:
 
     def start(self) -> None:
         """It accepts connections when this returns."""
+        # It does not outlive tests that are killed themselves.
+        tied = ["setpriv", "--pdeathsig", "INT", "--"] if shutil.which("setpriv") else []
         settings = [part for option in self._options for part in ("-c", option)]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-k", self.directory, *settings],
+                [
+                    *tied,
+                    self._programs / "postgres",
+                    "-D",
+                    self._data,
+                    "-p",
+                    str(self.port),
+                    "-k",
+                    self.directory,
+                    *settings,
+                ],
                 user=self._user,
                 cwd=self.directory,
                 stdout=log,
@@ -147,7 +159,11 @@ class PostgresServer:
         """The server and its data."""
         if self.running:
             self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for _ in range(100):  # a process of the server may be about to end, and write its last file
+            shutil.rmtree(self.directory, ignore_errors=True)
+            if not self.directory.exists():
+                return
+            time.sleep(0.05)
 
     def sql(self, statement: str, url: str | None = None) -> list[tuple[object, ...]]:
         """Run outside of a transaction."""
