@@ -34,7 +34,7 @@ Examples:
   dk-trio provider
   dk-trio provider --host 0.0.0.0 --data-dir /var/lib/dk-trio
   dk-trio provider --db postgresql://user@host/database --data-dir /srv/contents
-  dk-trio provider put-setup '{{"setup_id": "setups:a", "module_id": "modules:m", "content": {{}}}}'
+  dk-trio provider put-setup '{{"name": "quotes", "module_id": "modules:m", "content": {{}}}}'
   dk-trio provider backup /backups/today
 
 When RPCs are accepted, one line "READY HOST:PORT" goes to stdout; everything else goes to stderr. What a caller was

@@ -105,5 +105,9 @@ def told(error: GRPCError) -> str:
     text = f"{error.status.name}: {error.message or 'no message'}"
     details = error.details if isinstance(error.details, list) else []
     violations = [row for detail in details for row in getattr(detail, "field_violations", ())]
-    more = [f"{row.field}: {row.description}" for row in violations if row.field not in text]
-    return " ".join([text, *more])
+    return " ".join([text, *(_told(row.field, row.description, text) for row in violations if row.field not in text)])
+
+
+def _told(field: str, rule: str, text: str) -> str:
+    """What a message does not say of a field that was refused; often it tells the rule, and not of what."""
+    return f"({field})" if rule.lower() in text.lower() else f"{field}: {rule}."

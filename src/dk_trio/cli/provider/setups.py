@@ -27,13 +27,14 @@ _FIELDS: Final = (
 # Of a new setup, where nothing else is said. A name is for people, and the id is one.
 _DEFAULTS: Final = {"organisation_id": "organizations:default", "owner_id": "users:default", "status": "READY"}
 _PREFIX: Final = "setups:"
+_PAGE: Final = 1000
 
 
 @click.command(
     "put-setup",
     epilog=f"""\b
 Examples:
-  dk-trio provider put-setup '{{"setup_id": "setups:a", "module_id": "modules:m", "content": {{"prefix": "> "}}}}'
+  dk-trio provider put-setup '{{"name": "quotes", "module_id": "modules:m", "content": {{"prefix": "> "}}}}'
   dk-trio provider put-setup 127.0.0.1:50051 setups.json --module-id modules:m
   dk-trio provider get-setup setups:a | dk-trio provider put-setup -
 
@@ -41,9 +42,10 @@ Examples:
 Fields, of which a new setup needs module_id and content:
   {", ".join(_FIELDS)}
 
-A file may also be one for `dk-trio serve --setup`: {{"setups:a": {{"content": ..., "version": ...}}, ...}}. A setup
-that is there keeps what is not given. A version of a name, or an id, that is there is replaced; any other is added; it
-is the current one from then on. The ids go to stdout, one JSON object a line.
+The provider makes the id of a new setup. Without setup_id, a setup of the same name and module is meant if there is
+one. It keeps what is not given. A version of a name, or an id, that is there is replaced; any other is added; it is the
+current one from then on. A file may also be one for `dk-trio serve --setup`, whose ids become names. The ids go to
+stdout, one JSON object a line.
 
 \b
 {TABLE}""",
@@ -108,7 +110,7 @@ def _setups(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for key, entry in data.items():
         if not isinstance(entry, dict):
             raise click.UsageError(f"{key}: expected an object, got {entry!r}.")
-        yield {"setup_id": key, **(entry if "content" in entry else {"content": entry})}
+        yield {"name": key, **(entry if "content" in entry else {"content": entry})}
 
 
 def _checked(setup: dict[str, Any]) -> dict[str, Any]:
@@ -124,43 +126,40 @@ def _checked(setup: dict[str, Any]) -> dict[str, Any]:
 
 async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
     """Create or change a setup; its ids."""
-    there = await _existing(send, setup["setup_id"]) if "setup_id" in setup else None
-    if there is None:
-        version = {
-            "id": setup.get("setup_version_id"),
-            "setup_id": setup.get("setup_id"),
-            "version": setup.get("version", "1"),
-            "content": setup["content"],
-        }
-        own: dict[str, Any] = {
-            key: setup[key] for key in ("name", "organisation_id", "owner_id", "module_id", "status") if key in setup
-        }
-        named: dict[str, Any] = {"name": setup.get("setup_id") or setup.get("module_id")}
-        reply = await _call(send, "CreateSetup", {**_DEFAULTS, **named, **own, "current_setup_version": version})
-        made = reply.setup.current_setup_version
-    else:
-        made = await _put_version(send, there, setup)
-        changed = {
-            "setup_id": there.id,
-            "name": setup.get("name", there.name),
-            "owner_id": setup.get("owner_id", there.owner_id),
-            "status": setup.get("status", there.status.value),
-            "current_setup_version": _version(made),
-        }
-        reply = await _call(send, "UpdateSetup", changed)
-    return {"setup_id": reply.setup.id, "setup_version_id": made.id, "version": made.version}
+    there = await _existing(send, setup) or await _created(send, setup)
+    version = await _put_version(send, there, setup)
+    changed = {
+        "setup_id": there.id,
+        "name": setup.get("name", there.name),
+        "owner_id": setup.get("owner_id", there.owner_id),
+        "status": setup.get("status", there.status.value),
+        "current_setup_version": _version(version),
+    }
+    await _call(send, "UpdateSetup", changed)
+    return {"setup_id": there.id, "setup_version_id": version.id, "version": version.version}
 
 
-async def _existing(send: Send, setup_id: str) -> Any:
-    from grpclib.const import Status
-    from grpclib.exceptions import GRPCError
+async def _existing(send: Send, setup: dict[str, Any]) -> Any:
+    """The setup of this id, or the one of this name and module; None when there is none."""
+    if "setup_id" in setup:
+        return (await _call(send, "GetSetup", {"setup_id": setup["setup_id"]})).setup
+    name, module_id = setup.get("name", setup.get("module_id")), setup.get("module_id")
+    seen = 0
+    while True:
+        page = await _call(send, "ListSetups", {"limit": _PAGE, "offset": seen})
+        for row in page.setups:
+            if row.name == name and row.module_id == module_id:
+                return row
+        seen += len(page.setups)
+        if not page.setups or seen >= page.total_count:
+            return None
 
-    try:
-        return (await _call(send, "GetSetup", {"setup_id": setup_id})).setup
-    except GRPCError as error:
-        if error.status is not Status.NOT_FOUND:
-            raise
-        return None
+
+async def _created(send: Send, setup: dict[str, Any]) -> Any:
+    if not setup.get("module_id"):
+        raise click.UsageError("module_id: must be set for a new setup, here or with --module-id.")
+    given = {key: setup[key] for key in ("name", *_DEFAULTS, "module_id") if key in setup}
+    return (await _call(send, "CreateSetup", {**_DEFAULTS, "name": setup["module_id"], **given})).setup
 
 
 async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> Any:

@@ -1,0 +1,179 @@
+"""`dk-trio provider ask`, `put-setup`, `get-setup`: words to requests, replies to JSON, and errors that name fields."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dk_trio.cli import commands
+from dk_trio.cli._exits import Exit
+from dk_trio.cli.provider._contract import all_methods, describe, find
+from dk_trio.cli.provider._json import FieldError, from_json, to_json
+
+from .processes import dk_trio, outputs_of, providing
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "storage.StoreRecord",
+        "StorageService/StoreRecord",
+        "storage/StoreRecord",
+        "StoreRecord",
+        "/agentic_mesh_protocol.storage.v1.StorageService/StoreRecord",
+        "agentic_mesh_protocol.storage.v1.StorageService.StoreRecord",
+    ],
+)
+def test_a_method_has_many_names(text: str) -> None:
+    assert find(text).short == "storage.StoreRecord"
+
+
+def test_every_method_is_listed_described_and_found_by_its_short_name() -> None:
+    methods = list(all_methods())
+    listed = CliRunner().invoke(commands, ["provider", "ask", "--list"]).output
+    assert len(methods) == 56
+    for method in methods:
+        assert method.short in listed
+        assert find(method.short) == method
+        assert method.request.__name__ in describe(method)
+
+
+def test_a_description_tells_types_rules_and_enums() -> None:
+    told = CliRunner().invoke(commands, ["provider", "ask", "--describe", "filesystem.UpdateFile"]).output
+    assert 'file_id       text         Id of the file.  [required; pattern="^files:.*$"]' in told
+    assert "content       base64" in told
+    assert "FILE_STATUS_ARCHIVED     Kept, out of the way." in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Name one method"),
+        (["127.0.0.1:1"], "Name one method"),
+        (["a.b", "{}", "{}"], "3 words stand after the address"),
+        (["GetSetup"], "Write setup.GetSetup or registry.GetSetup."),
+        (["setup.CreatSetup"], "Did you mean setup.CreateSetup"),
+        (["storag.StoreRecord"], "Did you mean storage?"),
+        (["Nonsense"], "--list` shows all"),
+        (["storage.StoreRecord", "{"], "is not JSON"),
+        (["storage.StoreRecord", "[]"], "holds a list"),
+        (["storage.StoreRecord", "@nowhere.json"], "nowhere.json cannot be read"),
+        (["storage.StoreRecord", '{"recordid": "a"}'], "recordid: there is no such field. Did you mean 'record_id'?"),
+        (["127.0.0.1:99999", "ListSetups"], "'99999' is not a port"),
+    ],
+)
+def test_words_that_are_no_request(words: list[str], told: str) -> None:
+    result = CliRunner().invoke(commands, ["provider", "ask", *words])
+    assert result.exit_code == Exit.USAGE
+    assert told in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "told"),
+    [
+        ("StoreRecord", {"data": [1]}, "data: expected a JSON object, got [1]"),
+        ("StoreRecord", {"data_type": "OUTPUTS"}, "data_type: expected one of UNSPECIFIED, OUTPUT, VIEW"),
+        ("StoreRecord", {"record_id": 3}, "record_id: expected a text, got 3"),
+        ("StoreRecord", {"record_id": "a", "recordId": "b"}, "recordId: given twice"),
+        ("UploadFiles", {"files": [{"name": "a"}, {"content": "?"}]}, "files[1].content: expected base64, got '?'"),
+        ("UploadFiles", {"files": {"name": "a"}}, "files: expected a list of UploadFileData"),
+        ("GetCosts", {"limit": 2**31}, "limit: expected a whole number from -2147483648 to 2147483647"),
+        ("GetCosts", {"limit": 1.5}, "limit: expected a whole number"),
+        ("AddCost", {"rate": "much"}, "rate: expected a number, got 'much'"),
+        ("GetFile", {"include_content": 1}, "include_content: expected true or false, got 1"),
+        ("SendSignals", {"tasks": [{"created_at": "today"}]}, "tasks[0].created_at: expected a time such as 2026-"),
+        ("SendSignals", {"tasks": [{"created_at": "2026-01-31T12:00:00"}]}, "tasks[0].created_at: expected a time"),
+        ("SendSignals", {"tasks": ["t"]}, "tasks[0]: expected an object with the fields of Task, got 't'"),
+    ],
+)
+def test_a_value_that_its_field_cannot_have(method: str, data: dict[str, Any], told: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        from_json(find(method).request, data)
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("method", "data"),
+    [
+        ("StoreRecord", {"recordId": "r", "data": {"a": [1, None, {"b": True}]}, "dataType": "output"}),
+        ("UploadFiles", {"files": [{"content": "-_8", "fileType": "IMAGE", "replace_if_exists": True}]}),
+        ("UploadFiles", {"files": [{"content": "+/8=", "file_type": "FILE_TYPE_IMAGE", "replaceIfExists": True}]}),
+        ("GetFiles", {"filters": {"minSizeBytes": "9007199254740993", "created_after": "2026-01-31T12:00:00.5+01:00"}}),
+        ("GetCosts", {"limit": 10.0, "filter": {"costTypes": ["TIME", 3]}, "offset": None}),
+    ],
+)
+def test_what_goes_in_comes_out_again(method: str, data: dict[str, Any]) -> None:
+    cls = find(method).request
+    message = from_json(cls, data)
+    again = from_json(cls, json.loads(json.dumps(to_json(message))))
+    assert bytes(again) == bytes(message) != b""
+    assert cls.parse(bytes(message)) == message
+
+
+async def ask(address: str, *words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    command, *rest = words
+    return await dk_trio("provider", command, address, *rest, stdin=stdin)
+
+
+async def test_setups_are_put_and_got_by_the_shell(tmp_path: Path) -> None:
+    async with providing("--db", ":memory:", "--validate", "strict") as provider:
+        address = provider.address
+        new = '{"name": "quotes", "module_id": "modules:m", "content": {"prefix": "> "}}'
+        (made,) = outputs_of((await ask(address, "put-setup", new)).stdout)
+        assert made["version"] == "1"
+
+        got = (await ask(address, "get-setup", made["setup_id"])).stdout
+        (setup,) = outputs_of(got)
+        assert setup["content"] == {"prefix": "> "}
+        assert setup["status"] == "READY"
+        (same,) = outputs_of((await ask(address, "put-setup", "-", stdin=got)).stdout)
+        assert same == made
+
+        file = tmp_path / "quotes.json"
+        file.write_text(new.replace("> ", ">> "))
+        (second,) = outputs_of((await ask(address, "put-setup", str(file))).stdout)
+        assert second["setup_id"] == made["setup_id"]
+        assert second["version"] == "2"
+        (current,) = outputs_of((await ask(address, "get-setup", made["setup_id"])).stdout)
+        assert current["content"] == {"prefix": ">> "}
+        (first,) = outputs_of((await ask(address, "get-setup", made["setup_id"], "--version", "1")).stdout)
+        assert first["content"] == {"prefix": "> "}
+
+        file.write_text('{"setups:a": {"prefix": "a"}, "setups:b": {"content": {"prefix": "b"}, "version": "x"}}')
+        both = outputs_of((await ask(address, "put-setup", str(file), "--module-id", "modules:m")).stdout)
+        assert [row["version"] for row in both] == ["1", "x"]
+
+        unknown = await ask(address, "get-setup", "setups:nobody")
+        assert unknown.returncode == 15
+        assert b"NOT_FOUND" in unknown.stderr
+        assert b"setups:nobody" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("setup", "told"),
+    [
+        ('{"modul_id": "m", "content": {}}', "modul_id: there is no such field. Did you mean 'module_id'?"),
+        ('{"module_id": "m"}', "content: must be set"),
+        ('{"setups:a": 3}', "setups:a: expected an object, got 3"),
+    ],
+)
+def test_a_setup_that_is_none(setup: str, told: str) -> None:
+    result = CliRunner().invoke(commands, ["provider", "put-setup", setup])
+    assert result.exit_code == Exit.USAGE
+    assert told in " ".join(result.output.split())
+
+
+async def test_without_an_address_the_provider_of_the_settings_is_asked() -> None:
+    async with providing("--db", ":memory:") as provider:
+        done = await dk_trio("provider", "ask", "ListSetups", '{"limit": 1}', DIGITALKIN_PROVIDER=provider.address)
+    assert outputs_of(done.stdout) == [{"setups": [], "total_count": 0}]
+
+
+async def test_nobody_answers() -> None:
+    done = await dk_trio("provider", "ask", "127.0.0.1:1", "ListSetups")
+    assert done.returncode == 24
+    assert done.stderr.startswith(b"dk-trio: 127.0.0.1:1: UNAVAILABLE: ")
+    assert len(done.stderr.splitlines()) == 1
