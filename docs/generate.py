@@ -51,14 +51,24 @@ FAMILIES = {DkTrioError, RequestError, AdmissionError, JobEndedError}  # only wh
 
 
 def help_of(name: str) -> str:
-    """The help of one command, or of all for the empty name."""
+    """The help of one command, or of all for the empty name; `group sub` is a command of a group."""
     settings = {**commands.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
     context = click.Context(commands, info_name="dk-trio", **settings)
     command: click.Command = commands
-    if name:
-        command = commands.get_command(context, name)
-        context = click.Context(command, info_name=name, parent=context)
+    for word in name.split():
+        command = command.get_command(context, word)
+        context = click.Context(command, info_name=word, parent=context)
     return command.get_help(context).rstrip() + "\n"
+
+
+def command_names() -> Iterator[str]:
+    """Every command, and those of a group behind it."""
+    context = click.Context(commands)
+    for name in commands.list_commands(context):
+        yield name
+        command = commands.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from (f"{name} {inner}" for inner in command.list_commands(context))
 
 
 def table(head: str, rows: Iterator[str]) -> str:
@@ -180,7 +190,7 @@ def files() -> dict[str, str]:
         "not-used.md": not_used(),
     }
     out |= conformance()
-    out |= {f"{name}.txt": help_of(name) for name in commands.list_commands(click.Context(commands))}
+    out |= {f"{name.replace(' ', '-')}.txt": help_of(name) for name in command_names()}
     return out | {f"settings-{layer}.md": settings(layer) for layer in LAYERS}
 
 
