@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import trio
 from tests.cli.processes import providing, started
@@ -34,6 +35,14 @@ KINDS = ("records", "updates", "costs", "signals", "files")
 AT_START = 0.2  # share of the kills that hit a provider before it is ready
 START = 0.6  # seconds that a start may take; a kill at a start comes within them
 FILE = "dk-trio.sqlite3"
+
+
+class Killable(Protocol):
+    """A database server."""
+
+    def kill(self) -> None: ...
+
+    def start(self) -> None: ...
 
 
 @dataclass
@@ -65,7 +74,7 @@ async def trial(
     writers: int,
     seed: int,
     longest: float = 1.5,
-    also: Callable[[], object] | None = None,
+    database: Killable | None = None,
     told: Callable[[Kill], object] = lambda _: None,
 ) -> Outcome:
     """Kill a provider so many times under load, and compare at the end.
@@ -77,7 +86,7 @@ async def trial(
         writers: that write one after the other.
         seed: Of what is written and of when it is killed, not of how the machine runs it.
         longest: Seconds of load before a kill; the shortest is none.
-        also: Called in a thread after each kill: takes the database down and up again.
+        database: Killed under load, just before the provider is, and started again after it.
         told: Called with each kill when the next start is ready.
     """
     rng = random.Random(seed)
@@ -87,9 +96,9 @@ async def trial(
         port = free.getsockname()[1]
     async with loaded(f"127.0.0.1:{port}", clients=clients, writers=writers, seed=seed) as load:
         while len(outcome.kills) < kills:
-            outcome.kills.append(await _killed(options, port, load, rng, longest))
-            if also is not None:
-                await trio.to_thread.run_sync(also)
+            outcome.kills.append(await _killed(options, port, load, rng, longest, database))
+            if database is not None:
+                await trio.to_thread.run_sync(database.start)
             told(outcome.kills[-1])
         async with providing(*options, port=port) as provider:
             await load.at_least(**dict.fromkeys(KINDS, 1))  # a slow machine may have got nowhere between two kills
@@ -103,12 +112,15 @@ async def trial(
     return outcome
 
 
-async def _killed(options: list[str], port: int, load: Load, rng: random.Random, longest: float) -> Kill:
+async def _killed(
+    options: list[str], port: int, load: Load, rng: random.Random, longest: float, database: Killable | None
+) -> Kill:
     began = time.monotonic()
     if rng.random() < AT_START:
         after = rng.uniform(0, START)
         async with started("provider", *options, "--port", str(port)) as provider:
             await trio.sleep(after)
+            await _kill(database, rng)
             provider.process.kill()
             await provider.wait()
         return Kill(after, bool(provider.lines["stdout"]), load.counts())
@@ -116,9 +128,17 @@ async def _killed(options: list[str], port: int, load: Load, rng: random.Random,
         restart = time.monotonic() - began
         after = rng.uniform(0, longest)
         await trio.sleep(after)
+        await _kill(database, rng)
         provider.process.kill()
         await provider.wait()
     return Kill(after, True, load.counts(), restart)
+
+
+async def _kill(database: Killable | None, rng: random.Random) -> None:
+    """The database, and some time for the provider to find that out."""
+    if database is not None:
+        await trio.to_thread.run_sync(database.kill)
+        await trio.sleep(rng.uniform(0, 0.2))
 
 
 def integrity(directory: Path) -> str:
@@ -167,22 +187,16 @@ def main() -> int:
             sys.exit("There is no `postgres` in PATH or /usr/lib/postgresql/*/bin.")
         server = PostgresServer(place)
 
-        def again() -> None:
-            server.kill()
-            server.start()
-
         try:
             options += ["--db", server.new_schema()]
-            return report(args, options, directory, again if args.kill_database else None)
+            return report(args, options, directory, server if args.kill_database else None)
         finally:
             server.remove()
 
 
-def report(
-    args: argparse.Namespace, options: list[str], directory: Path, also: Callable[[], object] | None = None
-) -> int:
+def report(args: argparse.Namespace, options: list[str], directory: Path, database: Killable | None = None) -> int:
     engine = "PostgreSQL" if "--db" in options else "SQLite"
-    killed = "the provider and the database" if also else "the provider"
+    killed = "the provider and the database" if database else "the provider"
     print(
         f"{engine}, {args.clients} clients x {args.writers} writers, kill -9 of {killed}, seed {args.seed}\n{heading()}"
     )
@@ -195,7 +209,7 @@ def report(
             writers=args.writers,
             seed=args.seed,
             longest=args.longest,
-            also=also,
+            database=database,
             told=lambda kill: print(row(next(numbers), kill), flush=True),
         )
     )
