@@ -177,12 +177,13 @@ class ClientLink:
         if isinf(interval):
             return
         while True:
-            silence = trio.current_time() - self.wire.now
+            # A time and not a duration: what is left of one may be too little to move a clock, and this would spin.
+            due = self.wire.now + interval
             if not self.settled.is_set():
                 await self.settled.wait()
                 continue
-            if silence < interval:
-                await trio.sleep(interval - silence)
+            if trio.current_time() < due:
+                await trio.sleep_until(due)
                 continue
             if not options.keepalive_without_calls and not self.wire.streams:
                 await trio.sleep(interval)

@@ -144,9 +144,10 @@ class ConnectionTasks:
             self._read_scope.cancel()
             return
         while True:
-            silence = trio.current_time() - self._wire.now
-            if silence < options.keepalive_time:
-                await trio.sleep(options.keepalive_time - silence)
+            # A time and not a duration: what is left of one may be too little to move a clock, and this would spin.
+            due = self._wire.now + options.keepalive_time
+            if trio.current_time() < due:
+                await trio.sleep_until(due)
                 continue
             self._wire.ping(b"dkalive\x00")
             self._transport.wake()
