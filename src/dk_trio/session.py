@@ -81,9 +81,13 @@ _OWN_CANCELLATION = (
 Deliver = Callable[[dict[str, Any]], Awaitable[None]]
 
 # What a signal from outside does.
-_STOPPED_BY = {
-    SignalAction.CANCEL: (Reason.SIGNAL_CANCEL, SignalAction.ACK_CANCEL),
-    SignalAction.STOP: (Reason.SIGNAL_STOP, SignalAction.ACK_STOP),
+_STOPPED_BY = {SignalAction.CANCEL: Reason.SIGNAL_CANCEL, SignalAction.STOP: Reason.SIGNAL_STOP}
+
+# How a job answers who has asked it to end. StopModule asks for the same as a stop, so it is told as one.
+_ANSWERS = {
+    Reason.SIGNAL_CANCEL: SignalAction.ACK_CANCEL,
+    Reason.SIGNAL_STOP: SignalAction.ACK_STOP,
+    Reason.STOP_MODULE: SignalAction.ACK_STOP,
 }
 
 
@@ -194,6 +198,8 @@ class Session:
         first = self._end(reason, kind(f"Job {self.ids.job_id} was stopped: {why}."))
         if self._scope is not None:
             self._scope.cancel(why)
+        if first and reason in _ANSWERS:
+            self._publish(_ANSWERS[reason], OUTCOMES[reason].signal)
         return first
 
     async def run(self) -> Outcome:
@@ -288,12 +294,9 @@ class Session:
         self._abandon(self._error)
 
     def _on_signal(self, signal: Signal) -> None:
-        known = _STOPPED_BY.get(signal.action)
-        if known is None:
-            return
-        reason, acknowledgement = known
-        if self.stop(reason, f"a {signal.action} signal came"):
-            self._publish(acknowledgement, OUTCOMES[reason].signal)
+        reason = _STOPPED_BY.get(signal.action)
+        if reason is not None:
+            self.stop(reason, f"a {signal.action} signal came")
 
     def _interrupted(self) -> None:
         """The session was cancelled: find the reason, unless there is one already."""

@@ -236,6 +236,8 @@ async def test_a_source_that_was_given_stands_in_place_of_stored_setups(autojump
 
 def test_an_unknown_parameter_is_refused_at_start() -> None:
     module = module_with(does_as_told, services_config_params={"setup": {"store": True}})
-    with pytest.raises(Exception, match=r"'setup'\] of Sample has 'store', which DefaultSetup does not take") as caught:
+    with pytest.raises(
+        Exception, match=r"'setup'\] of Sample has 'store', which DefaultSetup and GrpcSetup do not take"
+    ) as caught:
         ModuleServer(module)
     assert "store_configured" in caught.value.hint  # type: ignore[attr-defined]

@@ -256,9 +256,10 @@ class ServicesConfig:
         for key in params.keys() - _REMOTE_ONLY:
             if not any(constructor.takes(key) for constructor in constructors.values()):
                 classes = " and ".join(constructor.cls.__name__ for constructor in constructors.values())
+                takes = "do" if len(constructors) > 1 else "does"
                 names = sorted(frozenset().union(*(row.names for row in constructors.values())) - _OFFERED)
                 raise ModuleDefinitionError(
-                    f"services_config_params[{name!r}] of {self._owner} has {key!r}, which {classes} does not take.",
+                    f"services_config_params[{name!r}] of {self._owner} has {key!r}, which {classes} {takes} not take.",
                     hint=f"It takes {', '.join(names) or 'nothing'}.",
                 )
         constructor = constructors[self.mode]
