@@ -12,7 +12,7 @@ from dk_trio.provider import _base, _server, task_manager
 def main() -> None:
     task_manager.TaskManagerServicer.get_signals = at_once  # type: ignore[method-assign]
     _base.HONOURED = _server.HONOURED = ""  # type: ignore[misc]
-    cli.main(["provider", *sys.argv[1:]])
+    cli.main(sys.argv[1:])
 
 
 async def at_once(self: Any, message: Any) -> Any:
