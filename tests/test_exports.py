@@ -13,7 +13,15 @@ from types import ModuleType
 
 import pytest
 
-PACKAGES = ("dk_trio", "dk_trio.module", "dk_trio.rpc", "dk_trio.services", "dk_trio.wire")
+PACKAGES = (
+    "dk_trio",
+    "dk_trio.module",
+    "dk_trio.provider",
+    "dk_trio.rpc",
+    "dk_trio.services",
+    "dk_trio.signals",
+    "dk_trio.wire",
+)
 LIST = Path(__file__).with_name("public_names.txt")
 
 

@@ -9,6 +9,7 @@ from tests.module.served import outputs_of, served
 
 from dk_trio import ModuleContext, Settings
 from dk_trio.services import BaseStrategy, ServicesStrategy
+from dk_trio.services.setup import SetupVersion
 
 
 async def said_by(
@@ -17,9 +18,10 @@ async def said_by(
     environ: dict[str, str] | None = None,
     strategies: dict[str, ServicesStrategy] | None = None,
     params: dict[str, Any] | None = None,
+    server: dict[str, Any] | None = None,
     **arguments: Any,
 ) -> Any:
-    """What a handler, in a server with these variables, tells of its context."""
+    """What a handler, in a server with these variables and arguments, tells of its context."""
 
     async def handle(self: Any, input_data: Any, setup_data: Any, context: ModuleContext) -> None:
         await context.send({"protocol": "message", "said": await told(context)})
@@ -27,7 +29,7 @@ async def said_by(
     module = module_with(handle)
     module.services_config_strategies = strategies or {}
     module.services_config_params = params or {}
-    async with served(module, settings=Settings.from_environment(environ or {})) as (_, client):
+    async with served(module, settings=Settings.from_environment(environ or {}), **server or {}) as (_, client):
         outputs = await outputs_of(client, {}, protocol="message", **arguments)
     return outputs[1]["root"]["said"]
 
@@ -72,6 +74,13 @@ async def test_schemas_of_a_module_by_its_id(autojump_clock: trio.testing.MockCl
 async def test_the_mode_chooses_between_two_strategies(
     mode: str, kind: str, autojump_clock: trio.testing.MockClock
 ) -> None:
+    class Setups:
+        async def get_setup(self, setup_id: str, mission_id: str) -> SetupVersion:
+            return SetupVersion(setup_id=setup_id, id="setup_versions:v", content={})
+
+    async def nobody() -> trio.abc.Stream:
+        raise OSError("no provider is needed for this")
+
     class Here(BaseStrategy): ...
 
     class There(BaseStrategy): ...
@@ -80,4 +89,5 @@ async def test_the_mode_chooses_between_two_strategies(
         return type(context.identity).__name__
 
     pair = ServicesStrategy(local=Here, remote=There)
-    assert await said_by(told, environ={"SERVICE_MODE": mode}, strategies={"identity": pair}) == kind
+    server = {"setups": Setups(), "provider": nobody}
+    assert await said_by(told, environ={"SERVICE_MODE": mode}, strategies={"identity": pair}, server=server) == kind

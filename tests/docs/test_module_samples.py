@@ -1,8 +1,10 @@
 """The samples of the quickstart do what the page says."""
 
 import ast
+from pathlib import Path
 
 import call_shouter
+import own_provider
 import pytest
 import shouter_in_memory
 import trio
@@ -23,3 +25,9 @@ async def test_call_shouter(capsys: pytest.CaptureFixture[str]) -> None:
             await call_shouter.main(address)
     roots = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines()]
     assert [root["protocol"] for root in roots] == ["module_start_info", "shout", "shout", "end_of_stream"]
+
+
+async def test_own_provider(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with trio.fail_after(30):
+        await own_provider.main(tmp_path)
+    assert capsys.readouterr().out == "hello, Ada\n"

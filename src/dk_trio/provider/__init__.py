@@ -10,26 +10,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from dk_trio.services.stores.database import Database as Database
+    from dk_trio.services.stores.database import DatabaseStatistics as DatabaseStatistics
+    from dk_trio.services.stores.postgres import PostgresDatabase as PostgresDatabase
+    from dk_trio.services.stores.sqlite import SqliteDatabase as SqliteDatabase
+
     from ._options import ProviderOptions as ProviderOptions
     from ._server import DrainReport as DrainReport
     from ._server import Provider as Provider
     from ._server import ProviderStatistics as ProviderStatistics
+    from ._validation import ValidationStatistics as ValidationStatistics
 
 # Lazily: whoever wants the options alone, such as a command line, does not load the services.
 _HOMES: Final = {
-    "DrainReport": "_server",
-    "Provider": "_server",
-    "ProviderOptions": "_options",
-    "ProviderStatistics": "_server",
+    "Database": "dk_trio.services.stores.database",
+    "DatabaseStatistics": "dk_trio.services.stores.database",
+    "DrainReport": "dk_trio.provider._server",
+    "PostgresDatabase": "dk_trio.services.stores.postgres",
+    "Provider": "dk_trio.provider._server",
+    "ProviderOptions": "dk_trio.provider._options",
+    "ProviderStatistics": "dk_trio.provider._server",
+    "SqliteDatabase": "dk_trio.services.stores.sqlite",
+    "ValidationStatistics": "dk_trio.provider._validation",
 }
 
-__all__ = ["DrainReport", "Provider", "ProviderOptions", "ProviderStatistics"]
+__all__ = [*_HOMES]  # noqa: PLE0604  all of them names
 
 
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{home}", __name__), name)
+    value: object = getattr(import_module(home), name)
     globals()[name] = value  # the next use is a plain attribute
     return value
