@@ -179,6 +179,21 @@ async def test_a_signal_without_a_date_gets_one(autojump_clock: Any) -> None:
         assert [task.created_at for task in reply.tasks] == [DAWN]
 
 
+async def test_a_batch_without_dates_that_is_sent_again_with_its_key_is_the_same(autojump_clock: Any) -> None:
+    async with provided(now=lambda: DAWN.timestamp() + trio.current_time()) as peer:
+        begun = trio.current_time()
+        replies = []
+        for _ in range(3):
+            replies.append(await send(peer, Task(task_id="a", action="cancel"), signal("b", "start"), key="k"))
+            await trio.sleep(60)
+        first = replies[0][0].created_at
+        assert first is not None
+        assert (first - DAWN).total_seconds() == pytest.approx(begun, abs=1)
+        assert replies == [replies[0]] * 3
+        reply = await stub(peer).get_signals(GetSignalsRequest(task_ids=["a"]))
+        assert [task.created_at for task in reply.tasks] == [first]
+
+
 async def test_of_one_job_so_many_signals_are_kept_and_no_more(autojump_clock: Any) -> None:
     async with provided() as peer:
         await send(peer, *(signal("a", "cancel", at=number) for number in range(3 * SIGNALS_MAX)))

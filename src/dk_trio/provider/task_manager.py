@@ -154,11 +154,12 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
             raise refused("tasks", f"has {len(tasks)} signals, {SIGNALS_MAX} at most can be sent together")
         signals = [_new_signal(index, task, now) for index, task in enumerate(tasks)]
 
-        def work() -> Work[None]:
-            return self._signals.add_work(signals, now=now)
+        def work() -> Work[int]:
+            yield from self._signals.add_work(signals, now=now)
+            return now
 
         try:
-            await self._write_facts(work)
+            came = await self._write_facts(work)  # earlier than now, if they come again
         finally:
             # Also when it failed: whether a database was cut off before or after its commit may not be known.
             self._polls.asked(task.task_id for task in tasks if may_ask(task.action, task.cancellation_reason))
@@ -168,6 +169,8 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
         alive = [task.task_id for task in tasks if task.heartbeat_at is not None]
         self._heartbeats.beat(alive, trio.current_time())
         self._heartbeats.forget(ended)
+        for task in tasks:
+            task.created_at = task.created_at or _date(came)
         return SendSignalsResponse(success=True, tasks=tasks)
 
     # --- and go ------------------------------------------------------------------------------------------------------
@@ -239,15 +242,21 @@ def _new_signal(index: int, task: Task, now: int) -> NewSignal:
     text(task.task_id, f"tasks[{index}].task_id")
     text(task.action, f"tasks[{index}].action")
     # The digest is of the signal as it came, but for its heartbeat: a job that sends START again to say that it is
-    # alive has not started twice. What is told has a date, by which clients of the existing SDK tell signals apart.
-    heartbeat, task.heartbeat_at = task.heartbeat_at, None
+    # alive has not started twice. What is told has a date, by which clients of the existing SDK tell signals apart. The
+    # request stays as it came: an idempotency key stands for its bytes.
+    heartbeat, created = task.heartbeat_at, task.created_at
+    task.heartbeat_at = None
     message = bytes(task)
     digest = blake2b(message, digest_size=16).digest()
-    if task.created_at is None:
-        task.created_at = datetime.fromtimestamp(now / 1_000_000, UTC)
+    if created is None:
+        task.created_at = _date(now)
         message = bytes(task)
-    task.heartbeat_at = heartbeat
+    task.heartbeat_at, task.created_at = heartbeat, created
     return NewSignal(task.task_id, task.action, task.cancellation_reason, digest, message)
+
+
+def _date(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
 def _jobs(task_ids: Iterable[str]) -> dict[str, None]:
