@@ -86,7 +86,9 @@ class Registration:
         self._interval = interval
         self._on_change = on_change
         self._random = random or Random()  # noqa: S311  spreads calls, keeps no secret
-        self._registered = False
+        self._registered = self._registering = False
+        self._speaking = trio.CancelScope()
+        self._silent = trio.Event()
         self._trouble = ""
         self._since = trio.current_time()
         self._registrations = self._heartbeats = 0
@@ -106,7 +108,14 @@ class Registration:
         )
 
     async def run(self) -> None:
-        """Register, then keep it so, until cancelled."""
+        """Register, then keep it so, until cancelled or withdrawn."""
+        try:
+            with self._speaking:
+                await self._keep()
+        finally:
+            self._silent.set()
+
+    async def _keep(self) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
@@ -127,11 +136,20 @@ class Registration:
             pause = min(pause * 2, self._interval)
 
     async def withdraw(self) -> None:
-        """Tell the registry that the module is no longer served here. Tries once, for a bounded time; never raises."""
-        if not self._registered:
+        """Tell the registry that the module is no longer served here. Tries once, for a bounded time; never raises.
+
+        It is the last word: `run` ends, and what it was just saying ends before. A registration that was under way may
+        have been taken, so it is taken back.
+        """
+        self._speaking.cancel()
+        if not (self._registered or self._registering):
             return
+        self._registering = False
         self._change(registered=False, trouble="withdrawn")
         with trio.move_on_after(WITHDRAW_WITHIN) as scope:
+            await self._silent.wait()
+            if self._registered:  # its answer came with the end
+                self._change(registered=False, trouble="withdrawn")
             try:
                 if not await self._registry.deregister(self._module_id):
                     _log.info("the registry finds %s until its lease has run out", self._module_id)
@@ -141,7 +159,13 @@ class Registration:
             _log.warning("%s could not be deregistered within %g s", self._module_id, WITHDRAW_WITHIN)
 
     async def _register(self) -> None:
-        await self._registry.register(self._module_id, self._address, self._port, self._version)
+        self._registering = True
+        try:
+            await self._registry.register(self._module_id, self._address, self._port, self._version)
+        except DkTrioError:
+            self._registering = False
+            raise
+        self._registering = False
         self._registrations += 1
         _log.info("registered %s at %s:%d", self._module_id, self._address, self._port)
         self._change(registered=True)

@@ -22,6 +22,7 @@ class Registry:
         self.known: dict[str, tuple[str, int, str]] = {}
         self.calls: list[tuple[float, str]] = []
         self.down = self.hung = self.cannot_deregister = False
+        self.slow = 0.0
 
     async def _called(self, name: str) -> None:
         self.calls.append((trio.current_time(), name))
@@ -34,11 +35,13 @@ class Registry:
     async def register(self, module_id: str, address: str, port: int, version: str) -> None:
         await self._called("register")
         self.known[module_id] = (address, port, version)
+        await trio.sleep(self.slow)  # it is done, and the answer is on its way
 
     async def heartbeat(self, module_id: str) -> str:
         await self._called("heartbeat")
         if module_id not in self.known:
             raise RegistryModuleNotFoundError(f"no module {module_id}")
+        await trio.sleep(self.slow)
         return "active"
 
     async def deregister(self, module_id: str) -> bool:
@@ -159,6 +162,44 @@ async def test_the_last_word_withdraws(autojump_clock: trio.testing.MockClock) -
         assert registry.known == {}
         await registration.withdraw()  # nothing is left to say
         assert len(registry.named("deregister")) == 1
+
+
+async def test_nothing_comes_after_the_last_word(autojump_clock: trio.testing.MockClock) -> None:
+    registry = Registry()
+    async with kept(registry) as registration:
+        await trio.sleep(1)
+        await registration.withdraw()
+        said = len(registry.calls)
+        await trio.sleep(600)  # jobs that drain take their time
+        assert registry.known == {}
+        assert len(registry.calls) == said
+
+
+@pytest.mark.parametrize("while_", ["register", "heartbeat"])
+async def test_the_last_word_comes_after_what_was_being_said(
+    autojump_clock: trio.testing.MockClock, while_: str
+) -> None:
+    """The registry may have taken it, or take it yet; so it must not be said again, nor answered later."""
+    registry = Registry()
+    async with kept(registry) as registration:
+        if while_ == "heartbeat":
+            await trio.sleep(1)
+        registry.slow = 0.5
+        while not registry.named(while_):  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(0.1)
+        await registration.withdraw()
+        await trio.sleep(600)
+        assert registry.known == {}
+        assert registry.calls[-1][1] == "deregister"
+        assert registration.status().trouble == "withdrawn"
+
+
+async def test_the_last_word_before_the_first(autojump_clock: trio.testing.MockClock) -> None:
+    registry = Registry()
+    async with kept(registry) as registration:
+        await registration.withdraw()
+        await trio.sleep(600)
+        assert registry.known == {}
 
 
 async def test_what_was_never_registered_has_no_last_word(autojump_clock: trio.testing.MockClock) -> None:
