@@ -273,6 +273,22 @@ async def test_a_cancelled_query_hands_its_probe_on(autojump_clock: trio.abc.Clo
         assert query.breaker.closed
 
 
+async def test_a_probe_that_cannot_be_written_is_made_by_the_next(autojump_clock: trio.abc.Clock) -> None:
+    class Broken:
+        def SerializeToString(self) -> bytes:
+            raise TypeError("not a message")
+
+    async with scripted(DOWN, breaker=THREE) as (query, provider):
+        for _ in range(3):
+            await status_of(read(query))
+        await trio.sleep(1)
+        provider.script[:] = [None]
+        with pytest.raises(TypeError, match="not a message"):
+            await query.write("/test.Test/Write", Broken(), object)
+        await read(query)
+        assert query.breaker.closed
+
+
 async def test_a_provider_that_is_back_is_used_as_soon_as_it_is_connected(autojump_clock: trio.abc.Clock) -> None:
     async with scripted() as (query, provider):
         provider.down = True

@@ -218,8 +218,8 @@ class ProviderQuery:
             except GRPCError as error:
                 self._failed += 1
                 raise QueryError(error, attempts=0, unprocessed=True) from None
-        query = _Query(self, channel, route, request, reply_type, key, metadata, deadline, probe=probe)
         try:
+            query = _Query(self, channel, route, request, reply_type, key, metadata, deadline, probe=probe)
             reply: T = await query.once()
         except GRPCError as error:
             reply = await self._after(error, query)
