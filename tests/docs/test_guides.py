@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from dk_trio import Settings, rpc
 from dk_trio.module import ModuleDiscoverer, TrioModule
 from dk_trio.module._utility import UTILITY_PROTOCOLS
 from dk_trio.server import MAX_MESSAGE_BYTES
-from dk_trio.services.config import _LOCAL, OF_THE_SERVER, SERVICES
+from dk_trio.services.channels import GRACE
+from dk_trio.services.config import _LOCAL, _REMOTE, OF_THE_SERVER, SERVICES
+from dk_trio.settings._layers import LAYERS
+from dk_trio.settings._variable import variable_of
+from dk_trio.signals import _remote, inbox, outbox
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "docs" / "samples" / "presets").iterdir())
@@ -146,6 +151,12 @@ def test_every_service_and_its_local_class_is_listed() -> None:
     assert all(f"`{name}`" in page.partition("##")[0] for name in SERVICES)
 
 
+def test_every_remote_class_is_named() -> None:
+    page = GUIDES["service-strategies"].partition("## Remote strategies")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(Grpc\w+)`", page))
+    assert named == {place.partition(":")[2] for place in _REMOTE.values() if ":Grpc" in place}
+
+
 # -- dynamic schemas --------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +185,13 @@ def test_the_default_policy_of_a_channel() -> None:
     assert set(re.findall(r"`(\w+)`", told)) == {status.name for status in policy.statuses}
 
 
+def test_what_becomes_of_signals_in_an_outage() -> None:
+    page = prose(GUIDES["resilience"])
+    assert f"pauses that grow up to {outbox.PAUSE_MAX:g} s" in page
+    assert f"more than {outbox.MAX_TASKS:,} jobs wait" in page
+    assert f"gets {_remote.CLOSE_TIMEOUT:g} s to send what waits" in page
+
+
 # -- the concurrency model --------------------------------------------------------------------------------------------
 
 
@@ -183,8 +201,15 @@ async def test_task_tree(autojump_clock: trio.testing.MockClock) -> None:
 
     with trio.fail_after(86400):
         lines = await task_tree.two_jobs()
-    (shown,) = re.findall(r"^```text\n(.*?)^```", GUIDES["concurrency-model"], re.MULTILINE | re.DOTALL)
+    shown, *_ = re.findall(r"^```text\n(.*?)^```", GUIDES["concurrency-model"], re.MULTILINE | re.DOTALL)
     assert shape(lines) == shape(shown.splitlines())
+
+
+def test_times_of_what_is_shared() -> None:
+    page = prose(GUIDES["concurrency-model"])
+    assert f"their last user, {GRACE:g} s later" in page
+    assert f"{GRACE:g} s after the last one has left, the channel closes" in page
+    assert f"in a new poll after {inbox.RESTART_AGE * 1000:g} ms" in page
 
 
 # -- gRPC tuning ------------------------------------------------------------------------------------------------------
@@ -200,3 +225,11 @@ def test_presets_have_effect_and_keep_the_golden_rule(preset: Path) -> None:
 def test_what_the_server_fixes() -> None:
     fixed = dict(rows(GUIDES["grpc-tuning"], "| value"))
     assert fixed["largest message, each way"] == f"{MAX_MESSAGE_BYTES // 1024**2} MB"
+
+
+@pytest.mark.parametrize("layer", ["signals", "query", "channel"])
+def test_every_variable_of_what_calls_out_is_there_with_its_default(layer: str) -> None:
+    told = dict(re.findall(r"`(\w+)` \| ([\d.]+)", GUIDES["grpc-tuning"]))
+    for row in map(variable_of, fields(LAYERS[layer])):
+        default = re.match(r"[\d.]+", row.default_text())
+        assert float(told[row.name]) == float(default[0])
