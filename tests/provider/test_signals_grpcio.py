@@ -1,14 +1,23 @@
 """Signals, registries and setups for a gRPC client that is not ours, and that leaves out what the existing SDK does."""
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import trio
+from tests.cli.processes import started
 
+import dk_trio
 from dk_trio.provider import Provider
 from dk_trio.provider.task_manager import TaskManagerStatistics
 from dk_trio.services.stores.sqlite import SqliteDatabase
 
-from .test_foreign_client import called
+from .test_foreign_client import PATIENCE, called
+
+JOBS = str(Path(__file__).with_name("grpcio_jobs.py"))
+DESCRIPTORS = str(Path(dk_trio.__file__).parent / "pb" / "descriptors.bin")
+ROOT = str(Path(__file__).parents[2])
 
 IDS = {"mission_id": "missions:m", "setup_id": "setups:s", "setup_version_id": "setup_versions:v"}
 CREATED = {"created_at": "2026-01-01T00:00:00Z", "cancellation_reason": "none"}
@@ -73,3 +82,30 @@ def _statistics(provider: Provider) -> TaskManagerStatistics:
     found = provider.statistics().services["TaskManagerServicer"]
     assert isinstance(found, TaskManagerStatistics)
     return found
+
+
+async def test_jobs_that_poll_as_those_of_the_existing_sdk_do() -> None:
+    provider = Provider(SqliteDatabase(None))
+    with trio.fail_after(PATIENCE):
+        async with provider.running(port=0) as address:
+            program = [sys.executable, JOBS]
+            async with started(address, DESCRIPTORS, "120", program=program, PYTHONPATH=ROOT) as process:
+                ids = json.loads(await process.wait_for("ids", "stdout"))["ids"]
+                while _statistics(provider).received < len(ids) + 1:
+                    assert process.process.returncode is None, process.lines
+                    await trio.sleep(0.01)
+                asked = {job: "stop" if number % 2 else "cancel" for number, job in enumerate(ids)}
+                # Said twice, the second time by a clock that is behind.
+                dates = ("2026-01-01T00:00:00Z", "2025-01-01T00:00:00Z")
+                requests = [sent(job, asked[job], created_at=date) for date in dates for job in ids[1:]]
+                (taken,) = await called(address, ("task_manager", "SendSignals", {"tasks": requests}))
+                assert taken["status"] == "OK"
+                assert await process.wait() == 0, process.lines
+    *jobs, counts = [json.loads(line) for line in process.lines["stdout"]][1:]
+    assert {row["job"]: row["told"] for row in jobs} == {job: [asked[job]] for job in ids}
+    # Held polls are answered before their deadline, unless the machine has other things to do.
+    assert counts["polls"].keys() <= {"answered", "empty", "DEADLINE_EXCEEDED"}
+    assert counts["polls"]["answered"] > 0
+    assert max(counts["batches"]) == 50
+    assert sum(counts["batches"]) == 3 * len(ids) + 1
+    assert _statistics(provider).jobs_asked == 0
