@@ -69,6 +69,7 @@ def main(address: str, compression: str) -> None:
                 call = error
                 details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
                 told["details"] = details.hex()
+                told["message"] = error.details()
             print(json.dumps(told | {"status": call.code().name}), flush=True)
 
 
