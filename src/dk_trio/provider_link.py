@@ -110,6 +110,10 @@ class ProviderLink:
         async with self.clients.opened(), self._channel, self.signals.opened():
             yield
 
+    def hasten(self) -> None:
+        """See `RemoteSignals.hasten`."""
+        self.signals.hasten()
+
     @asynccontextmanager
     async def registered(
         self, info: ModuleInfo, *, on_change: Callable[[RegistrationStatus], object]

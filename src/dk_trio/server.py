@@ -252,34 +252,33 @@ class ModuleServer:
             ListenError: The address cannot be listened on.
         """
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with self.running(host=host, port=port) as address, trio.open_nursery() as nursery:
-                if on_ready is not None:
-                    on_ready(address)
-                number = await anext(signals)
-                before = self.statistics().jobs
-                _log.info(
-                    "%s: draining, %d running and %d waiting jobs get %g s",
-                    signal.Signals(number).name,
-                    before.running,
-                    before.queued,
-                    grace,
-                )
+            async with unwrapped(), trio.open_nursery() as nursery:
                 drain_scope = trio.CancelScope()
 
                 async def hurry() -> None:
                     async for number in signals:  # all of them: one that is left would be raised again at the end
                         _log.warning("%s again: cancelling", signal.Signals(number).name)
                         drain_scope.cancel()
+                        if self._link is not None:
+                            self._link.hasten()
 
-                nursery.start_soon(hurry)
-                stuck: list[Session | ConfigSetup | str] = []
-                with drain_scope:
-                    stuck = await self.drain(grace)
-                if drain_scope.cancelled_caught:
-                    stuck = await self.drain(0)
-                report = self._report(before, stuck=len(stuck))
-                if stuck and on_stuck is not None:
-                    on_stuck(report)
+                async with self.running(host=host, port=port) as address:
+                    if on_ready is not None:
+                        on_ready(address)
+                    number = await anext(signals)
+                    before = self.statistics().jobs
+                    name = signal.Signals(number).name
+                    told = (name, before.running, before.queued, grace)
+                    _log.info("%s: draining, %d running and %d waiting jobs get %g s", *told)
+                    nursery.start_soon(hurry)
+                    stuck: list[Session | ConfigSetup | str] = []
+                    with drain_scope:
+                        stuck = await self.drain(grace)
+                    if drain_scope.cancelled_caught:
+                        stuck = await self.drain(0)
+                    report = self._report(before, stuck=len(stuck))
+                    if stuck and on_stuck is not None:
+                        on_stuck(report)
                 nursery.cancel_scope.cancel()
         return self._report(before, stuck=len(stuck))
 

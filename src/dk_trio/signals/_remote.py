@@ -85,6 +85,7 @@ class RemoteSignals:
         calls = Calls(channel)
         self._queue_size = settings.queue_size
         self._close_timeout = close_timeout
+        self._closing = False
         self._local = LocalSignals()
         self._outbox = Outbox(calls, settings, random=random, max_tasks=max_tasks)
         self._inbox = Inbox(calls, settings, hand_on=self._local.send, random=random)
@@ -119,7 +120,13 @@ class RemoteSignals:
                 yield self
             finally:
                 polling.cancel()
+                self._closing = True
                 self._outbox.close(self._close_timeout)
+
+    def hasten(self) -> None:
+        """Let `opened`, if it is at its end, not wait until signals are sent: what is left is lost, and told."""
+        if self._closing:
+            self._outbox.close(0.0)
 
     async def _poll(self, scope: trio.CancelScope) -> None:
         with scope:
