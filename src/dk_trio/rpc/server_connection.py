@@ -247,9 +247,13 @@ class ConnectionTasks:
             cancelled, rest = _split(error)
             if rest is not None:
                 _logger.warning("%s failed while it was being cancelled", call.head.path, exc_info=rest)
-            if cancelled is None:
-                raise
-            raise cancelled from None
+            try:
+                if cancelled is None:
+                    raise
+                raise cancelled from None
+            finally:
+                # What knows its own traceback lives until the next collection, and with it what could not be sent.
+                del cancelled, rest
         else:
             if not call.done:
                 _complete(call)
