@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+import weakref
 from functools import partial
 
 import pytest
@@ -146,6 +149,51 @@ async def test_memory_is_bounded_for_a_client_that_does_not_read(autojump_clock,
         frame = 16 * 1024 + 9
         assert connection._wire.out_size <= HIGH_WATER + frame + 1024
         assert len(sent) * size <= 2 * (HIGH_WATER + 5 * (frame + size))
+
+
+class Reply:
+    """A large response, whose end can be seen."""
+
+    def SerializeToString(self) -> bytes:
+        return bytes(1_000_000)
+
+
+async def test_a_large_response_is_in_memory_once(autojump_clock):
+    async def handler(stream):
+        await stream.send_message(Reply())
+
+    async with serving(unary=handler, client={"stream_window": 100, "connection_window": WINDOW}) as (client, _):
+        tracemalloc.start()
+        call = await client.call("unary", Message())
+        await trio.testing.wait_all_tasks_blocked()
+        held, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert call.head is not None
+        assert held < 1_100_000
+        assert peak < 1_100_000
+
+
+@pytest.mark.parametrize("leave", ["reset", "close"])
+async def test_what_a_client_did_not_read_goes_with_it(autojump_clock, leave):
+    """At once, and not with the next collection of cycles, which a server with little to do comes to late."""
+    replies = []
+
+    async def handler(stream):
+        reply = Reply()
+        replies.append(weakref.ref(reply))
+        await stream.send_message(reply)
+
+    gc.disable()
+    try:
+        async with serving(unary=handler, client={"stream_window": 100, "connection_window": WINDOW}) as (client, _):
+            call = await client.call("unary", Message())
+            await trio.testing.wait_all_tasks_blocked()
+            assert replies[0]() is not None
+            await (call.reset_by_client() if leave == "reset" else client.stream.aclose())
+            await trio.testing.wait_all_tasks_blocked()
+            assert replies[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_send_that_was_cut_off_is_finished_first(autojump_clock):

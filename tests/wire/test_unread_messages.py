@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from dk_trio.wire import ClientConnection, ClientStream, ServerConnection, Stream
-from dk_trio.wire.frames import DATA, END_STREAM, frame
+from dk_trio.wire.frames import DATA, END_STREAM, WINDOW_UPDATE, frame
 from dk_trio.wire.stream import MAX_CUT_MESSAGES
 
 
@@ -96,3 +96,26 @@ def test_large_message_behind_many_tiny_ones():
         client.receive(server.take())
         call.pump()
     assert received == [*bodies, large]
+
+
+@pytest.mark.parametrize("window", range(1, 8))
+def test_a_window_may_end_inside_of_the_prefix(window):
+    client, call, *_ = connected(stream_window=window)
+    assert not call.queue_message(b"0123456789", end=True)
+    assert call.unsent == 15 - window
+    first = client.take()
+    for _ in range(15 - window):
+        client.receive(frame(WINDOW_UPDATE, 0, call.id, (1).to_bytes(4, "big")))
+    assert call.unsent == 0
+    data = first + client.take()
+    assert payloads(data) == b"\0\0\0\0\x0a0123456789"
+
+
+def payloads(data):
+    """What stands in these DATA frames, together."""
+    whole = b""
+    while data:
+        size = int.from_bytes(data[:3], "big")
+        assert data[3] == DATA
+        whole, data = whole + data[9 : 9 + size], data[9 + size :]
+    return whole

@@ -80,6 +80,7 @@ class Stream:
         "_pending",
         "_pending_end",
         "_pending_start",
+        "_prefix",
         "_uncut",
         "born",
         "connection",
@@ -127,6 +128,7 @@ class Stream:
         self._pending: bytes | None = None
         self._pending_start = 0
         self._pending_end = 0
+        self._prefix = b""
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
@@ -350,8 +352,10 @@ class Stream:
             return True
         if self._pending is not None:
             raise LocalError("the previous message is still being sent: pump it first")
-        self._pending = MESSAGE_PREFIX.pack(compressed, len(data)) + data
-        self._pending_start = 0
+        # The prefix stands before the message, at negative places: to join them would be a second copy of 100 MB.
+        self._pending = data
+        self._prefix = MESSAGE_PREFIX.pack(compressed, len(data))
+        self._pending_start = -MESSAGE_PREFIX_SIZE
         self._pending_end = END_STREAM if end else 0
         return self.pump()
 
@@ -384,7 +388,10 @@ class Stream:
             stop = start + size
             flags = self._pending_end if stop == total else 0
             connection.out.append(_pack_frame_header(size >> 8, size & 0xFF, DATA, flags, self.id))
-            connection.out.append(data[start:stop])
+            if start < 0:
+                connection.out.append((self._prefix + data[: max(stop, 0)])[MESSAGE_PREFIX_SIZE + start :][:size])
+            else:
+                connection.out.append(data[start:stop])
             connection.out_size += size + FRAME_HEADER_SIZE
             self._pending_start = stop
             if stop == total:
