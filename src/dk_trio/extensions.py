@@ -28,6 +28,9 @@ COST_CONFIG: Final = "dk-trio-cost-config-bin"
 MODULE: Final = "dk-trio-module-bin"
 """Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, for which it has no fields."""
 
+SETUP_ID: Final = "dk-trio-setup-id"
+"""Of CreateSetup: the id of the new setup, for which it has no field; ALREADY_EXISTS when another one has it."""
+
 SIGNALS_AFTER: Final = "dk-trio-signals-after"
 """Of GetSignals: the number of the last signal that the caller has taken. Signals up to it are not sent again. So it is
 left out when a job is asked for that was not in the poll that told the number: its signals may be older."""
@@ -39,7 +42,8 @@ SIGNALS_UPTO: Final = "dk-trio-signals-upto"
 IDEMPOTENCY: Final = "idempotency"
 OPTIMISTIC: Final = "if-updated"
 LIMITS: Final = "cost-limits"
+NAMED_SETUPS: Final = "setup-id"
 LONG_POLL: Final = "long-poll"
 """GetSignals is held until there is something to tell, or shortly before the deadline."""
 
-ALL: Final = frozenset({IDEMPOTENCY, OPTIMISTIC, LIMITS, LONG_POLL})
+ALL: Final = frozenset({IDEMPOTENCY, OPTIMISTIC, LIMITS, LONG_POLL, NAMED_SETUPS})

@@ -1,5 +1,6 @@
 """The command line in processes of its own, over real sockets. Every wait is bounded."""
 
+import io
 import json
 import os
 import subprocess
@@ -43,6 +44,45 @@ async def dk_trio(*arguments: str, stdin: bytes = b"", **env: str) -> "subproces
             check=False,
             env=environment(**env),
         )
+
+
+def here(*arguments: str, stdin: bytes = b"", **env: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command to its end in this process, which is a second faster: where the process is not the subject."""
+    from unittest import mock
+
+    from dk_trio.cli import main
+
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for name in ("stdout", "stderr")}
+    given = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+    with (
+        mock.patch.dict(os.environ, environment(**env), clear=True),
+        mock.patch.multiple(sys, stdin=given, **streams),
+    ):
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+        for stream in streams.values():
+            stream.flush()
+    assert isinstance(code, int), code
+    out, err = (stream.buffer.getvalue() for stream in streams.values())  # type: ignore[attr-defined]  # BytesIO
+    return subprocess.CompletedProcess(arguments, int(code), out, err)
+
+
+async def beside(*arguments: str, stdin: bytes = b"", **env: str) -> "subprocess.CompletedProcess[bytes]":
+    """`here`, in a thread, so that a server on this loop can answer it. For commands that take no signals."""
+    with trio.fail_after(PATIENCE):
+        return await trio.to_thread.run_sync(partial(here, *arguments, stdin=stdin, **env))
+
+
+@asynccontextmanager
+async def provider_here(**options: Any) -> AsyncIterator[str]:
+    """A provider in memory on this loop, on a free port; its address."""
+    from dk_trio.provider import Provider, ProviderOptions
+    from dk_trio.services.stores.sqlite import SqliteDatabase
+
+    async with Provider(SqliteDatabase(None), options=ProviderOptions(**options)).running(port=0) as address:
+        yield address
 
 
 def outputs_of(stdout: bytes) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dk_trio.cli._exits import Exit
 from dk_trio.cli.provider._contract import all_methods, describe, find
 from dk_trio.cli.provider._json import FieldError, from_json, to_json
 
-from .processes import dk_trio, outputs_of, providing
+from .processes import beside, here, outputs_of, provider_here
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,11 @@ def test_what_goes_in_comes_out_again(method: str, data: dict[str, Any]) -> None
 
 async def ask(address: str, *words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     command, *rest = words
-    return await dk_trio("provider", command, address, *rest, stdin=stdin)
+    return await beside("provider", command, address, *rest, stdin=stdin)
 
 
 async def test_setups_are_put_and_got_by_the_shell(tmp_path: Path) -> None:
-    async with providing("--db", ":memory:", "--validate", "strict") as provider:
-        address = provider.address
+    async with provider_here(validate="strict") as address:
         new = '{"name": "quotes", "module_id": "modules:m", "content": {"prefix": "> "}}'
         (made,) = outputs_of((await ask(address, "put-setup", new)).stdout)
         assert made["version"] == "1"
@@ -142,14 +141,40 @@ async def test_setups_are_put_and_got_by_the_shell(tmp_path: Path) -> None:
         (first,) = outputs_of((await ask(address, "get-setup", made["setup_id"], "--version", "1")).stdout)
         assert first["content"] == {"prefix": "> "}
 
-        file.write_text('{"setups:a": {"prefix": "a"}, "setups:b": {"content": {"prefix": "b"}, "version": "x"}}')
-        both = outputs_of((await ask(address, "put-setup", str(file), "--module-id", "modules:m")).stdout)
-        assert [row["version"] for row in both] == ["1", "x"]
-
         unknown = await ask(address, "get-setup", "setups:nobody")
         assert unknown.returncode == 15
         assert b"NOT_FOUND" in unknown.stderr
         assert b"setups:nobody" in unknown.stderr
+
+
+async def test_a_setup_is_put_under_the_id_that_it_names(tmp_path: Path) -> None:
+    async with provider_here(validate="strict") as address:
+        for content in ('{"prefix": "> "}', '{"prefix": ">> "}'):
+            demo = f'{{"id": "setups:demo", "module_id": "modules:m", "content": {content}}}'
+            (made,) = outputs_of((await ask(address, "put-setup", demo)).stdout)
+            assert made["setup_id"] == "setups:demo"
+        (setup,) = outputs_of((await ask(address, "get-setup", "setups:demo")).stdout)
+        assert (setup["name"], setup["version"], setup["content"]) == ("setups:demo", "2", {"prefix": ">> "})
+
+        other = await ask(address, "put-setup", '{"id": "demo", "module_id": "modules:other", "content": {}}')
+        assert other.returncode == Exit.USAGE
+        assert b"setups:demo is a setup of modules:m, and cannot become one of modules:other" in other.stderr
+
+        file = tmp_path / "of-serve.json"
+        file.write_text('{"setups:a": {"prefix": "a"}, "setups:b": {"content": {"prefix": "b"}, "version": "x"}}')
+        both = outputs_of((await ask(address, "put-setup", str(file), "--module-id", "modules:m")).stdout)
+        assert [(row["setup_id"], row["version"]) for row in both] == [("setups:a", "1"), ("setups:b", "x")]
+
+
+async def test_a_provider_that_does_not_know_of_ids_keeps_no_setup_of_another_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with provider_here() as address:
+        monkeypatch.setattr("dk_trio.cli.provider.setups.SETUP_ID", "x-unknown")
+        done = await ask(address, "put-setup", '{"id": "demo", "module_id": "m", "content": {}}')
+        assert done.returncode == Exit.CONFIGURATION
+        assert b"another id than 'setups:demo'" in done.stderr
+        assert outputs_of((await ask(address, "ask", "ListSetups")).stdout) == [{"setups": [], "total_count": 0}]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +183,10 @@ async def test_setups_are_put_and_got_by_the_shell(tmp_path: Path) -> None:
         ('{"modul_id": "m", "content": {}}', "modul_id: there is no such field. Did you mean 'module_id'?"),
         ('{"module_id": "m"}', "content: must be set"),
         ('{"setups:a": 3}', "setups:a: expected an object, got 3"),
+        ("[]", "holds a list"),
+        ('{"id": 3, "content": {}}', "setup_id: must be a text of printable ASCII such as setups:demo, not 3"),
+        ('{"id": "setups:", "content": {}}', "setup_id: must be a text"),
+        ('{"id": "setups:\u00e9", "content": {}}', "setup_id: must be a text"),
     ],
 )
 def test_a_setup_that_is_none(setup: str, told: str) -> None:
@@ -167,13 +196,13 @@ def test_a_setup_that_is_none(setup: str, told: str) -> None:
 
 
 async def test_without_an_address_the_provider_of_the_settings_is_asked() -> None:
-    async with providing("--db", ":memory:") as provider:
-        done = await dk_trio("provider", "ask", "ListSetups", '{"limit": 1}', DIGITALKIN_PROVIDER=provider.address)
+    async with provider_here() as address:
+        done = await beside("provider", "ask", "ListSetups", '{"limit": 1}', DIGITALKIN_PROVIDER=address)
     assert outputs_of(done.stdout) == [{"setups": [], "total_count": 0}]
 
 
-async def test_nobody_answers() -> None:
-    done = await dk_trio("provider", "ask", "127.0.0.1:1", "ListSetups")
+def test_nobody_answers() -> None:
+    done = here("provider", "ask", "127.0.0.1:1", "ListSetups")
     assert done.returncode == 24
     assert done.stderr.startswith(b"dk-trio: 127.0.0.1:1: UNAVAILABLE: ")
     assert len(done.stderr.splitlines()) == 1

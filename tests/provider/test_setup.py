@@ -323,3 +323,18 @@ async def test_setups_are_there_after_a_restart(tmp_path: Path) -> None:
             made = await create(peer, current_setup_version=SetupVersion(content=content(a=[1, {"b": None}])))
         async with provided(directory=tmp_path) as peer:
             assert (await setups(peer).get_setup(GetSetupRequest(made.id))).setup == made
+
+
+async def test_a_setup_has_the_id_that_its_maker_asks_for_unless_another_has_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with provided() as peer:
+        request = CreateSetupRequest(name="S", module_id="modules:m", status=SetupStatus.READY)
+        for asked in ("setups:demo", "other"):
+            reply = await setups(peer).create_setup(request, metadata={extensions.SETUP_ID: asked})
+            assert reply.setup is not None
+            assert reply.setup.id == "setups:" + asked.removeprefix("setups:")
+        with pytest.raises(GRPCError) as caught:
+            await setups(peer).create_setup(request, metadata={extensions.SETUP_ID: "demo"})
+        assert caught.value.status is Status.ALREADY_EXISTS
+        assert "'setups:demo' exists already" in (caught.value.message or "")

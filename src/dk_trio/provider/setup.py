@@ -1,7 +1,7 @@
 """SetupService: setups and their versions.
 
-Ids are made here: from the caller's idempotency key, where there is one, so that a request that comes again long after
-makes nothing new. Ids with and without prefix are the same.
+Ids are made here where the caller gives none: from its idempotency key, if there is one, so that a request that comes
+again long after makes nothing new. Ids with and without prefix are the same.
 
 What a request leaves empty is not changed: proto3 has no other way to say so. DRAFT is 0 and so cannot be told from
 nothing; a setup is made a draft by CreateSetup alone.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 from dk_trio.errors import SetupNotFoundError, Violation
-from dk_trio.extensions import IDEMPOTENCY_KEY
+from dk_trio.extensions import IDEMPOTENCY_KEY, SETUP_ID
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
     CreateSetupRequest,
     CreateSetupResponse,
@@ -83,10 +83,11 @@ class SetupServicer(Servicer, SetupServiceBase):
         """A new setup, with its current version if the request has one.
 
         Raises:
-            SetupExistsError: The version has an id, which is taken.
+            SetupExistsError: The id that the metadata ask for is taken, or that of the version.
         """
+        asked = bare(text(self._call.text(SETUP_ID), SETUP_ID, empty=True))
         setup = SetupData(
-            id=PREFIX + self._new_id("setup"),
+            id=PREFIX + (asked or self._new_id("setup")),
             name=text(message.name, "name"),
             organisation_id=text(message.organisation_id, "organisation_id", empty=True),
             owner_id=text(message.owner_id, "owner_id", empty=True),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 
     from ._contract import Method
 
-Send = Callable[["Method", Any, Callable[[Any], object]], Awaitable[None]]
-"""Sends a request and calls a function with each reply; raises GRPCError."""
+
+class Send(Protocol):
+    """Sends a request and calls a function with each reply; raises GRPCError."""
+
+    async def __call__(
+        self, method: Method, request: Any, each: Callable[[Any], object], extra: Mapping[str, str] = ..., /
+    ) -> None:
+        """`extra` is metadata of this call alone."""
+
 
 timeout_option = click.option(
     "--timeout",
@@ -91,9 +99,11 @@ async def _send(
     method: Method,
     request: Any,
     each: Callable[[Any], object],
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
+    pairs = [*metadata, *extra.items()]
     async with channel.request(
-        method.route, method.cardinality, method.request, method.reply, timeout=timeout, metadata=metadata
+        method.route, method.cardinality, method.request, method.reply, timeout=timeout, metadata=pairs
     ) as stream:
         await stream.send_message(request, end=True)
         while (reply := await stream.recv_message()) is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import click
 
 from dk_trio.cli._exits import TABLE
 from dk_trio.cli.call import read_input, with_integers, write_line
+from dk_trio.errors import ConfigurationError
+from dk_trio.extensions import SETUP_ID
 
 from ._client import Send, metadata_option, split_address, talk, timeout_option
 
@@ -35,6 +37,7 @@ _PAGE: Final = 1000
     epilog=f"""\b
 Examples:
   dk-trio provider put-setup '{{"name": "quotes", "module_id": "modules:m", "content": {{"prefix": "> "}}}}'
+  dk-trio provider put-setup '{{"id": "setups:demo", "module_id": "modules:m", "content": {{}}}}'
   dk-trio provider put-setup 127.0.0.1:50051 setups.json --module-id modules:m
   dk-trio provider get-setup setups:a | dk-trio provider put-setup -
 
@@ -42,10 +45,10 @@ Examples:
 Fields, of which a new setup needs module_id and content:
   {", ".join(_FIELDS)}
 
-The provider makes the id of a new setup. Without setup_id, a setup of the same name and module is meant if there is
-one. It keeps what is not given. A version of a name, or an id, that is there is replaced; any other is added; it is the
-current one from then on. A file may also be one for `dk-trio serve --setup`, whose ids become names. The ids go to
-stdout, one JSON object a line.
+With setup_id, or id for short, exactly that setup is made or changed. Without, a setup of the same name and module is
+meant if there is one, and the provider makes the id of a new one. What is not given stays as it is. A version of a
+name, or an id, that is there is replaced; any other is added; it is the current one from then on. A file may also be
+one for `dk-trio serve --setup`, with several setups by their ids. The ids go to stdout, one JSON object a line.
 
 \b
 {TABLE}""",
@@ -59,7 +62,7 @@ def put_setup(*, words: tuple[str, ...], module_id: str | None, timeout: float, 
     address, rest = split_address(words)
     if len(rest) != 1:
         raise click.UsageError(f"One file or JSON object is wanted, and {len(rest)} were given.")
-    text = rest[0] if rest[0] == "-" or rest[0].lstrip().startswith(("{", "@")) else f"@{rest[0]}"
+    text = rest[0] if rest[0] == "-" or rest[0].lstrip().startswith(("{", "[", "@")) else f"@{rest[0]}"
     setups = [_checked(setup) for setup in _setups(read_input(text, "SETUP"))]
 
     async def work(send: Send) -> None:
@@ -110,10 +113,12 @@ def _setups(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for key, entry in data.items():
         if not isinstance(entry, dict):
             raise click.UsageError(f"{key}: expected an object, got {entry!r}.")
-        yield {"name": key, **(entry if "content" in entry else {"content": entry})}
+        yield {"setup_id": key, **(entry if "content" in entry else {"content": entry})}
 
 
 def _checked(setup: dict[str, Any]) -> dict[str, Any]:
+    if "id" in setup:
+        setup = {"setup_id": setup["id"], **{key: value for key, value in setup.items() if key != "id"}}
     for key in setup:
         if key not in _FIELDS:
             near = difflib.get_close_matches(key, _FIELDS, n=1)
@@ -121,7 +126,13 @@ def _checked(setup: dict[str, Any]) -> dict[str, Any]:
             raise click.UsageError(f"{key}: there is no such field. {hint}")
     if "content" not in setup:
         raise click.UsageError('content: must be set, the object that jobs run with, such as {"content": {}}.')
-    return {key: value for key, value in setup.items() if value is not None}
+    setup = {key: value for key, value in setup.items() if value is not None}
+    if "setup_id" in setup:
+        key = setup["setup_id"]
+        if not isinstance(key, str) or not key.removeprefix(_PREFIX) or not (key.isascii() and key.isprintable()):
+            raise click.UsageError(f"setup_id: must be a text of printable ASCII such as setups:demo, not {key!r}.")
+        setup["setup_id"] = _PREFIX + key.removeprefix(_PREFIX)
+    return setup
 
 
 async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
@@ -140,9 +151,23 @@ async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
 
 
 async def _existing(send: Send, setup: dict[str, Any]) -> Any:
-    """The setup of this id, or the one of this name and module; None when there is none."""
+    """The setup of this id, or else the one of this name and module; None when there is none."""
     if "setup_id" in setup:
-        return (await _call(send, "GetSetup", {"setup_id": setup["setup_id"]})).setup
+        from grpclib.const import Status
+        from grpclib.exceptions import GRPCError
+
+        try:
+            there = (await _call(send, "GetSetup", {"setup_id": setup["setup_id"]})).setup
+        except GRPCError as error:
+            if error.status is Status.NOT_FOUND:
+                return None
+            raise
+        if (module_id := setup.get("module_id", there.module_id)) != there.module_id:
+            raise click.UsageError(
+                f"module_id: {there.id} is a setup of {there.module_id}, and cannot become one of {module_id}."
+                " Give the new one another id."
+            )
+        return there
     name, module_id = setup.get("name", setup.get("module_id")), setup.get("module_id")
     seen = 0
     while True:
@@ -159,7 +184,16 @@ async def _created(send: Send, setup: dict[str, Any]) -> Any:
     if not setup.get("module_id"):
         raise click.UsageError("module_id: must be set for a new setup, here or with --module-id.")
     given = {key: setup[key] for key in ("name", *_DEFAULTS, "module_id") if key in setup}
-    return (await _call(send, "CreateSetup", {**_DEFAULTS, "name": setup["module_id"], **given})).setup
+    asked = setup.get("setup_id")
+    new = {**_DEFAULTS, "name": asked or setup["module_id"], **given}
+    made = (await _call(send, "CreateSetup", new, {} if asked is None else {SETUP_ID: asked})).setup
+    if asked is not None and made.id != asked:
+        await _call(send, "DeleteSetup", {"setup_id": made.id})
+        raise ConfigurationError(
+            f"The provider gave the new setup another id than {asked!r}, so it was deleted again.",
+            hint="Only a provider of dk-trio lets a client choose ids. Leave the id out, and use what is printed.",
+        )
+    return made
 
 
 async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> Any:
@@ -176,7 +210,7 @@ async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> Any:
     return (await _call(send, "CreateSetupVersion", new)).setup_version
 
 
-async def _call(send: Send, method: str, data: dict[str, Any]) -> Any:
+async def _call(send: Send, method: str, data: dict[str, Any], metadata: Mapping[str, str] | None = None) -> Any:
     from ._contract import find
     from ._json import FieldError, from_json
 
@@ -186,7 +220,7 @@ async def _call(send: Send, method: str, data: dict[str, Any]) -> Any:
     except FieldError as error:
         raise click.UsageError(f"{error}.") from None
     replies: list[Any] = []
-    await send(found, request, replies.append)
+    await send(found, request, replies.append, metadata or {})
     return replies[0]
 
 
