@@ -90,6 +90,9 @@ _log = logging.getLogger("dk_trio.servicer")
 _ERROR_LOGGED: Final = 500
 _ID_LOGGED: Final = 100
 
+# What else has frames between an author's line and the error that a service raised there.
+_NOT_AUTHORS: Final = frozenset({"contextlib", "dk_trio", "tenacity", "trio"})
+
 LAST_WORDS: Final = 1.0
 """Seconds for the message that says why a job has failed. Its status follows in any case, and needs no room."""
 
@@ -458,7 +461,7 @@ def _raised_in(error: BaseException) -> str:
     """Where the author's code was when a service raised this; empty when it was not the author's code."""
     place = ""
     for frame, line in walk_tb(error.__traceback__):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in {"trio", "dk_trio"}:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOT_AUTHORS:
             place = f" ({frame.f_code.co_filename}:{line} in {frame.f_code.co_name})"
     return place
 

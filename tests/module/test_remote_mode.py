@@ -126,6 +126,19 @@ async def test_an_author_can_tell_an_outage_from_a_mistake(autojump_clock: trio.
     assert found == [Status.ALREADY_EXISTS, Status.UNAVAILABLE]
 
 
+async def test_the_log_says_where_the_author_was_when_a_remote_service_failed(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with remote(keep) as (_, client, network, setup_id):
+        await outputs_of(client, {"text": "a"}, protocol="message", setup_id=setup_id)
+        await network.fail()
+        with pytest.raises(GRPCError, match="ended with UNAVAILABLE"):
+            await outputs_of(client, {"text": "b"}, protocol="message", setup_id=setup_id)
+    (line,) = [record.getMessage() for record in caplog.records if "failed: STORAGE_FAILED" in record.getMessage()]
+    code = keep.__code__
+    assert line.endswith(f"({code.co_filename}:{code.co_firstlineno + 1} in keep)")
+
+
 # -- registration and readiness ---------------------------------------------------------------------------------------
 
 
