@@ -144,6 +144,26 @@ async def test_too_many_jobs_lose_the_signals_of_those_that_ended_first(autojump
     )
 
 
+async def test_the_bound_holds_for_what_is_put_back(autojump_clock: Any) -> None:
+    """A batch that is being sent does not count; it does when it comes back."""
+    async with exchange_with(max_tasks=10, max_batch_size=20, send_retries=0) as (exchange, provider):
+        provider.send_plan = [1.0]
+        provider.send = Status.INTERNAL
+        provider.refuses = lambda _: Status.INTERNAL
+        for number in range(20):
+            if number == 10:
+                await trio.sleep(0.5)  # the first ten are under way
+            exchange.publish(start(f"j{number}"))
+            exchange.publish(stop(f"j{number}"))
+        assert exchange.statistics().outbound.pending_tasks == 20
+        await trio.sleep(60)
+        assert exchange.statistics().outbound.pending_tasks == 10
+        assert exchange.statistics().outbound.lost == 20
+        provider.send, provider.refuses = None, lambda _: None
+        await settled(exchange)
+        assert sorted({task.task_id for task in provider.taken}) == sorted(f"j{n}" for n in range(10, 20))
+
+
 async def test_signals_of_running_jobs_are_not_dropped(autojump_clock: Any) -> None:
     async with exchange_with(up=False, max_tasks=3) as (exchange, provider):
         for number in range(10):

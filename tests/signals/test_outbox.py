@@ -34,6 +34,17 @@ async def test_a_signal_waits_for_others_for_the_flush_interval(autojump_clock: 
         assert exchange.statistics().outbound.delivered == 3
 
 
+async def test_a_job_that_says_something_new_does_not_wait_anew(autojump_clock: Any) -> None:
+    async with exchange_with(flush_interval=1.0) as (exchange, provider):
+        begun = trio.current_time()
+        for action in (SignalAction.ACK_START, SignalAction.ACK_CANCEL, SignalAction.ACK_STOP):
+            exchange.publish(ack("a", action))
+            await trio.sleep(0.4)
+        await settled(exchange)
+        assert [sent.at - begun for sent in provider.sent] == [pytest.approx(1.0, abs=0.01)]
+        assert provider.of("a") == ["ack_stop"]
+
+
 async def test_a_full_batch_is_sent_at_once(autojump_clock: Any) -> None:
     async with exchange_with(max_batch_size=5, flush_interval=10) as (exchange, provider):
         began = trio.current_time()

@@ -95,7 +95,7 @@ class KeptSignals:
     def __init__(self) -> None:
         self._order: OrderedDict[Entry, None] = OrderedDict()
         self._tasks: dict[str, dict[Kind, Entry]] = {}  # of each job in order of publication
-        self._ended: dict[str, None] = {}  # jobs whose signals may be dropped, oldest first
+        self._ended: OrderedDict[str, None] = OrderedDict()  # jobs whose signals may be dropped, oldest first
         self.collapsed = 0
 
     def __repr__(self) -> str:
@@ -155,7 +155,10 @@ class KeptSignals:
             self._tasks[task_id] = {kind: entry, **kinds}
             self._order[entry] = None
             self._order.move_to_end(entry, last=False)
+            known = task_id in self._ended
             self._classify(task_id)
+            if task_id in self._ended and not known:  # it has ended before those that came meanwhile
+                self._ended.move_to_end(task_id, last=False)
 
     def move_back(self, task_id: str) -> None:
         """Let all others go before the signals of one job."""
