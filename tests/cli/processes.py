@@ -65,7 +65,7 @@ def here(*arguments: str, stdin: bytes = b"", **env: str) -> "subprocess.Complet
         for stream in streams.values():
             stream.flush()
     assert isinstance(code, int), code
-    out, err = (stream.buffer.getvalue() for stream in streams.values())  # type: ignore[attr-defined]  # BytesIO
+    out, err = (stream.buffer.getvalue() for stream in streams.values())
     return subprocess.CompletedProcess(arguments, int(code), out, err)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from grpclib.const import Status
 
 from ._exits import TABLE, Exit, exit_of_status
 
@@ -22,9 +23,11 @@ Examples:
   dk-trio call 127.0.0.1:50055 --input '{{"root": {{"protocol": "message", "text": "hello"}}}}'
   dk-trio call unix:/run/module.sock --input @input.json --timeout 30
   echo '{{"text": "hello"}}' | dk-trio call 127.0.0.1:50055 --protocol message --input -
+  dk-trio call 127.0.0.1:50055 --health
 
 Outputs go to stdout, one JSON object a line, the first and the last message of the stream included; what goes wrong
-goes to stderr. Ctrl-C cancels the job on the server.
+goes to stderr. Ctrl-C cancels the job on the server. --health works with a provider, and any other gRPC server, too;
+one that is not ready is exit code 24.
 
 \b
 {TABLE}"""
@@ -33,9 +36,11 @@ goes to stderr. Ctrl-C cancels the job on the server.
 @click.option(
     "--input",
     "input_text",
-    required=True,
     metavar="JSON|@FILE|-",
     help='The input, or only its root: an object without "root" is wrapped. "-" reads stdin.',
+)
+@click.option(
+    "--health", is_flag=True, help="Ask whether the server is ready, and why it is not, instead of calling it."
 )
 @click.option("--protocol", help="Put into the root when it has none.")
 @click.option("--setup-id", default="setups:default", show_default=True)
@@ -45,7 +50,8 @@ goes to stderr. Ctrl-C cancels the job on the server.
 def command(
     *,
     address: str,
-    input_text: str,
+    input_text: str | None,
+    health: bool,
     protocol: str | None,
     setup_id: str,
     mission_id: str,
@@ -56,39 +62,42 @@ def command(
     check_address(address)
     if timeout is not None and math.isnan(timeout):
         raise click.BadParameter("nan is no time.", param_hint="--timeout")
-    data = read_input(input_text)
+    if health and input_text is not None:
+        raise click.UsageError("--health calls nothing, so it takes no --input.")
+    if not health and input_text is None:
+        raise click.UsageError("Missing option '--input'.")
+    data = None if input_text is None else read_input(input_text)
     pairs: list[tuple[str, str | bytes]] = [parse_pair(pair) for pair in metadata]
     check_metadata(pairs)
 
     import trio
     from grpclib.exceptions import GRPCError
 
-    from dk_trio.client import ModuleClient, channel_options, wrap_input
-    from dk_trio.pb.google.protobuf import Struct
+    from dk_trio.client import ModuleClient, channel_options
     from dk_trio.settings import Settings
 
-    try:
-        data = wrap_input(data, protocol)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", param_hint="--protocol") from None
-    try:
-        bytes(Struct.from_dict(data))
-    except (TypeError, ValueError) as error:  # a lone surrogate, a nesting that no server reads, a huge number
-        raise click.BadParameter(f"the input cannot be sent: {error}.", param_hint="--input") from None
+    data = None if data is None else _sendable(data, protocol)
     settings = Settings.from_environment(serving=False)
     for warning in settings.warnings:
         click.echo(f"dk-trio: {warning}", err=True)
 
-    async def call() -> None:
-        async with (
-            ModuleClient.connect(address, options=channel_options(settings.channel)) as client,
-            client.start(data, setup_id=setup_id, mission_id=mission_id, timeout=timeout, metadata=pairs) as outputs,
-        ):
-            async for output in outputs:
-                write_line(output)
+    async def call() -> int:
+        async with ModuleClient.connect(address, options=channel_options(settings.channel)) as client:
+            if data is None:
+                from ._health import check
+
+                found = await check(client.channel, timeout=timeout, metadata=pairs)
+                write_line(found)
+                return Exit.OK if found["status"] == "SERVING" else exit_of_status(Status.UNAVAILABLE)
+            async with client.start(
+                data, setup_id=setup_id, mission_id=mission_id, timeout=timeout, metadata=pairs
+            ) as outputs:
+                async for output in outputs:
+                    write_line(output)
+        return Exit.OK
 
     try:
-        trio.run(call)
+        return trio.run(call)
     except GRPCError as error:
         click.echo(f"dk-trio: {error.status.name}: {error.message or 'no message'}", err=True)
         return exit_of_status(error.status)
@@ -100,7 +109,26 @@ def command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         click.echo(f"dk-trio: the output cannot be written: {error.strerror}.", err=True)
         return Exit.DEFECT
-    return Exit.OK
+
+
+def _sendable(data: dict[str, Any], protocol: str | None) -> dict[str, Any]:
+    """The input with its root and protocol.
+
+    Raises:
+        click.BadParameter: No server could read it.
+    """
+    from dk_trio.client import wrap_input
+    from dk_trio.pb.google.protobuf import Struct
+
+    try:
+        data = wrap_input(data, protocol)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--protocol") from None
+    try:
+        bytes(Struct.from_dict(data))
+    except (TypeError, ValueError) as error:  # a lone surrogate, a nesting that no server reads, a huge number
+        raise click.BadParameter(f"the input cannot be sent: {error}.", param_hint="--input") from None
+    return data
 
 
 def write_line(output: dict[str, Any]) -> None:
