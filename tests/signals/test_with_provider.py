@@ -10,8 +10,9 @@ import trio
 from tests.provider.kit import Provided, provided
 
 from dk_trio import rpc
+from dk_trio.provider import task_manager
 from dk_trio.settings import SignalSettings
-from dk_trio.signals import RemoteSignals, Signal, SignalAction
+from dk_trio.signals import RemoteSignals, Signal, SignalAction, inbox
 
 from .fake import ack, start, stop
 
@@ -113,6 +114,33 @@ async def test_a_provider_that_goes_and_comes_back(autojump_clock: Any, caplog: 
         statistics = ours.statistics().outbound
         assert (statistics.pending, statistics.lost, statistics.refused) == (0, 0, 0)
         assert statistics.delivered == 150
+
+
+def test_a_poll_names_no_more_jobs_than_a_provider_takes() -> None:
+    assert inbox.JOBS_AT_ONCE <= task_manager.JOBS_MAX
+
+
+async def test_more_jobs_than_one_poll_names_take_turns(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "JOBS_AT_ONCE", 20)
+    monkeypatch.setattr(task_manager, "JOBS_MAX", 20)
+    async with platform() as (ours, theirs, _), trio.open_nursery() as nursery:
+        jobs = [Job(ours, f"j{number}") for number in range(70)]
+        for job in jobs:
+            nursery.start_soon(job.run)
+        await trio.sleep(5)
+        for job in jobs[::23]:
+            sent = trio.current_time()
+            await theirs.deliver(cancel(job.job_id))
+            await job.over.wait()
+            assert trio.current_time() - sent < 4 * inbox.TURN  # four polls name all of them
+            await trio.sleep(3)
+        assert ours.health().inbound.ok
+        await trio.sleep(100)
+        assert ours.statistics().inbound.failed_polls == 0
+        for job in jobs:
+            if not job.ended:
+                theirs.publish(cancel(job.job_id))
+    assert [len(job.ended) for job in jobs] == [1] * 70
 
 
 async def test_a_subscription_of_somebody_else(autojump_clock: Any) -> None:

@@ -59,6 +59,12 @@ DEAD_POLLS: Final = 5
 REMEMBERED: Final = 64
 """Signals of one job that are known again. It gets one or two in its life."""
 
+JOBS_AT_ONCE: Final = 20_000
+"""Jobs that one poll names: our provider refuses more. Of more jobs, each poll asks for the next so many."""
+
+TURN: Final = 1.0
+"""Seconds that such a poll is held, so that the turn of all comes soon."""
+
 SLICE: Final = 256
 """Signals between two checkpoints: cancelling 10,000 jobs in one step would stall the loop for 0.4 s."""
 
@@ -139,6 +145,7 @@ class Inbox:
         self._random = random
         self._jobs: dict[str, _Job] = {}
         self._request: Encoded | None = None  # for the jobs as they are now
+        self._turn = 0  # where the next poll begins, of more jobs than one names
         self._joined = trio.Event()
         self._never = trio.Event()
         self._cursor: str | None = None
@@ -239,13 +246,15 @@ class Inbox:
     async def _poll(self) -> _Outcome | None:
         """Ask once. None when the poll was left for another one."""
         settings, calls = self._settings, self._calls
+        whole = len(self._jobs) <= JOBS_AT_ONCE
+        timeout = settings.poll_timeout if whole else min(TURN, settings.poll_timeout)
         request = self._request
-        if request is None:
-            request = Encoded(GetSignalsRequest(task_ids=list(self._jobs)).SerializeToString())
-            self._request = request
+        if request is None or not whole:
+            request = Encoded(GetSignalsRequest(task_ids=self._asked_for()).SerializeToString())
+            self._request = request if whole else None
         joins, peer = self._joins, calls.peer
         self._joins_asked = joins
-        if peer is None or peer is not self._cursor_peer:
+        if peer is None or peer is not self._cursor_peer or not whole:
             self._cursor = None
         after = self._cursor
         reply = upto = None
@@ -254,7 +263,7 @@ class Inbox:
         with trio.CancelScope() as scope:
             self._polling = scope
             try:
-                reply, upto = await calls.poll(request, after=after, timeout=settings.poll_timeout)
+                reply, upto = await calls.poll(request, after=after, timeout=timeout)
             except CallError as error:
                 self._note_failure(error)
         self._polling = None
@@ -270,10 +279,19 @@ class Inbox:
         self._age = RESTART_AGE
         self._answers_empty |= not reply.tasks
         self._note_success()
-        if joins == self._joins and (after is None or peer is calls.peer):
+        if whole and joins == self._joins and (after is None or peer is calls.peer):
             self._cursor, self._cursor_peer = upto, calls.peer
             again |= after is None and upto is not None  # what comes again without a cursor does not come with it
         return _Outcome(reply.tasks, again)
+
+    def _asked_for(self) -> list[str]:
+        """The jobs of the next poll."""
+        jobs = list(self._jobs)
+        if len(jobs) <= JOBS_AT_ONCE:
+            return jobs
+        first = self._turn % len(jobs)
+        self._turn = first + JOBS_AT_ONCE
+        return (jobs[first:] + jobs[:first])[:JOBS_AT_ONCE]
 
     async def _receive(self, tasks: Sequence[Task]) -> int:
         """Hand on what is new; how much that was."""
