@@ -16,6 +16,7 @@ from grpclib import GRPCError
 from shouter import Shouter
 from tests.docs import author_troubles as authors
 from tests.docs import job_troubles as jobs
+from tests.docs import provider_troubles as providers
 from tests.module.served import served
 
 from dk_trio import ModuleServer, Settings, rpc, wire
@@ -244,6 +245,8 @@ PRODUCERS: list[Callable[..., object]] = [
     authors.broken_trigger_file,
     authors.directory_in_use,
     served_twice,
+    providers.second_on_postgres,
+    providers.newer_release,
     no_port,
     partial(refused_input, {"root": {"protocol": "whisper"}}),
     no_root,
@@ -275,6 +278,16 @@ PRODUCERS: list[Callable[..., object]] = [
     jobs.goes_on,
     jobs.went_on,
     jobs.loop_blocked,
+    providers.broken_rule,
+    providers.used_key,
+    providers.setup_cannot_be_told,
+    providers.service_not_reached,
+    providers.breaker_open,
+    providers.breaker_opens,
+    providers.not_registered,
+    providers.told_by_name,
+    providers.no_signals_out,
+    providers.no_signals_in,
     partial(connection_error, b"GET / HTTP/1.1\r\n\r\n"),
     ping_flood,
     reset_flood,
