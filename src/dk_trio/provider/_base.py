@@ -147,6 +147,7 @@ class Servicer(ServiceBase):
 
     async def _serve(self, handler: Callable[[Any], Any], stream: ServerCall) -> None:
         token = _current.set(Call(stream, self._validation))
+        stream.send_timeout = self._options.send_timeout
         try:
             await handler(_current.get())
         except Exception as error:

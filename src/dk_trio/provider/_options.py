@@ -11,7 +11,7 @@ from dk_trio.errors import ConfigurationError
 
 ValidateMode = Literal["strict", "warn", "off"]
 
-_SECONDS: Final = ("lease", "heartbeat_ttl", "key_ttl", "health_interval")
+_SECONDS: Final = ("lease", "heartbeat_ttl", "key_ttl", "health_interval", "send_timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,10 @@ class ProviderOptions:
     """Seconds between two looks whether the store can be written; a Kubernetes probe asks every 10."""
     max_concurrent_rpcs: int | None = 10_000
     """RPCs in progress; one more is answered RESOURCE_EXHAUSTED. Held polls count, so this stands above any mesh."""
+
+    send_timeout: float = 60.0
+    """Seconds for which a client may take nothing of its reply before the call ends with DEADLINE_EXCEEDED: a reply of
+    100 MB waits in memory, and a client without a deadline would let it wait for as long as it is connected."""
 
     now: Callable[[], float] = time.time
     """The wall clock, in seconds since the epoch: of leases, which go on over a restart, and of dates that are told. A
