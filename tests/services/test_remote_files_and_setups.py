@@ -106,6 +106,21 @@ async def test_a_file_that_was_refused_is_told_and_not_dropped(autojump_clock: o
         assert {request.files[0].status for request in it.asked("upload_files")} == {FileStatus.ACTIVE}
 
 
+async def test_a_name_that_is_taken_is_told_whatever_the_words_of_the_provider(autojump_clock: object) -> None:
+    refused = replies(UploadFilesResponse([FileResult(error="no: there is one")], 0, 1))
+    there = replies(GetFilesResponse([stored()], 1), GetFilesResponse([], 0), Status.UNAVAILABLE)
+    async with foreign(FilesystemServiceBase, upload_files=refused, get_files=there) as it:
+        files = files_of(it)
+        with pytest.raises(FileExistsInContextError, match="in the context missions:m already"):
+            await put(files, "a.txt")
+        for _ in range(2):
+            with pytest.raises(FilesystemServiceError, match="no: there is one"):
+                await put(files, "a.txt")
+        with pytest.raises(FilesystemServiceError, match="no: there is one"):
+            await put(files, "a.txt", replace_if_exists=True)
+        assert len(it.asked("get_files")) == 3
+
+
 async def test_names_of_the_wire_come_without_their_prefix(autojump_clock: object) -> None:
     async with foreign(
         FilesystemServiceBase, get_file=replies(GetFileResponse(stored()), GetFileResponse(stored(FileStatus(77))))

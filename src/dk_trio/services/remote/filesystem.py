@@ -282,10 +282,23 @@ class GrpcFilesystem(BaseStrategy, Filesystem):
         wire.content = await self._bytes(file.content, f"{field}.content")
         try:
             reply = await self._calls.write("UploadFiles", UploadFilesRequest(files=[wire]), UploadFilesResponse)
-            return self._result("UploadFiles", reply.results[0] if reply.results else None)
+            result = reply.results[0] if reply.results else None
+            if result is not None and result.error is not None and await self._is_for_its_name(file, result.error):
+                raise FileExistsInContextError(result.error)
+            return self._result("UploadFiles", result)
         except FileExistsInContextError as error:
             remedy = "replace_if_exists=True replaces it."
             raise self._taken(context, file.name, f"{field}.name", remedy) from error.__cause__
+
+    async def _is_for_its_name(self, file: UploadFileData, error: str) -> bool:
+        """Whether a file was refused since its name is taken, which most providers tell in words of their own."""
+        if file.replace_if_exists or _FAMILY.named(error.partition(": ")[0]) is not None:
+            return False
+        try:
+            _, there = await self.get_files(FileFilter(context=file.context, names=[file.name]), 1)
+        except FilesystemServiceError:
+            return False
+        return there > 0
 
     def _result(self, method: str, result: FileResult | None) -> FilesystemRecord:
         """The file; or the error that the provider has for it, by its code if it tells one: `FILE_EXISTS: ...`."""
