@@ -4,7 +4,7 @@
 
 It does what a provider may do and ours does not: it answers GetSignals at once, tells a job all that was ever said of
 it again and again, its own words included, gives RegisterModule an empty answer, and has no ModuleRegistryService.
-Prints `READY HOST:PORT`, then every call as one JSON object a line. Knows nothing any more when it is started again.
+Prints `READY HOST:PORT`, then every call as one JSON object a line. It forgets everything when it is sent a line.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Storage:
             setattr(record, name, getattr(request, name))
         record.data.CopyFrom(request.data)
         record.creation_date.GetCurrentTime()
-        record.update_date.GetCurrentTime()
+        record.update_date.CopyFrom(record.creation_date)
         self.records[self.key(request)] = record
         reply.success = True
 
@@ -86,8 +86,9 @@ class Storage:
 
     def RemoveCollection(self, request: Any, reply: Any) -> None:
         place = (request.context, request.collection)
-        self.records = {key: record for key, record in self.records.items() if key[:2] != place}
-        reply.success = True
+        kept = {key: record for key, record in self.records.items() if key[:2] != place}
+        reply.success = len(kept) < len(self.records)
+        self.records = kept
 
 
 class Files:
@@ -109,7 +110,9 @@ class Files:
             file.file_id = taken[0].file_id if taken else f"files:{next(self.numbers)}"
             for name in ("context", "name", "file_type", "content_type", "content"):
                 setattr(file, name, getattr(data, name))
-            file.metadata.CopyFrom(data.metadata)
+            if data.HasField("metadata"):
+                file.metadata.CopyFrom(data.metadata)
+            file.status = 2
             self.measure(file)
             self.files[file.file_id] = type(file)()
             self.files[file.file_id].CopyFrom(file)
@@ -121,10 +124,15 @@ class Files:
         file.size_bytes = len(file.content)
         file.checksum = hashlib.sha256(file.content).hexdigest()
         file.storage_uri = file.file_url = f"memory://{file.file_id}"
-        file.status = 2
+
+    def file(self, request: Any) -> Any:
+        file = found(self.files, request.file_id)
+        if file.context != request.context:
+            raise Refused("NOT_FOUND", f"{file.file_id} is not of {request.context}")
+        return file
 
     def GetFile(self, request: Any, reply: Any) -> None:
-        reply.file.CopyFrom(found(self.files, request.file_id))
+        reply.file.CopyFrom(self.file(request))
         if not request.include_content:
             reply.file.content = b""
 
@@ -135,6 +143,11 @@ class Files:
             if file.context == filters.context
             and (not filters.names or file.name in filters.names)
             and (not filters.file_ids or file.file_id in filters.file_ids)
+            and (not filters.file_types or file.file_type in filters.file_types)
+            and filters.status in {0, file.status}
+            and filters.content_type in {"", file.content_type}
+            and file.content_type.startswith(filters.content_type_prefix)
+            and filters.min_size_bytes <= file.size_bytes <= (filters.max_size_bytes or file.size_bytes)
             and file.name.startswith(filters.prefix)
         ]
 
@@ -146,10 +159,12 @@ class Files:
             file.content = b""
 
     def UpdateFile(self, request: Any, reply: Any) -> None:
-        file = found(self.files, request.file_id)
+        file = self.file(request)
         file.name = request.new_name or file.name
         for name in ("file_type", "content_type", "content", "status"):
             setattr(file, name, getattr(request, name) or getattr(file, name))
+        if request.HasField("metadata"):
+            file.metadata.CopyFrom(request.metadata)
         self.measure(file)
         reply.result.file.CopyFrom(file)
 
@@ -177,8 +192,14 @@ class Costs:
         )
 
     def GetCosts(self, request: Any, reply: Any) -> None:
-        names = request.filter.names
-        rows = [row for row in self.costs if row.mission_id == request.mission_id and (not names or row.name in names)]
+        names, types = request.filter.names, request.filter.cost_types
+        rows = [
+            row
+            for row in self.costs
+            if row.mission_id == request.mission_id
+            and (not names or row.name in names)
+            and (not types or row.cost_type in types)
+        ]
         reply.total_count = len(rows)
         self.tell(page(rows, request, request.limit), reply)
 
@@ -238,7 +259,11 @@ class Setups:
         reply.setup.CopyFrom(found(self.setups, request.setup_id))
 
     def ListSetups(self, request: Any, reply: Any) -> None:
-        rows = list(self.setups.values())
+        rows = [
+            row
+            for row in self.setups.values()
+            if all(getattr(row, field.name) == value for field, value in request.ListFields() if "_id" in field.name)
+        ]
         reply.setups.extend(page(rows, request, request.limit))
         reply.total_count = len(rows)
 
@@ -246,6 +271,7 @@ class Setups:
         setup = found(self.setups, request.setup_id)
         setup.name = request.name
         setup.status = request.status
+        setup.owner_id = request.owner_id or setup.owner_id
         if request.HasField("current_setup_version"):
             setup.current_setup_version.CopyFrom(request.current_setup_version)
         reply.setup.CopyFrom(setup)
@@ -254,6 +280,7 @@ class Setups:
     def DeleteSetup(self, request: Any, reply: Any) -> None:
         found(self.setups, request.setup_id)
         del self.setups[request.setup_id]
+        self.versions = {key: row for key, row in self.versions.items() if row.setup_id != request.setup_id}
         reply.success = True
 
     def CreateSetupVersion(self, request: Any, reply: Any) -> None:
@@ -265,7 +292,26 @@ class Setups:
         reply.setup_version.CopyFrom(found(self.versions, request.setup_version_id))
 
     def SearchSetupVersions(self, request: Any, reply: Any) -> None:
-        reply.setup_versions.extend(row for row in self.versions.values() if row.setup_id == request.setup_id)
+        reply.setup_versions.extend(
+            row
+            for row in self.versions.values()
+            if request.setup_id in {"", row.setup_id} and request.version in {"", row.version}
+        )
+
+    def UpdateSetupVersion(self, request: Any, reply: Any) -> None:
+        version = found(self.versions, request.setup_version_id)
+        version.version = request.version
+        version.content.CopyFrom(request.content)
+        current = self.setups[version.setup_id].current_setup_version
+        if current.id == version.id:
+            current.CopyFrom(version)
+        reply.setup_version.CopyFrom(version)
+        reply.success = True
+
+    def DeleteSetupVersion(self, request: Any, reply: Any) -> None:
+        found(self.versions, request.setup_version_id)
+        del self.versions[request.setup_version_id]
+        reply.success = True
 
 
 class Registry:
@@ -298,7 +344,7 @@ class Registry:
         reply.CopyFrom(self.described(request.module_id))
 
     def DiscoverModules(self, request: Any, reply: Any) -> None:
-        rows = [self.described(module_id) for module_id in self.modules if request.query in module_id]
+        rows = [self.described(module_id) for module_id in self.modules if request.query.lower() in module_id]
         reply.modules.extend(page(rows, request, request.limit))
 
     def GetSetup(self, request: Any, reply: Any) -> None:
@@ -322,19 +368,29 @@ class Tasks:
         reply.tasks.extend(task for task in self.tasks if task.task_id in request.task_ids)
 
 
-def handlers(descriptors: bytes) -> Iterator[grpc.GenericRpcHandler]:
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(descriptors).file:
-        pool.Add(file)
-    lock = threading.Lock()
-    setups = Setups()
-    for servicer in (Storage(), Files(), Costs(), Profiles(), setups, Registry(setups), Tasks()):
-        service = PREFIX + servicer.service
-        methods = pool.FindServiceByName(service).methods_by_name.values()
-        table = {
-            row.name: handler(row, getattr(servicer, row.name), lock) for row in methods if hasattr(servicer, row.name)
-        }
-        yield grpc.method_handlers_generic_handler(service, table)
+class Services(grpc.GenericRpcHandler):
+    """All of them, which can be made anew."""
+
+    def __init__(self, descriptors: bytes) -> None:
+        self.pool = descriptor_pool.DescriptorPool()
+        for file in descriptor_pb2.FileDescriptorSet.FromString(descriptors).file:
+            self.pool.Add(file)
+        self.lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """As if nothing had been called yet."""
+        setups = Setups()
+        table = {}
+        for servicer in (Storage(), Files(), Costs(), Profiles(), setups, Registry(setups), Tasks()):
+            service = PREFIX + servicer.service
+            for method in self.pool.FindServiceByName(service).methods_by_name.values():
+                if hasattr(servicer, method.name):
+                    table[f"/{service}/{method.name}"] = handler(method, getattr(servicer, method.name), self.lock)
+        self.table = table
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return self.table.get(call.method)
 
 
 def handler(method: Any, serve: Callable[[Any, Any], None], lock: threading.Lock) -> grpc.RpcMethodHandler:
@@ -363,10 +419,14 @@ def tell(method: Any, request: Any, context: grpc.ServicerContext) -> None:
 
 def main(descriptors: str, port: str = "0") -> None:
     server = grpc.server(ThreadPoolExecutor(8), compression=grpc.Compression.Gzip)
-    server.add_generic_rpc_handlers(tuple(handlers(Path(descriptors).read_bytes())))
+    services = Services(Path(descriptors).read_bytes())
+    server.add_generic_rpc_handlers((services,))
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     print(f"READY 127.0.0.1:{bound}", flush=True)
+    for _ in sys.stdin:
+        services.forget()
+        print("FORGOTTEN", flush=True)
     server.wait_for_termination()
 
 
