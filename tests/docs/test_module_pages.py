@@ -35,12 +35,18 @@ from dk_trio.lifecycle import SessionOptions, State
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
+from dk_trio.provider import ProviderOptions
+from dk_trio.provider._server import CUT_GRACE
+from dk_trio.provider._server import DEFAULT_GRACE as provider_grace  # noqa: N811
 from dk_trio.rpc.server import VITAL_RPCS
 from dk_trio.server import DEFAULT_GRACE, LIVENESS, MODULE_SERVICE, READINESS
 from dk_trio.servicer import LAST_WORDS
 from dk_trio.services.local.setup import CONFIGURED_MAX
 from dk_trio.services.setup import PAGE_MAX
 from dk_trio.services.setup_cache import SetupCache
+from dk_trio.services.stores._postgres import _VERSION_MIN
+from dk_trio.services.stores.postgres import READERS
+from dk_trio.services.stores.signals import ENDED_KEPT, IDLE_KEPT
 from dk_trio.session import ABANDON_AFTER
 from dk_trio.settings import LifecycleSettings, ServerSettings, TaskSettings
 from dk_trio.statuses import ERROR_DOMAIN
@@ -318,6 +324,17 @@ async def test_how_long_a_stop_may_take(autojump_clock: trio.testing.MockClock) 
     sizes = dict(re.findall(r'name: (DIGITALKIN_\w+), value: "(\d+)"', yaml))
     assert len(sizes) == 3
     assert Settings.from_environment(sizes).warnings == ()
+
+
+def test_numbers_of_a_provider() -> None:
+    page, options, second = prose(OPERATIONS), ProviderOptions(), 1_000_000
+    assert f"PostgreSQL {_VERSION_MIN} or newer" in page
+    assert READERS == 3
+    assert "up to four others read" in page  # one of them scans
+    assert f"cover `--grace {provider_grace:g}`, the {CUT_GRACE:g} s for writes" in page
+    assert f"0.3 kB, for {options.key_ttl / 3600:g} h" in page
+    assert (3600 * second, 7 * 24 * 3600 * second) == (ENDED_KEPT, IDLE_KEPT)
+    assert "| an hour; of one that nothing was heard of, a week |" in page
 
 
 def test_lines_of_the_log_are_real() -> None:
