@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -175,10 +176,8 @@ def _enum_lines(cls: Any) -> Iterator[str]:
 
 def _comments(cls: Any) -> tuple[str, dict[str, tuple[str, str]]]:
     """The comment of a class, and comment and rules of each of its members: the texts behind their definitions."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(tree, ast.ClassDef)
     members, name = {}, ""
-    for node in tree.body:
+    for node in _classes(cls.__module__)[cls.__name__].body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             name = node.target.id
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -188,6 +187,13 @@ def _comments(cls: Any) -> tuple[str, dict[str, tuple[str, str]]]:
             members[name] = (" ".join(words.split()), " ".join(rules.split()))
             name = ""
     return " ".join((inspect.getdoc(cls) or "").split()), members
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module. Python's own way to the source of one parses the whole module each time."""
+    source = inspect.getsource(sys.modules[module])
+    return {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
 
 
 def _inner(field: Field) -> Any:
