@@ -16,6 +16,16 @@ from dk_trio.pb.agentic_mesh_protocol.storage.v1 import (
     StoreRecordRequest,
 )
 from dk_trio.provider import ProviderOptions
+from dk_trio.services.channels import ChannelCache
+from dk_trio.services.provider_clients import ProviderClients
+from dk_trio.services.remote.cost import GrpcCost
+from dk_trio.services.remote.filesystem import GrpcFilesystem
+from dk_trio.services.remote.registry import GrpcRegistry
+from dk_trio.services.remote.setup import GrpcSetup
+from dk_trio.services.remote.storage import GrpcStorage
+from dk_trio.services.remote.user_profile import GrpcUserProfile
+from dk_trio.settings import SignalSettings
+from dk_trio.signals import RemoteSignals, Signal, SignalAction
 
 from .calls import told
 from .kit import provided
@@ -90,3 +100,24 @@ def test_options_that_cannot_be_used_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ProviderOptions(**options)
     assert str(next(iter(options.values()))) in caught.value.text
+
+
+async def test_servers_of_ours_keep_the_rules(autojump_clock: object) -> None:
+    """Those of checks of health and of signals, whatever ids a caller has given without their prefixes."""
+    ids = ("m", "s", "v")
+    async with provided(validate="strict") as it, ChannelCache().opened() as channels:
+        providers = ProviderClients(channels, target="provider:1", connect=it.connect)
+        async with providers.opened(), it.another() as channel:
+            for strategy in (
+                GrpcStorage(*ids, providers=providers, config={}),
+                GrpcCost(*ids, providers=providers, config={}),
+                GrpcFilesystem(*ids, providers=providers),
+                GrpcRegistry(*ids, providers=providers),
+                GrpcSetup(*ids, providers=providers),
+                GrpcUserProfile(*ids, providers=providers),
+            ):
+                await strategy.check_health()
+            async with RemoteSignals(channel, SignalSettings()).opened() as signals:
+                names = dict(zip(("mission_id", "setup_id", "setup_version_id"), ids, strict=True))
+                await signals.deliver(Signal(task_id="j", action=SignalAction.START, **names))
+        assert it.provider.statistics().validation.refused == 0

@@ -16,18 +16,25 @@ _ACTIONS: Final = {action.value: action for action in SignalAction}
 
 
 def to_task(signal: Signal) -> Task:
-    """The message for a signal. What its payload holds is looked at when the message is serialised."""
+    """The message for a signal, with the prefixes of ids that the contract's rules want.
+
+    What its payload holds is looked at when the message is serialised.
+    """
     payload = Struct.from_dict(dict(signal.payload)) if signal.payload else None
     return Task(
         task_id=signal.task_id,
-        mission_id=signal.mission_id,
-        setup_id=signal.setup_id,
-        setup_version_id=signal.setup_version_id,
+        mission_id=_prefixed("missions:", signal.mission_id),
+        setup_id=_prefixed("setups:", signal.setup_id),
+        setup_version_id=_prefixed("setup_versions:", signal.setup_version_id),
         action=SignalAction(signal.action).value,
         cancellation_reason=signal.cancellation_reason or NO_REASON,  # the contract wants a word
         created_at=signal.created_at,
         payload=payload,
     )
+
+
+def _prefixed(prefix: str, value: str) -> str:
+    return prefix + value.removeprefix(prefix) if value else ""
 
 
 def to_signal(task: Task) -> Signal | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -51,6 +52,7 @@ _FAMILY: Final = ErrorFamily(base=RegistryServiceError, by_status={Status.NOT_FO
 
 _PAGE: Final = 100  # DiscoverModulesRequest.limit of the contract
 _ORGANIZATION: Final = "organizations:"
+_PROBE: Final = "dk-trio-health"
 
 # Seconds between two looks whether the registry answers: a provider that comes up is seen at once, as a person sees it.
 _LOOK: Final = 0.25
@@ -99,10 +101,11 @@ class GrpcRegistry(BaseStrategy, Registry):
         return "<GrpcRegistry>"
 
     async def check_health(self) -> None:
-        """Ask for one module."""
-        await self._calls.read(
-            "DiscoverModules", DiscoverModulesRequest(limit=1), DiscoverModulesResponse, timeout=HEALTH_TIMEOUT
-        )
+        """Ask for a module: that there is none is an answer."""
+        # Not for one of all: then the rules of the contract want a query and an organization, and a provider may too.
+        with suppress(RegistryModuleNotFoundError):
+            request = GetModuleRequest(MODULE_PREFIX + _PROBE)
+            await self._calls.read("GetModule", request, ModuleDescriptor, timeout=HEALTH_TIMEOUT)
 
     async def discover_by_id(self, module_id: str) -> ModuleInfo:
         """See `Registry.discover_by_id`."""
