@@ -1,12 +1,16 @@
 """`dk-trio provider`: what starts it, what keeps it from starting, and what a stop does. In processes of its own."""
 
+import inspect
 import os
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,8 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import rpc
 from dk_trio.cli._exits import Exit
+from dk_trio.cli.provider import command
+from dk_trio.cli.provider._where import database_of
 from dk_trio.pb.agentic_mesh_protocol.storage.v1 import (
     DataType,
     ListRecordsRequest,
@@ -29,8 +35,12 @@ from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
     TaskManagerServiceStub,
 )
 from dk_trio.pb.google.protobuf import Struct
+from dk_trio.provider import Provider
+from dk_trio.services.stores._sqlite import Connections
+from dk_trio.services.stores.work import Statement, Work
+from dk_trio.settings import Settings
 
-from .processes import DK_TRIO, PATIENCE, dk_trio, outputs_of, providing, started
+from .processes import DK_TRIO, PATIENCE, beside, here, provider_here, providing, started
 
 FILE = "dk-trio.sqlite3"
 RECORD = (
@@ -49,9 +59,14 @@ def record(number: int, *, size: int) -> StoreRecordRequest:
     return StoreRecordRequest(**names, data=data, data_type=DataType.OUTPUT)
 
 
-async def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -> str:
+def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -> str:
     """Run a provider that does not start; what it says, which is one paragraph."""
-    done = await dk_trio("provider", "--port", "0", *arguments, **env)
+    late = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGTERM))  # one that starts would not end
+    late.start()
+    try:
+        done = here("provider", "--port", "0", *arguments, **env)
+    finally:
+        late.cancel()
     told = done.stderr.decode()
     assert done.returncode == code, told
     assert done.stdout == b""
@@ -61,56 +76,44 @@ async def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -
     return line
 
 
+@contextmanager
+def kept_by_a_provider() -> Iterator[Connections]:
+    """The store of a provider that runs, as another process meets it; left as its end leaves it."""
+    connections = Connections(Path("data", FILE), "--data-dir")
+    connections.open({"records": ["CREATE TABLE records (id INTEGER)"]})
+    try:
+        yield connections
+    finally:
+        connections.close()
+
+
+def one(sql: str) -> Work[None]:
+    yield Statement(sql)
+
+
 async def ask(address: str, *words: str) -> "subprocess.CompletedProcess[bytes]":
-    return await dk_trio("provider", "ask", address, *words)
+    return await beside("provider", "ask", address, *words)
 
 
 # --- start and stop --------------------------------------------------------------------------------------------------
 
 
-async def test_it_is_ready_when_it_says_so_and_ends_with_sigterm(tmp_path: Path) -> None:
-    async with providing("--data-dir", "data") as provider:
-        assert (await ask(provider.address, "storage.StoreRecord", RECORD % ("r", "x"))).returncode == Exit.OK
-        provider.process.send_signal(signal.SIGTERM)
-        assert await provider.wait() == Exit.OK
-    assert provider.lines["stdout"] == [f"READY {provider.address}"]
-    assert "stopped: 0 calls were cut" in provider.lines["stderr"][-1]
-    assert (tmp_path / "data" / FILE).exists()
+def test_nothing_is_kept_in_memory(tmp_path: Path) -> None:
+    for db, data_dir, configured in (
+        (":memory:", None, tmp_path),
+        (None, ":memory:", tmp_path),
+        (None, None, None),
+        ("sqlite", ":memory:", tmp_path),
+    ):
+        database, directory = database_of(db, data_dir, configured)
+        assert (database.name, directory) == ("in memory", None)
+    assert database_of(None, None, tmp_path)[0].name == str(tmp_path / "provider" / FILE)
 
 
-async def test_what_was_written_is_there_after_a_restart() -> None:
-    async with providing() as provider:
-        await ask(provider.address, "storage.StoreRecord", RECORD % ("r", "kept"))
-        provider.process.kill()
-        await provider.wait()
-    async with providing() as provider:
-        found = await ask(
-            provider.address,
-            "ReadRecord",
-            '{"context": "missions:a", "collection": "c", "recordId": "r"}',
-        )
-    (reply,) = outputs_of(found.stdout)
-    assert reply["stored_data"]["data"] == {"text": "kept"}
-
-
-async def test_the_directory_follows_the_variable_for_data(tmp_path: Path) -> None:
-    async with providing(DIGITALKIN_DATA_DIR="there"):
-        assert (tmp_path / "there" / "provider" / FILE).exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "env"), [("--db", {}), ("--data-dir", {}), ("", {"DIGITALKIN_DATA_DIR": ":memory:"})]
-)
-async def test_nothing_is_kept_in_memory(tmp_path: Path, option: str, env: dict[str, str]) -> None:
-    async with providing(*([option, ":memory:"] if option else []), **env) as provider:
-        assert (await ask(provider.address, "storage.StoreRecord", RECORD % ("r", "x"))).returncode == Exit.OK
-    assert not list(tmp_path.iterdir())
-
-
-async def test_a_held_poll_ends_with_the_drain_and_is_not_cut() -> None:
+async def test_it_is_ready_when_it_says_so_and_sigterm_ends_held_polls_and_cuts_nothing(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with (
-            providing("--data-dir", "data") as provider,
+            providing(DIGITALKIN_DATA_DIR="data") as provider,
             rpc.open_channel(provider.address) as channel,
             trio.open_nursery() as nursery,
         ):
@@ -128,7 +131,9 @@ async def test_a_held_poll_ends_with_the_drain_and_is_not_cut() -> None:
             provider.process.send_signal(signal.SIGTERM)
             assert await provider.wait() == Exit.OK
     assert replies == [GetSignalsResponse()]
-    assert "0 calls were cut" in provider.lines["stderr"][-1]
+    assert provider.lines["stdout"] == [f"READY {provider.address}"]
+    assert "stopped: 0 calls were cut" in provider.lines["stderr"][-1]
+    assert (tmp_path / "data" / "provider" / FILE).exists()
 
 
 async def test_a_second_signal_does_not_wait_for_the_grace() -> None:
@@ -144,10 +149,16 @@ async def test_a_second_signal_does_not_wait_for_the_grace() -> None:
 # --- what keeps it from starting -------------------------------------------------------------------------------------
 
 
-async def test_a_port_that_is_taken() -> None:
+def test_the_port_is_that_which_servers_ask_for() -> None:
+    (port,) = (option.default for option in command.params if option.name == "port")
+    assert f"127.0.0.1:{port}" == Settings().services.provider
+    assert inspect.signature(Provider.serve).parameters["port"].default == port
+
+
+def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        told = await refused("--port", port, "--data-dir", "data", code=Exit.LISTEN)
+        told = refused("--port", port, "--data-dir", "data", code=Exit.LISTEN)
     assert f"port {port} on 127.0.0.1 is in use" in told
 
 
@@ -159,50 +170,49 @@ async def test_a_port_that_is_taken() -> None:
         ("postgresql:/host", ":/host"),
     ],
 )
-async def test_a_database_that_nobody_knows(url: str, shown: str) -> None:
-    told = await refused("--db", url)
+def test_a_database_that_nobody_knows(url: str, shown: str) -> None:
+    told = refused("--db", url)
     assert shown in told
     assert "s3cret" not in told
     assert "postgresql://USER" in told
 
 
-async def test_a_url_that_postgresql_does_not_understand() -> None:
+def test_a_url_that_postgresql_does_not_understand() -> None:
     pytest.importorskip("psycopg")
-    assert "cannot be understood" in await refused("--db", "postgresql://host:port/name", "--data-dir", "data")
+    assert "cannot be understood" in refused("--db", "postgresql://host:port/name", "--data-dir", "data")
 
 
-async def test_a_postgresql_server_that_does_not_answer() -> None:
+def test_a_postgresql_server_that_does_not_answer() -> None:
     pytest.importorskip("psycopg")
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    told = await refused("--db", f"postgresql://someone:s3cret@127.0.0.1:{port}/name", "--data-dir", "data")
+    told = refused("--db", f"postgresql://someone:s3cret@127.0.0.1:{port}/name", "--data-dir", "data")
     assert f"{port}" in told
     assert "s3cret" not in told
 
 
-async def test_a_schema_that_is_newer_than_the_program() -> None:
-    async with providing("--data-dir", "data") as provider:
-        provider.process.send_signal(signal.SIGTERM)
-        await provider.wait()
+def test_a_schema_that_is_newer_than_the_program() -> None:
+    with kept_by_a_provider():
+        pass
     with closing(sqlite3.connect(Path("data", FILE))) as database:
-        database.execute("UPDATE schemas SET version = version + 1 WHERE name = 'records'")
+        database.execute("UPDATE schemas SET version = 1000 WHERE name = 'records'")
         database.commit()
-    told = await refused("--data-dir", "data")
+    told = refused("--data-dir", "data")
     assert "newer release" in told
     assert "'records'" in told
     assert "--data-dir" in told
 
 
-async def test_a_second_provider_on_the_same_directory() -> None:
-    async with providing("--data-dir", "data") as provider:
-        told = await refused("--data-dir", "data")
-        assert f"in use by the process {provider.process.pid}" in told
-        assert (await ask(provider.address, "StoreRecord", RECORD % ("r", "x"))).returncode == Exit.OK
+def test_a_second_provider_on_the_same_directory() -> None:
+    with kept_by_a_provider():
+        told = refused("--data-dir", "data")
+    assert f"in use by the process {os.getpid()}" in told
+    assert "--data-dir" in told
 
 
-async def test_a_directory_that_cannot_be_made() -> None:
+def test_a_directory_that_cannot_be_made() -> None:
     Path("file").touch()
-    told = await refused("--data-dir", "file/data")
+    told = refused("--data-dir", "file/data")
     assert "file/data" in told
     assert "Not a directory" in told
 
@@ -223,26 +233,23 @@ async def test_a_directory_that_is_not_writable() -> None:
     assert "Permission denied" in line or "cannot be written" in line
 
 
-async def test_a_file_that_is_no_database() -> None:
+def test_a_file_that_is_no_database() -> None:
     Path("data").mkdir()
     Path("data", FILE).write_bytes(b"no database at all" * 1000)
-    told = await refused("--data-dir", "data")
+    told = refused("--data-dir", "data")
     assert "it is no SQLite database" in told
 
 
-async def test_a_file_that_is_damaged() -> None:
-    async with providing("--data-dir", "data") as provider:
-        async with rpc.open_channel(provider.address) as channel:
-            for number in range(20):
-                await StorageServiceStub(channel).store_record(record(number, size=2000))
-        provider.process.send_signal(signal.SIGTERM)
-        await provider.wait()
+def test_a_file_that_is_damaged() -> None:
+    with kept_by_a_provider() as connections:
+        connections.transact([partial(one, "CREATE TABLE large (data BLOB)")])
+        connections.transact([partial(one, "INSERT INTO large VALUES (zeroblob(2000))") for _ in range(20)])
     path = Path("data", FILE)
     damaged = bytearray(path.read_bytes())
     for page in range(4096, len(damaged), 4096):  # all but the first, which says what the file is
         damaged[page : page + 100] = b"\xff" * 100
     path.write_bytes(damaged)
-    told = await refused("--data-dir", "data")
+    told = refused("--data-dir", "data")
     assert "it is damaged" in told
     assert path.read_bytes() == damaged
 
@@ -284,21 +291,23 @@ async def test_a_disk_that_is_full_at_the_start(full_disk: list[str]) -> None:
     async with started("provider", "--port", "0", "--data-dir", "data", program=full_disk) as provider:
         assert await provider.wait() == Exit.CONFIGURATION, provider.lines
     (line,) = provider.lines["stderr"]
-    assert "disk" in line or "No space left" in line
+    assert "the disk is full" in line
+    assert "Free some space, or set --data-dir to another directory" in line
+    assert [path.name for path in Path("data").iterdir()] == []
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-async def test_options_of_the_server_are_refused_before_a_subcommand() -> None:
-    done = await dk_trio("provider", "--data-dir", "data", "backup", "copy")
+def test_options_of_the_server_are_refused_before_a_subcommand() -> None:
+    done = here("provider", "--data-dir", "data", "backup", "copy")
     assert done.returncode == Exit.USAGE
     assert b"--data-dir is an option of the server, and has no effect before backup" in done.stderr
 
 
 async def test_strict_rules_refuse_what_breaks_them_and_name_the_field() -> None:
-    async with providing("--db", ":memory:", "--validate", "strict") as provider:
-        done = await ask(provider.address, "storage.ListRecords", '{"context": "mission-a", "collection": "c"}')
+    async with provider_here(validate="strict") as address:
+        done = await ask(address, "storage.ListRecords", '{"context": "mission-a", "collection": "c"}')
     assert done.returncode == 13
     assert b"INVALID_ARGUMENT" in done.stderr
     assert b"context" in done.stderr

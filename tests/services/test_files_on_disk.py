@@ -63,6 +63,16 @@ async def test_files_outlive_the_process_that_stored_them(tmp_path: Path) -> Non
         assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+async def test_the_directory_is_made_with_those_above_it_by_the_first_upload(tmp_path: Path) -> None:
+    # As beside PostgreSQL, where no database makes it.
+    async def pieces():
+        yield b"content"
+
+    contents = DiskContents(tmp_path / "a" / "b" / "files")
+    stored = await contents.write(pieces())
+    assert (tmp_path / "a" / "b" / "files" / stored.name).read_bytes() == b"content"
+
+
 async def test_a_service_that_is_not_used_leaves_no_trace(tmp_path: Path) -> None:
     async with filesystem(tmp_path / "data"):
         pass

@@ -43,7 +43,7 @@ async def _check(channel: rpc.Channel, name: str, *, timeout: float, metadata: A
     ) as stream:
         await stream.send_message(HealthCheckRequest(service=name), end=True)
         reply = await stream.recv_message()
-        told = stream.initial_metadata or {}
+        told: Any = stream.initial_metadata or {}
     status = "UNKNOWN" if reply is None else reply.status.name
     health = {"name": name, "status": status}
     if why := told.get(WHY):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MEMORY: Final = ":memory:"
 SUBDIRECTORY: Final = "provider"
+SETTING: Final = "--data-dir"
 _POSTGRES: Final = ("postgresql://", "postgres://")
 
 db_option = click.option(
@@ -51,16 +52,11 @@ def database_of(db: str | None, data_dir: str | None, configured: Path | None) -
         DatabaseError: `--db` names no database that is known.
     """
     directory = None if db == MEMORY else directory_of(data_dir, configured)
-    if db in {None, "sqlite", MEMORY}:
-        from dk_trio.services.stores.sqlite import SqliteDatabase
-
-        return SqliteDatabase(directory, setting="--data-dir"), directory
-
     from dk_trio.services.stores.open import open_database
 
-    assert db is not None
-    database = open_database(db, directory=directory or Path())
-    if directory is not None:
+    url = MEMORY if directory is None and not is_postgres(db) else db or ""
+    database = open_database(url, directory=directory or Path(), setting=SETTING)
+    if directory is not None and is_postgres(db):
         _make(directory)
     return database, directory
 

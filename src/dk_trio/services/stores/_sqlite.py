@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -108,13 +109,17 @@ class Connections:
         meaning = _MEANINGS.get(code & 0xFF) if isinstance(code, int) else None
         if meaning is None or code is None:
             return error
-        what, remedy = meaning
+        primary = code & 0xFF
+        if primary in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} and self._free() < FREE_MIN:
+            # SQLite says FULL of the database and its log alone, and not of the memory that it shares beside them.
+            primary = sqlite3.SQLITE_FULL
+        what, remedy = _MEANINGS[primary]
         if self._path is None and code == sqlite3.SQLITE_FULL:
             what, remedy = "it is full", f"It may have {MEMORY_MAX} bytes. {self._setting} names a directory."
         told = StorageServiceError(
             f"The database {self.name} cannot be used: {what} ({error}).",
             hint=self._remedy(remedy),
-            status=_STATUSES.get(code & 0xFF),
+            status=_STATUSES.get(primary),
         )
         told.__cause__ = error
         return told
@@ -158,7 +163,7 @@ class Connections:
         damages = [row[0] for row in self._writer.execute("PRAGMA quick_check(3)")]
         if damages != ["ok"]:
             raise StorageServiceError(
-                f"The database {self.name} cannot be used: it is damaged ({'; '.join(damages)}).",
+                f"The database {self.name} cannot be used: it is damaged ({' '.join('; '.join(damages).split())}).",
                 hint=self._remedy(_MEANINGS[sqlite3.SQLITE_CORRUPT][1]),
             )
         self._identity = _identity(self._path)
@@ -227,13 +232,22 @@ class Connections:
         """Raise when the disk has less than `FREE_MIN` bytes: a small write may find room where records do not."""
         if self._path is None or not self.is_open:
             return
-        disk = os.statvfs(self._path.parent)
-        free = disk.f_bavail * disk.f_frsize
+        free = self._free()
         if free < FREE_MIN:
             what, remedy = _MEANINGS[sqlite3.SQLITE_FULL]
             raise StorageServiceError(
-                f"The database {self.name}: {what}, {free} bytes are free.", hint=self._remedy(remedy)
+                f"The database {self.name}: {what}, {free:.0f} bytes are free.", hint=self._remedy(remedy)
             )
+
+    def _free(self) -> float:
+        """Bytes that are free on the disk; `inf` in memory, and where nobody can tell."""
+        if self._path is None:
+            return math.inf
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return math.inf
+        return disk.f_bavail * disk.f_frsize
 
     # --- using -------------------------------------------------------------------------------------------------------
 

@@ -181,9 +181,7 @@ class _Writer:
     """A content that is being written. Every method blocks."""
 
     def __init__(self, path: Path) -> None:
-        with suppress(FileExistsError):
-            path.parent.mkdir(mode=0o700)
-            _sync(path.parent.parent)
+        _make(path.parent)
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         self.digest = hashlib.sha256()
@@ -211,6 +209,16 @@ class _Writer:
         if self._file >= 0:
             file, self._file = self._file, -1
             os.close(file)
+
+
+def _make(directory: Path) -> None:
+    """Make a directory and those above it that are missing, all of them durable before a content is in them."""
+    if directory.is_dir():
+        return
+    _make(directory.parent)
+    with suppress(FileExistsError):  # of another upload; a file in its place shows when it is used
+        directory.mkdir(mode=0o700)
+    _sync(directory.parent)
 
 
 def _sync(directory: Path) -> None:

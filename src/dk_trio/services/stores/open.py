@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING
 
 from dk_trio.errors import DatabaseError
 
+from .database import SETTING
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .database import Database
 
 
-def open_database(url: str, *, directory: Path) -> Database:
+def open_database(url: str, *, directory: Path, setting: str = SETTING) -> Database:
     """The database that a URL names. Opens nothing yet.
 
     Args:
         url: Empty or `sqlite` for a file in `directory`, `:memory:`, or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`
             with what else libpq knows, such as `?sslmode=verify-full`.
         directory: For SQLite.
+        setting: What chooses the directory, as the remedies of errors name it.
 
     Raises:
         DatabaseError: It names none.
@@ -31,7 +34,7 @@ def open_database(url: str, *, directory: Path) -> Database:
     if url in {"", "sqlite", ":memory:"}:
         from .sqlite import SqliteDatabase
 
-        return SqliteDatabase(None if url == ":memory:" else directory)
+        return SqliteDatabase(None if url == ":memory:" else directory, setting=setting)
     # What stands behind a scheme may hold a password.
     shown = f"{scheme}://..." if colons else url
     raise DatabaseError(
