@@ -25,6 +25,10 @@ one of them, checked in the transaction that adds."""
 COST_CONFIG: Final = "dk-trio-cost-config-bin"
 """Of AddCost: the name of the price in UTF-8, by which limits say what they cover. Without it, the name of the cost."""
 
+SERVED_AT: Final = "dk-trio-served-at-bin"
+"""Of Heartbeat and DeregisterModule: `ADDRESS:PORT` in UTF-8, as its sender was registered. It speaks for that server
+alone then, not for another one that serves the same module and was registered since."""
+
 MODULE: Final = "dk-trio-module-bin"
 """Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, for which it has no fields."""
 

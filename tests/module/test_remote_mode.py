@@ -183,6 +183,47 @@ async def test_a_server_registers_and_takes_it_back(autojump_clock: trio.testing
             assert (await found(provider)).status is ModuleStatus.READY
 
 
+def server_of(network: Network, host: str) -> ModuleServer:
+    settings = replace(REMOTE, server=replace(REMOTE.server, advertise_host=host))
+    return ModuleServer(module(echo), settings=settings, provider=network.connect)
+
+
+async def test_a_server_that_is_replaced_takes_nothing_back_from_its_successor(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with provided(now=wall_clock) as provider:
+        old, new = (server_of(Network(provider), host) for host in ("old.mesh", "new.mesh"))
+        async with old.running(port=0):
+            await trio.sleep(1)
+            async with new.running(port=0):
+                await trio.sleep(15)
+                row = await found(provider)
+                assert (row.address, row.status) == ("new.mesh", ModuleStatus.ACTIVE)
+                await old.drain(0)
+                assert (await found(provider)).status is ModuleStatus.ACTIVE
+                await trio.sleep(100)
+                row = await found(provider)
+                assert (row.address, row.status) == ("new.mesh", ModuleStatus.ACTIVE)
+
+
+async def test_of_two_servers_of_a_module_the_one_that_lives_is_found(autojump_clock: trio.testing.MockClock) -> None:
+    async with provided(now=wall_clock) as provider:
+        network = Network(provider)
+        one, two = server_of(Network(provider), "one.mesh"), server_of(network, "two.mesh")
+        async with one.running(port=0):
+            await trio.sleep(1)
+            async with two.running(port=0):
+                await trio.sleep(30)
+                row = await found(provider)
+                assert (row.address, row.status) == ("two.mesh", ModuleStatus.ACTIVE)
+                network.away = True
+                for stream in list(provider.streams):  # it dies without a word
+                    await trio.aclose_forcefully(stream)
+                await trio.sleep(60)
+                row = await found(provider)
+                assert (row.address, row.status) == ("one.mesh", ModuleStatus.ACTIVE)
+
+
 async def test_a_server_that_dies_is_not_found_for_long(autojump_clock: trio.testing.MockClock) -> None:
     async with provided(now=wall_clock) as provider:
         network = Network(provider)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dk_trio.errors import RegistryModuleNotFoundError, Violation
+from dk_trio.extensions import SERVED_AT
 
 from ._base import Servicer, refused, text
 
@@ -23,6 +24,12 @@ class ModulesServicer(Servicer):
 
     async def _lease(self) -> Lease:
         return await self._stores.registrations.lease(self._now())
+
+    @property
+    def _served_at(self) -> str:
+        """Which server of a module speaks; empty when it does not tell."""
+        told = self._call.metadata.get(SERVED_AT, b"")
+        return told.decode(errors="replace") if isinstance(told, bytes) else ""
 
     async def _module(self, module_id: str) -> Registered:
         text(module_id, "module_id")

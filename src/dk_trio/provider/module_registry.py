@@ -96,12 +96,12 @@ class ModuleRegistryServicer(ModulesServicer, ModuleRegistryServiceBase):
         Raises:
             RegistryModuleNotFoundError: It never was registered.
         """
-        module_id = text(message.module_id, "module_id")
+        module_id, at = text(message.module_id, "module_id"), self._served_at
         await self._lease()
         now = self._now()
 
         def work() -> Work[DeregisterResponse]:
-            if not (yield from self._stores.registrations.withdraw_work(module_id, now=now)):
+            if not (yield from self._stores.registrations.withdraw_work(module_id, now=now, at=at)):
                 raise module_not_found(module_id)
             return DeregisterResponse(success=True)
 

@@ -104,12 +104,12 @@ class RegistryServicer(ModulesServicer, RegistryServiceBase):
         Raises:
             RegistryModuleNotFoundError: It has to be registered, or registered again.
         """
-        module_id = text(message.module_id, "module_id")
-        await self._lease()
-        now = self._now()
+        module_id, at = text(message.module_id, "module_id"), self._served_at
+        lease, now = await self._lease(), self._now()
 
         def work() -> Work[HeartbeatResponse]:
-            if (yield from self._stores.registrations.beat_work(module_id, now=now)) is None:
+            registrations = self._stores.registrations
+            if (yield from registrations.beat_work(module_id, now=now, at=at, lease=lease)) is None:
                 raise module_not_found(module_id)
             return HeartbeatResponse(status=ModuleStatus.ACTIVE)
 

@@ -64,14 +64,23 @@ class Calls:
         """Whether the provider has said that it honours an extension, see `dk_trio.extensions`. It is asked once."""
         return extension in (self._query.honours or await self._query.ask(timeout=HEALTH_TIMEOUT))
 
-    async def read(self, method: str, request: Any, reply_type: type[M], *, timeout: float | None = None) -> M:
+    async def read(
+        self,
+        method: str,
+        request: Any,
+        reply_type: type[M],
+        *,
+        timeout: float | None = None,
+        metadata: Mapping[str, str | bytes] | None = None,
+    ) -> M:
         """Call a method that changes nothing.
 
         Raises:
             DkTrioError: One of the family.
         """
         with self.errors(method):
-            return await self._query.read(f"/{self._service}/{method}", request, reply_type, timeout=timeout)
+            route = f"/{self._service}/{method}"
+            return await self._query.read(route, request, reply_type, timeout=timeout, metadata=metadata)
 
     async def write(
         self, method: str, request: Any, reply_type: type[M], *, metadata: Mapping[str, str | bytes] | None = None

@@ -93,6 +93,7 @@ class GrpcRegistry(BaseStrategy, Registry):
     ) -> None:
         super().__init__(mission_id, setup_id, setup_version_id)
         self._told = told
+        self._served_at: dict[str, bytes] = {}  # what was registered here
         self._calls = Calls(providers, client_config, "agentic_mesh_protocol.registry.v1.RegistryService", _FAMILY)
         older = "agentic_mesh_protocol.module_registry.v1.ModuleRegistryService"
         self._older = Calls(providers, client_config, older, _FAMILY)
@@ -163,6 +164,7 @@ class GrpcRegistry(BaseStrategy, Registry):
                 "documentation": self._told.documentation,
             }
             metadata[extensions.MODULE] = json.dumps(told).encode()
+        self._served_at[key] = f"{address}:{port}".encode()
         reply = await self._calls.write("RegisterModule", request, RegisterModuleResponse, metadata=metadata)
         return None if reply.module is None else _module(reply.module)
 
@@ -170,7 +172,7 @@ class GrpcRegistry(BaseStrategy, Registry):
         """See `Registry.heartbeat`."""
         request = HeartbeatRequest(module_id=MODULE_PREFIX + bare_module_id(module_id))
         try:
-            reply = await self._calls.read("Heartbeat", request, HeartbeatResponse)
+            reply = await self._calls.read("Heartbeat", request, HeartbeatResponse, metadata=self._place(module_id))
         except RegistryModuleNotFoundError as error:
             raise _not_found(module_id) from error.__cause__
         return _status(reply.status)
@@ -193,12 +195,18 @@ class GrpcRegistry(BaseStrategy, Registry):
     async def deregister(self, module_id: str) -> bool:
         """See `Registry.deregister`. False, too, for a provider without the older registry, which alone can do it."""
         request = DeregisterRequest(module_id=MODULE_PREFIX + bare_module_id(module_id))
+        metadata = self._place(module_id)
         try:
-            return (await self._older.write("DeregisterModule", request, DeregisterResponse)).success
+            return (await self._older.write("DeregisterModule", request, DeregisterResponse, metadata=metadata)).success
         except DkTrioError as error:
             if error.status not in {Status.NOT_FOUND, Status.UNIMPLEMENTED}:
                 raise
             return False
+
+    def _place(self, module_id: str) -> dict[str, str | bytes]:
+        """Metadata that says which server of a module speaks."""
+        place = self._served_at.get(bare_module_id(module_id))
+        return {} if place is None else {extensions.SERVED_AT: place}
 
     async def wait_for_ready(self, timeout: float) -> bool:
         """See `Registry.wait_for_ready`: asks until there is an answer, whatever it is."""

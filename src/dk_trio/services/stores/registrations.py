@@ -123,6 +123,11 @@ class Registered(Facts):
     updated: int = 0
     seen: int = 0
 
+    @property
+    def place(self) -> str:
+        """Where it is served."""
+        return f"{self.address}:{self.port}"
+
     def alive(self, lease: Lease) -> bool:
         """Whether it is served now, as far as is known."""
         return self.served and lease.after < self.seen < lease.before
@@ -194,17 +199,35 @@ class RegistrationStore:
         rows = (yield Statement(_REGISTER, (bare_module_id(facts.module_id), *values))).rows
         return _registered(rows[0])
 
-    def beat_work(self, module_id: str, *, now: int) -> Work[Registered | None]:
-        """The module is still served; None when it is not registered, or was deregistered."""
-        return _one(_BEAT, now, bare_module_id(module_id))
+    def beat_work(
+        self, module_id: str, *, now: int, at: str = "", lease: Lease | None = None
+    ) -> Work[Registered | None]:
+        """The module is still served; None when it is not registered, or was deregistered.
+
+        Args:
+            module_id: The module.
+            now: The time.
+            at: `place` of the server that says so; empty when it does not tell. Another one than the registered does
+                not keep that one alive, and is not registered once that one's lease has run out.
+            lease: Who is alive; for `at`.
+        """
+        if at:
+            known = yield from self.get_work(module_id)
+            if known is not None and known.served and known.place != at:
+                return known if lease is None or known.alive(lease) else None
+        return (yield from _one(_BEAT, now, bare_module_id(module_id)))
 
     def tell_work(self, module_id: str, *, served: bool, idle: bool, now: int) -> Work[bool]:
         """The module says how it is; whether it is known."""
         return _any(_TELL, int(served), int(idle), now, now, bare_module_id(module_id))
 
-    def withdraw_work(self, module_id: str, *, now: int) -> Work[bool]:
-        """The module is not served any more; whether it is known."""
-        return _any(_WITHDRAW, now, bare_module_id(module_id))
+    def withdraw_work(self, module_id: str, *, now: int, at: str = "") -> Work[bool]:
+        """The module is not served any more, or not at this `place`; whether it is known."""
+        if at:
+            known = yield from self.get_work(module_id)
+            if known is not None and known.place != at:
+                return True
+        return (yield from _any(_WITHDRAW, now, bare_module_id(module_id)))
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
