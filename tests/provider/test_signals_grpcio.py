@@ -108,4 +108,3 @@ async def test_jobs_that_poll_as_those_of_the_existing_sdk_do() -> None:
     assert counts["polls"]["answered"] > 0
     assert max(counts["batches"]) == 50
     assert sum(counts["batches"]) == 3 * len(ids) + 1
-    assert _statistics(provider).jobs_asked == 0
