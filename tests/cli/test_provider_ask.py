@@ -13,7 +13,7 @@ from dk_trio.cli._exits import Exit
 from dk_trio.cli.provider._contract import all_methods, describe, find
 from dk_trio.cli.provider._json import FieldError, from_json, to_json
 
-from .processes import beside, here, outputs_of, provider_here
+from .processes import beside, here, outputs_of, provider_here, started
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_description_tells_types_rules_and_enums() -> None:
         (["storage.StoreRecord", "{"], "is not JSON"),
         (["storage.StoreRecord", "[]"], "holds a list"),
         (["storage.StoreRecord", "@nowhere.json"], "nowhere.json cannot be read"),
-        (["storage.StoreRecord", '{"recordid": "a"}'], "recordid: there is no such field. Did you mean 'record_id'?"),
+        (["storage.StoreRecord", '{"recordid": "a"}'], "Did you mean 'record_id'? `--describe"),
         (["127.0.0.1:99999", "ListSetups"], "'99999' is not a port"),
     ],
 )
@@ -206,3 +206,10 @@ def test_nobody_answers() -> None:
     assert done.returncode == 24
     assert done.stderr.startswith(b"dk-trio: 127.0.0.1:1: UNAVAILABLE: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+async def test_a_disk_that_has_no_room_for_the_output() -> None:
+    with Path("/dev/full").open("wb") as full:
+        async with provider_here() as address, started("provider", "ask", address, "ListSetups", stdout=full) as asking:
+            assert await asking.wait() == Exit.DEFECT
+    assert asking.lines["stderr"] == ["dk-trio: the output cannot be written: No space left on device."]

@@ -58,7 +58,8 @@ def command(
     try:
         request = from_json(method.request, data)
     except FieldError as error:
-        raise click.UsageError(f"{method.short}: {error}. `--describe {method.short}` shows all fields.") from None
+        told = str(error) if str(error).endswith((".", "?")) else f"{error}."
+        raise click.UsageError(f"{method.short}: {told} `--describe {method.short}` shows all fields.") from None
 
     async def work(send: Send) -> None:
         await send(method, request, lambda reply: write_line(to_json(reply)))
