@@ -197,9 +197,7 @@ async def test_a_job_is_cancelled_by_a_signal_and_not_by_its_own_words() -> None
                 await until(lambda: len(jobs) == 2)
                 await trio.sleep(1)  # START has come back by now, several times
                 await cancel(provider.address, jobs[0])
-                began = trio.current_time()
                 await until(lambda: ("ack_cancel", "signal_service_cancel") in told(provider, jobs[0]))
-                print(f"acknowledged after {trio.current_time() - began:.2f} s")
                 assert told(provider, jobs[1]) == [("start", "none")]
                 await cancel(provider.address, jobs[1])
             await until(lambda: all(told(provider, job_id)[-1][0] == "stop" for job_id in jobs))
