@@ -1,6 +1,7 @@
 """`dk-trio provider ask`, `put-setup`, `get-setup`: words to requests, replies to JSON, and errors that name fields."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,8 @@ def test_nobody_answers() -> None:
 
 
 async def test_a_disk_that_has_no_room_for_the_output() -> None:
-    with Path("/dev/full").open("wb") as full:
-        async with provider_here() as address, started("provider", "ask", address, "ListSetups", stdout=full) as asking:
-            assert await asking.wait() == Exit.DEFECT
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with provider_here() as address, started("provider", "ask", address, "ListSetups", stdout=full) as asking:
+        assert await asking.wait() == Exit.DEFECT
+    os.close(full)
     assert asking.lines["stderr"] == ["dk-trio: the output cannot be written: No space left on device."]

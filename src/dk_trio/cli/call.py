@@ -101,14 +101,8 @@ def command(
     except GRPCError as error:
         click.echo(f"dk-trio: {error.status.name}: {error.message or 'no message'}", err=True)
         return exit_of_status(error.status)
-    except BrokenPipeError:
-        # The reader of our stdout went away (`| head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.BROKEN_PIPE
     except OSError as error:  # of stdout: those of the network have become statuses
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo(f"dk-trio: the output cannot be written: {error.strerror}.", err=True)
-        return Exit.DEFECT
+        return unwritten(error)
 
 
 def _sendable(data: dict[str, Any], protocol: str | None) -> dict[str, Any]:
@@ -129,6 +123,16 @@ def _sendable(data: dict[str, Any], protocol: str | None) -> dict[str, Any]:
     except (TypeError, ValueError) as error:  # a lone surrogate, a nesting that no server reads, a huge number
         raise click.BadParameter(f"the input cannot be sent: {error}.", param_hint="--input") from None
     return data
+
+
+def unwritten(error: OSError) -> int:
+    """Tell why stdout takes no more; the exit code."""
+    # Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # its reader went away, such as `| head`
+        return Exit.BROKEN_PIPE
+    click.echo(f"dk-trio: the output cannot be written: {error.strerror}.", err=True)
+    return Exit.DEFECT
 
 
 def write_line(output: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from dk_trio.errors import ConfigurationError
+from dk_trio.services.stores.database import SETTING
 
 ValidateMode = Literal["strict", "warn", "off"]
 
@@ -40,6 +41,10 @@ class ProviderOptions:
     send_timeout: float = 60.0
     """Seconds for which a client may take nothing of its reply before the call ends with DEADLINE_EXCEEDED: a reply of
     100 MB waits in memory, and a client without a deadline would let it wait for as long as it is connected."""
+
+    setting: str = SETTING
+    """What chooses the directory of the contents of files, as the remedies of errors name it: a variable, or an option
+    of a command."""
 
     now: Callable[[], float] = time.time
     """The wall clock, in seconds since the epoch: of leases, which go on over a restart, and of dates that are told. A

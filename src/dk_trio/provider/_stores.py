@@ -52,7 +52,7 @@ class Stores:
             records=RecordStore(database),
             costs=CostStore(database),
             prices=PriceStore(database),
-            files=FileStore(database, directory),
+            files=FileStore(database, directory, setting=options.setting),
             profiles=ProfileStore(database),
             setups=SetupTable(database),
             signals=SignalStore(database),

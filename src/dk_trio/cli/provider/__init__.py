@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from dk_trio.cli._exits import TABLE, Exit
 from dk_trio.cli.serve import COLLECT_EVERY, tell_ready
 
-from ._where import data_dir_option, database_of, db_option
+from ._where import SETTING, data_dir_option, database_of, db_option
 from .ask import command as ask
 from .backup import command as backup
 from .setups import get_setup, put_setup
@@ -99,7 +99,8 @@ def command(
     for warning in settings.warnings:
         log.warning(warning)
     database, directory = database_of(db, data_dir, settings.services.data_dir)
-    provider = Provider(database, directory=directory, options=ProviderOptions(validate=validate))  # type: ignore[arg-type]  # click has checked it
+    options = ProviderOptions(validate=validate, setting=SETTING)  # type: ignore[arg-type]  # click has checked it
+    provider = Provider(database, directory=directory, options=options)
 
     def ready(address: str) -> None:
         # As in `serve`: what has been loaded stays, and need not be looked through again.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from dk_trio.cli._exits import Exit, exit_of_status
-from dk_trio.cli.call import check_address, check_metadata, parse_pair
+from dk_trio.cli.call import check_address, check_metadata, parse_pair, unwritten
 
 if TYPE_CHECKING:
     from grpclib.exceptions import GRPCError
@@ -89,6 +89,8 @@ def talk(
     except GRPCError as error:
         click.echo(f"dk-trio: {target}: {told(error)}", err=True)
         return exit_of_status(error.status)
+    except OSError as error:  # of stdout
+        return unwritten(error)
     return Exit.OK
 
 
