@@ -247,27 +247,28 @@ class Provider:
             StorageServiceError: See `opened`.
         """
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with self.running(host=host, port=port) as address, trio.open_nursery() as nursery:
-                if on_ready is not None:
-                    on_ready(address)
-                number = await anext(signals)
-                _log.info(
-                    "%s: draining, %d calls get %g s", signal.Signals(number).name, self._rpc.statistics().rpcs, grace
-                )
+            # Around the end of the store, too: a signal that nobody takes is raised again, and would end the process.
+            async with unwrapped(), trio.open_nursery() as nursery:
                 patience = trio.CancelScope()
 
                 async def hurry() -> None:
-                    async for number in signals:  # all of them: one that is left would be raised again at the end
+                    async for number in signals:
                         _log.warning("%s again: cancelling", signal.Signals(number).name)
                         patience.cancel()
 
-                nursery.start_soon(hurry)
-                with patience:
-                    report = await self.drain(grace)
-                if patience.cancelled_caught:
-                    report = await self.drain(0)
-                if report.stuck and on_stuck is not None:
-                    on_stuck(report)
+                async with self.running(host=host, port=port) as address:
+                    if on_ready is not None:
+                        on_ready(address)
+                    number = await anext(signals)
+                    told = (signal.Signals(number).name, self._rpc.statistics().rpcs, grace)
+                    _log.info("%s: draining, %d calls get %g s", *told)
+                    nursery.start_soon(hurry)
+                    with patience:
+                        report = await self.drain(grace)
+                    if patience.cancelled_caught:
+                        report = await self.drain(0)
+                    if report.stuck and on_stuck is not None:
+                        on_stuck(report)
                 nursery.cancel_scope.cancel()
         return report
 
