@@ -330,6 +330,26 @@ def test_a_note_that_comes_while_a_poll_looks_is_not_lost() -> None:
     assert set(polls.may_have({"a": None, "b": None})) == {"a"}
 
 
+async def test_a_request_that_comes_while_its_job_is_forgotten_is_not_lost(autojump_clock: Any) -> None:
+    async with provided(now=lambda: DAWN.timestamp() + trio.current_time()) as peer:
+        await poll(peer, "b")  # from now on the provider knows what is pending without a look
+        await send(peer, signal("a", "start"), signal("a", "cancel"), signal("a", "stop", "completed"))
+        await trio.sleep(stored.ENDED_KEPT / 1_000_000 - PURGE_EVERY)
+        database = peer.provider._stores.database
+        write = database.write
+
+        async def slow(work: Any) -> Any:
+            result = await write(work)
+            if result == ["a"]:  # purged, and who did it has not heard of that yet
+                await send(peer, signal("a", "cancel", at=7))
+            return result
+
+        database.write = slow  # type: ignore[method-assign]
+        await trio.sleep(2 * PURGE_EVERY)
+        assert statistics(peer).purged == 1
+        assert await poll(peer, "a") == [("a", "cancel")]
+
+
 async def test_a_connection_that_breaks_ends_its_polls(autojump_clock: Any) -> None:
     async with provided() as peer, trio.open_nursery() as nursery:
 

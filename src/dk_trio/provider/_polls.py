@@ -79,10 +79,16 @@ class Polls:
             for poll in self._held.get(job, ()):
                 poll.wake()
 
-    def settled(self, jobs: Iterable[str]) -> None:
-        """Nothing is pending for these jobs, nor ever will be."""
+    @property
+    def notes(self) -> int:
+        """The number of the last note."""
+        return self._notes
+
+    def settled(self, jobs: Iterable[str], *, upto: int | None = None) -> None:
+        """Nothing is pending for these jobs, nor ever will be; with `upto`, nothing of what was noted up to there."""
         for job in jobs:
-            self._asked.pop(job, None)
+            if upto is None or self._asked.get(job, 0) <= upto:
+                self._asked.pop(job, None)
 
     def release(self) -> None:
         """End all polls, with nothing; no other is held from now on."""

@@ -137,8 +137,9 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
             await trio.sleep(PURGE_EVERY)
 
     async def _purge(self) -> int:
+        notes = self._polls.notes
         purged = await self._stores.database.write(partial(self._signals.purge_work, now=self._now()))
-        self._polls.settled(purged)
+        self._polls.settled(purged, upto=notes)  # something new may have come with the same commit
         self._purged += len(purged)
         return len(purged)
 
