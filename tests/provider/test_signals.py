@@ -350,6 +350,25 @@ async def test_a_request_that_comes_while_its_job_is_forgotten_is_not_lost(autoj
         assert await poll(peer, "a") == [("a", "cancel")]
 
 
+@pytest.mark.parametrize("jump", [-3600, 3600 - 120])
+async def test_a_clock_that_is_set_changes_nothing_of_signals(autojump_clock: Any, jump: float) -> None:
+    """Order is by place and waits are by Trio's clock. Only what is kept of ended jobs goes by the wall's."""
+    shift = 0.0
+    async with provided(now=lambda: DAWN.timestamp() + trio.current_time() + shift) as peer:
+        batch = [Task(task_id="a", action="cancel"), signal("done", "stop", "completed")]
+        first = await send(peer, *batch, key="k")
+        _, cursor = await poll_after(peer, "", "a")
+        shift = jump
+        await trio.sleep(PURGE_EVERY + 1)
+        assert await send(peer, *batch, key="k") == first
+        await send(peer, signal("done", "cancel"), Task(task_id="a", action="cancel"), signal("a", "stop"))
+        assert await poll(peer, "done") == []
+        assert (await poll_after(peer, cursor, "a"))[0] == ["stop"]
+        assert await poll(peer, "a") == [("a", "cancel"), ("a", "stop")]
+        heard = await stub(peer).list_heartbeats(ListHeartbeatsRequest(task_ids=["a"]))
+        assert [task.task_id for task in heard.tasks] == ["a"]
+
+
 async def test_a_connection_that_breaks_ends_its_polls(autojump_clock: Any) -> None:
     async with provided() as peer, trio.open_nursery() as nursery:
 
