@@ -259,6 +259,21 @@ async def test_a_second_answer_is_refused_whatever_way_the_first_took(autojump_c
     assert raised == ["the only response message of this method was already sent"]
 
 
+async def test_metadata_of_every_response(autojump_clock):
+    async def handler(stream):
+        if (await stream.recv_message()).text == "more":
+            await stream.send_initial_metadata(metadata={"more": "2"})
+        await stream.send_message(Message())
+
+    with pytest.raises(ValueError, match="'te' is reserved"):
+        rpc.ServerOptions(response_metadata={"te": "x"})
+    async with serving(rpc.ServerOptions(response_metadata={"every": "1"}), unary=handler) as (client, _):
+        for text, told in (("", {"every": "1"}), ("", {"every": "1"}), ("more", {"every": "1", "more": "2"})):
+            call = await client.call("unary", Message(text=text))
+            assert await call.status() == (Status.OK, None)
+            assert dict(await call.headers()) == told
+
+
 async def test_cancel_by_the_handler(autojump_clock):
     async def handler(stream):
         await stream.send_message(Message(n=1))

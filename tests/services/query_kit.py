@@ -62,9 +62,8 @@ class ScriptedProvider:
         words = {HONOURS: ",".join(sorted(ALL))} if honours else {}
         services: list[Any] = [TestService(unary=self._serve, unary_aside=self._answer)]
         if self._healthy:
-            services.append(rpc.Health(metadata=words))
-        self._words = words
-        self.server = rpc.Server(services)
+            services.append(rpc.Health())
+        self.server = rpc.Server(services, options=rpc.ServerOptions(response_metadata=words))
 
     async def connect(self) -> trio.abc.Stream:
         self.connects += 1
@@ -114,7 +113,6 @@ class ScriptedProvider:
         await self._reply(stream, await stream.recv_message())
 
     async def _reply(self, stream: rpc.ServerCall, message: Message) -> None:
-        await stream.send_initial_metadata(metadata=self._words)
         await stream.send_message(message)
 
 

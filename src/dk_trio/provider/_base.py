@@ -5,7 +5,7 @@ as they are generated, `async def store_record(self, message)`. Around each of t
 
 - The request is held against the rules of the contract, see `_validation`.
 - A `DkTrioError` becomes a status by `dk_trio.statuses`.
-- A reply says in its initial metadata which extensions are honoured, and what the method has put into `reply_metadata`.
+- What the method has put into `reply_metadata` goes with the reply. (What is honoured, the server says in every one.)
 - `self._write(work)` commits a unit of work and its reply together, under the caller's idempotency key.
 """
 
@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -44,8 +45,6 @@ T = TypeVar("T")
 F = TypeVar("F")
 M = TypeVar("M", bound="Message")
 
-HONOURED: Final = ",".join(sorted(extensions.ALL))
-
 # Characters of an idempotency key: a uuid has 36.
 KEY_MAX: Final = 256
 
@@ -60,7 +59,7 @@ class Call:
 
     Attributes:
         request: The request, once it was received.
-        reply_metadata: Initial metadata of the reply, until it is sent.
+        reply_metadata: Initial metadata of the reply, beside what the server says in every one.
     """
 
     __slots__ = ("_stream", "_validation", "reply_metadata", "request")
@@ -69,7 +68,7 @@ class Call:
         self._stream = stream
         self._validation = validation
         self.request: Any = None
-        self.reply_metadata: dict[str, str] | None = {extensions.HONOURS: HONOURED}
+        self.reply_metadata: dict[str, str] = {}
 
     @property
     def path(self) -> str:
@@ -109,10 +108,9 @@ class Call:
         return request
 
     async def send_message(self, message: Any) -> None:
-        """Send a reply, the first with the metadata."""
-        metadata, self.reply_metadata = self.reply_metadata, None
-        if metadata is not None:
-            await self._stream.send_initial_metadata(metadata=metadata)
+        """Send the reply, with the metadata."""
+        if self.reply_metadata:
+            await self._stream.send_initial_metadata(metadata=self.reply_metadata)
         await self._stream.send_message(message)
 
 
@@ -210,7 +208,8 @@ def struct(value: Struct | None, field: str) -> dict[str, Any]:
         RequestError: Its bytes are no Struct.
     """
     try:
-        return {} if value is None else value.to_dict()
+        # Of a copy: the Struct of the request stays the bytes that came, and a reply that repeats it sends those.
+        return {} if value is None else copy(value).to_dict()
     except DecodeError as error:  # it is read when somebody looks into it, and not before
         raise refused(field, f"is not a valid google.protobuf.Struct: {error}") from error
 

@@ -30,7 +30,6 @@ from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError
 from dk_trio.listening import address_of, open_listeners
 
-from ._base import HONOURED
 from ._large import MESSAGE_MAX
 from ._options import ProviderOptions
 from ._servicers import SERVICERS
@@ -121,7 +120,7 @@ class Provider:
         self._open = False
         self._draining = False
         self._ready = False
-        self.health = rpc.Health(metadata={extensions.HONOURS: HONOURED})
+        self.health = rpc.Health()
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
         services: list[rpc.Service] = [*self._servicers, self.health]
@@ -131,6 +130,7 @@ class Provider:
                 max_concurrent_rpcs=options.max_concurrent_rpcs,
                 max_receive_message_bytes=MESSAGE_MAX - _AROUND,
                 max_send_message_bytes=MESSAGE_MAX,
+                response_metadata={extensions.HONOURS: ",".join(sorted(extensions.ALL))},
             ),
             interceptors=interceptors,
         )

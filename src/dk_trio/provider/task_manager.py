@@ -191,8 +191,7 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
                     found = await self._pending(jobs, after)
         told = list(_fitting(found))
         self._delivered += len(told)
-        if call.reply_metadata is not None:
-            call.reply_metadata[SIGNALS_UPTO] = str(told[-1].place if told else after)
+        call.reply_metadata[SIGNALS_UPTO] = str(told[-1].place if told else after)
         return GetSignalsResponse(tasks=[Task.parse(signal.message) for signal in told])
 
     @contextmanager

@@ -49,12 +49,9 @@ class Health:
 
     The empty name, the server as a whole, serves from the beginning, as in gRPC's own implementations. Other names are
     yours: full service names, or agreed ones such as "readiness". Call its methods from the thread that runs Trio.
-
-    `metadata` goes with every answer to Check, for what clients should know of the server before they call it.
     """
 
-    def __init__(self, *, metadata: Mapping[str, str] | None = None) -> None:
-        self._metadata = dict(metadata or {})
+    def __init__(self) -> None:
         self._serving: dict[str, bool] = {"": True}
         self._reasons: dict[str, str] = {}
         self._watchers: dict[str, dict[_Watcher, None]] = {}
@@ -138,9 +135,8 @@ class Health:
         if service not in self._serving:
             raise GRPCError(Status.NOT_FOUND, f"the health of service {service!r} is not known here")
         why = "the server is shutting down" if self._shut_down else self._reasons.get(service)
-        if why or self._metadata:
-            told = {WHY: quote(why, safe=" ,;:!()[]'/=-")} if why else {}
-            await call.send_initial_metadata(metadata={**self._metadata, **told})
+        if why:
+            await call.send_initial_metadata(metadata={WHY: quote(why, safe=" ,;:!()[]'/=-")})
         await call.send_message(_response(self._status(service)))
 
     async def _watch(self, call: Any) -> None:

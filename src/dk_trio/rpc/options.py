@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from dk_trio.wire import Limits
 from dk_trio.wire.compression import ENCODINGS
+from dk_trio.wire.metadata import encode_metadata
 
 MIB: Final = 1024 * 1024
 SMALLEST_WINDOW: Final = 256
@@ -28,6 +30,8 @@ class ServerOptions:
     """Largest response message before compression (the tuning guide's grpc.max_send_message_length)."""
     compression: str = "identity"
     """What responses are compressed with when the client accepts it: identity, gzip or deflate."""
+    response_metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+    """Initial metadata of every response, for what clients should know of the server; a handler's own comes after."""
     stream_window_bytes: int = 256 * 1024
     """Request bytes that may wait unread on one stream, beside one message."""
     handshake_timeout: float = 20.0
@@ -41,6 +45,7 @@ class ServerOptions:
     """Abuse limits of each connection."""
 
     def __post_init__(self) -> None:
+        encode_metadata(self.response_metadata)  # raises for what no header can hold
         if self.compression not in ENCODINGS:
             raise ValueError(f"compression is {self.compression!r}, it must be one of {', '.join(ENCODINGS)}")
         for name in (

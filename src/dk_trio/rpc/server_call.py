@@ -294,19 +294,17 @@ class ServerCall(Stream):
             if encoding != "identity":
                 self.set_compression(encoding)
                 encoding = self._compression
-        if metadata is None and (encoding is None or encoding == "identity"):
-            self._headers_sent = True
-            self._compression = None
-            self._plain = self.options.max_send_message_bytes >= LARGEST_SENT_FRAME
-            self.connection.queue_response(self)
-            return
         fields = [] if metadata is None else encode_metadata(metadata)
         self._headers_sent = True
-        if encoding == "identity":
+        if encoding is None or encoding == "identity":
             self._compression = None
-        elif encoding is not None:
+            self._plain = self.options.max_send_message_bytes >= LARGEST_SENT_FRAME
+        else:
             fields.append((b"grpc-encoding", encoding.encode()))
-        self.queue_headers(self.connection.response_block(fields))
+        if fields:
+            self.queue_headers(self.connection.response_block(fields))
+        else:
+            self.connection.queue_response(self)
 
     async def send_message(self, message: Any, *, compress: bool = True) -> None:
         """Send one response message; waits while the client's window or the transport is full.

@@ -26,6 +26,7 @@ from grpclib.exceptions import GRPCError
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from dk_trio.wire import ErrorCode, PeerError, Refusal, RequestHead, ServerConnection, Stream
+from dk_trio.wire.metadata import encode_metadata
 
 from .interceptors import CallInfo, InterceptorStack
 from .server_call import ClientStalled, ServerCall
@@ -70,6 +71,7 @@ class ConnectionTasks:
             max_message_bytes=options.max_receive_message_bytes,
             max_streams=options.max_streams_per_connection,
             stream_window=options.stream_window_bytes,
+            response_fields=encode_metadata(options.response_metadata),
         )
         self._transport = Transport(stream, self._wire)
         self._nursery: trio.Nursery | None = None

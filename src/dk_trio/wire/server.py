@@ -54,7 +54,8 @@ Accept = Callable[[int, RequestHead], "Stream | Refusal"]
 class ServerConnection(Connection):
     """One accepted connection. `accept(stream_id, head)` makes the `Stream` of a request, or refuses it.
 
-    `max_streams` is advertised and enforced: a stream beyond it is refused with REFUSED_STREAM.
+    `max_streams` is advertised and enforced: a stream beyond it is refused with REFUSED_STREAM. `response_fields` are
+    part of every response's headers, and cost it a byte or two each.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ServerConnection(Connection):
         max_streams: int = MAX_STREAMS,
         stream_window: int = STREAM_WINDOW,
         connection_window: int = CONNECTION_WINDOW,
+        response_fields: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(
             events=events,
@@ -80,6 +82,7 @@ class ServerConnection(Connection):
         self._heads: dict[bytes, RequestHead] = {}
         self._heads_generation = self._decoder.generation
         self._preface_left = PREFACE
+        self._response_fields = (*_RESPONSE, *response_fields)
         self._response = b""
         self._response_generation = -1
         self._trailers = b""
@@ -198,7 +201,7 @@ class ServerConnection(Connection):
         if self._response_generation == self.encoder.generation:
             block = self._response
         else:
-            block = self._hot_block(_RESPONSE)
+            block = self._hot_block(self._response_fields)
             if block is self._kept:
                 self._response = block
                 self._response_generation = self.encoder.generation
