@@ -98,9 +98,9 @@ def _validate(message: Any, prefix: str, found: list[Violation]) -> None:
             if field.required:
                 found.append(Violation(prefix + field.name, "required", "must be set", value))
             continue
-        found.extend(
+        found += [
             Violation(prefix + field.name, rule.name, rule.asks, value) for rule in field.rules if not rule.check(value)
-        )
+        ]
         if field.each:
             for index, element in enumerate(value):
                 found.extend(
