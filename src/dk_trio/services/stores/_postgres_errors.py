@@ -128,7 +128,8 @@ class Reach:
 
     def missed(self, why: str) -> DatabaseError | StorageServiceError:
         """An attempt failed: what to raise. A mistake of the operator, if the server was never reached."""
-        self._why = why
+        # libpq ends with a question of its own, which the remedy answers.
+        self._why = why = why.partition(" Is the server running")[0].rstrip(".")
         self._retry_at = trio.current_time() + self._backoff
         self._backoff = min(2 * self._backoff, BACKOFF_MAX)
         if self._known:
