@@ -219,7 +219,11 @@ class Session:
         except BaseExceptionGroup as group:
             cause = from_nursery(group)
             if split(cause)[1] is None:
-                raise cause from None
+                try:
+                    raise cause from None
+                finally:
+                    cause.__context__ = None  # its group. A cycle keeps what was not read until the next collection
+                    del cause
             error = cause if isinstance(cause, DkTrioError) else ModuleFailedError(explain_failure(cause))
             _log.error("job %s: %s", self.ids.job_id, error.text, exc_info=None if error is cause else cause)
             self._end(Reason.FAILED, error)
