@@ -42,7 +42,9 @@ async def show() -> None:
                 await _registered(channel, module_id)
             await _show_call(client, setup_id, courier)
             await _show_signal(client, channel, setup_id, cipher, courier)
-            click.echo("\nStop: SIGTERM to all of them. What is not told yet is sent, what was registered is taken back.")
+            click.echo(
+                "\nStop: SIGTERM to all of them. What is not told yet is sent, what was registered is taken back."
+            )
             await courier.stop("courier")
             await cipher.stop("cipher")
         await provider.stop("provider")
