@@ -34,7 +34,7 @@ bench: $(VENV)/.bench ## compare with grpc.aio and print a table
 proto: $(VENV)/.proto ## generate src/dk_trio/pb from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python proto/generate.py
 
-docs: $(VENV)/.docs ## build the documentation into site/
+docs: $(VENV)/.docs $(VENV)/.test ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dev: $(VENV)/.dev $(VENV)/.test $(VENV)/.bench $(VENV)/.docs ## install everything
