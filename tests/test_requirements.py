@@ -74,7 +74,13 @@ def modules_of(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("src", ["agui", "postgres"]), ("examples", []), ("bench", ["bench"]), ("tests", ["test", "bench"]), ("docs/samples", [])],
+    [
+        ("src", ["agui", "postgres"]),
+        ("examples", []),
+        ("bench", ["bench"]),
+        ("tests", ["test", "bench"]),
+        ("docs/samples", []),
+    ],
 )
 def test_imports_are_declared(folder: str, extras: list[str]) -> None:
     declared = required(*extras)
