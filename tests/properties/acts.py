@@ -113,7 +113,11 @@ class Job:
         reason = Reason(self.signals[-1].payload["reason"])
         assert self.signals[-1].cancellation_reason == OUTCOMES[reason].signal, self
         # A cancel may come between the moment in which the slot was handed over and the next step of the job's task.
-        acknowledged = {Reason.SIGNAL_CANCEL: SignalAction.ACK_CANCEL, Reason.SIGNAL_STOP: SignalAction.ACK_STOP}
+        acknowledged = {
+            Reason.SIGNAL_CANCEL: SignalAction.ACK_CANCEL,
+            Reason.SIGNAL_STOP: SignalAction.ACK_STOP,
+            Reason.STOP_MODULE: SignalAction.ACK_STOP,
+        }
         others = {*actions} - {SignalAction.START, SignalAction.STOP}
         assert others == ({acknowledged[reason]} if reason in acknowledged else set()), self
         assert len(actions) == len({*actions}), self
