@@ -16,8 +16,8 @@ help: ## show the targets
 demo: $(VENV)/.runtime ## serve an example, call it, show its stream, a cancel and a clean stop
 	@$(BIN)/dk-trio demo
 
-test: $(VENV)/.test ## run the tests; ARGS="-k name" narrows them
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.test ## run the tests, in two processes; ARGS="-k name" narrows them, ARGS="-n0" makes it one
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev docs ## lint, formatting, types, and the documentation in strict mode
 	$(BIN)/ruff check

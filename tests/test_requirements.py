@@ -25,6 +25,7 @@ PROGRAMS = {
     "mypy",
     "pre-commit",
     "pytest-trio",
+    "pytest-xdist",
     "ruff",
     "tzdata",
 }
