@@ -120,6 +120,7 @@ class Tool:
             yield message({"code": "Error", "message": "it broke", "short_description": "Module execution failed"})
             return
         if root["protocol"] == "wait":
+            tell(waiting=True)  # a caller that leaves before grpcio asks for more ends this generator, untold
             left.wait(HUNG)
             tell(ended=root["protocol"], active=context.is_active())
             return

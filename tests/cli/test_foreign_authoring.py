@@ -278,7 +278,7 @@ async def test_a_deadline_reaches_the_tool_of_a_tool() -> None:
                 await client.config_setup({"tools": [selected]}, setup_id="setups:agent")
                 root = {"function": "wait", "arguments": {}}
                 async with client.start(root, protocol="use", setup_id="setups:agent", timeout=PATIENCE) as outputs:
-                    await peer.wait_for('"root"', "stdout")
+                    await peer.wait_for('"waiting"', "stdout")
                     assert outputs.job_id == ""
         await peer.wait_for('"ended"', "stdout")  # its caller's caller has left
     [seen] = seen_by(peer, "root")
