@@ -17,8 +17,8 @@ class Exit(enum.IntEnum):
     OK = 0
     DEFECT = 1  # Python's own code for a traceback; also a failed demo
     USAGE = 2  # click's code
-    MODULE = 3
-    CONFIGURATION = 4
+    CONFIGURATION = 3
+    MODULE = 4
     LISTEN = 5
     STUCK = 6
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -45,8 +45,8 @@ _OWN = {
     Exit.OK: "done",
     Exit.DEFECT: "a defect of dk-trio, or a demo that failed",
     Exit.USAGE: "wrong arguments, or input that is not JSON",
-    Exit.MODULE: "the module cannot be loaded or is not complete",
     Exit.CONFIGURATION: "a setting, a setup file or a database cannot be used",
+    Exit.MODULE: "the module cannot be loaded or is not complete",
     Exit.LISTEN: "the address cannot be listened on",
     Exit.STUCK: "code of a module went on although it was cancelled, and the process was ended around it",
 }
