@@ -20,15 +20,17 @@ from ._layers import LAYERS
 from ._layers import ChannelSettings as ChannelSettings
 from ._layers import LifecycleSettings as LifecycleSettings
 from ._layers import ModuleSettings as ModuleSettings
+from ._layers import ObserveSettings as ObserveSettings
 from ._layers import QuerySettings as QuerySettings
+from ._layers import SecuritySettings as SecuritySettings
 from ._layers import ServerSettings as ServerSettings
 from ._layers import ServicesSettings as ServicesSettings
 from ._layers import SignalSettings as SignalSettings
 from ._layers import TaskSettings as TaskSettings
 from ._names import warnings_for
+from ._variable import MASK, variable_of
 from ._variable import Variable as Variable
 from ._variable import target as target
-from ._variable import variable_of
 
 _DEFAULT = "default"
 
@@ -54,6 +56,8 @@ class Settings:
     signals: SignalSettings = field(default_factory=SignalSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     channel: ChannelSettings = field(default_factory=ChannelSettings)
+    security: SecuritySettings = field(default_factory=SecuritySettings)
+    observe: ObserveSettings = field(default_factory=ObserveSettings)
     sources: tuple[Source, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -105,7 +109,8 @@ def _read(layer: type[Any], environ: Mapping[str, str], sources: list[Source]) -
             sources.append(Source(variable=variable, value=variable.default_text(), origin=_DEFAULT))
         else:
             values[spec.name] = variable.parse(name, environ[name])
-            sources.append(Source(variable=variable, value=environ[name], origin=f"environment {name}"))
+            value = MASK if variable.secret else environ[name]
+            sources.append(Source(variable=variable, value=value, origin=f"environment {name}"))
     return layer(**values)
 
 

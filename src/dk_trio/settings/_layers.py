@@ -7,6 +7,8 @@ from typing import Any
 
 from ._channel import ChannelSettings as ChannelSettings
 from ._lifecycle import LifecycleSettings as LifecycleSettings
+from ._observe import ObserveSettings as ObserveSettings
+from ._security import SecuritySettings as SecuritySettings
 from ._server import RPCS_PER_CPU as RPCS_PER_CPU
 from ._server import ModuleSettings as ModuleSettings
 from ._server import ServerSettings as ServerSettings
@@ -24,5 +26,7 @@ LAYERS: Mapping[str, type[Any]] = {
     "signals": SignalSettings,
     "query": QuerySettings,
     "channel": ChannelSettings,
+    "security": SecuritySettings,
+    "observe": ObserveSettings,
 }
 """By the name of the field of `Settings`."""

@@ -8,13 +8,7 @@ _PREFIX = "DIGITALKIN_"
 
 # Variables of the tuning guide that this version does not read. Setting one is legal and is answered by a line that
 # says so: an operator must not believe in a limit that nobody applies.
-NOT_USED = frozenset(
-    _PREFIX + name
-    for name in """
-    THREAD_POOL_WORKERS LOG_DIR LOG_LEVEL LOG_FILE FILE_LOG_LEVEL ASYNCIO_INSPECTOR ASYNCIO_INSPECTOR_PORT PROFILER
-    PROFILE_OUTPUT_DIR
-    """.split()
-)
+NOT_USED: frozenset[str] = frozenset()
 
 # Two edits in a name of 30 characters, one in the shortest; measured over single typos of all names.
 _NEAR = 0.9

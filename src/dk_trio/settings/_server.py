@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
-from ._variable import SECONDS, WEEK, number, setting, whole
+from ._variable import BOOL, SECONDS, WEEK, choice, milliseconds, number, setting, truth, whole
 from ._variable import host as host_name
 
 # The seed: "cpu x 200".
 RPCS_PER_CPU = 200
+THREADS_MAX = 4  # the seed: "min(4, cpu)"
+
+_HOUR_MS = 3_600_000
+_MS = "a whole number of milliseconds from {} to {}"
+_LARGEST_MESSAGE = 2**31 - 1  # what peers keep the length in
+_BYTES = f"a whole number of bytes from 1024 to {_LARGEST_MESSAGE}"
+_MESSAGE = 100 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,84 @@ class ServerSettings:
         expects="a whole number of RPCs from 1 to 10000000",
         about="RPCs a server runs at the same time; one more gets RESOURCE_EXHAUSTED.",
         aliases=("SERVER_MAX_CONCURRENT_RPCS",),
+    )
+    thread_pool_workers: int = setting(
+        "DIGITALKIN_THREAD_POOL_WORKERS",
+        whole(1, 1000),
+        default_factory=lambda: min(THREADS_MAX, os.cpu_count() or 1),
+        expects="a whole number of threads from 1 to 1000",
+        about="Threads that run the synchronous code of a module's authors; further code waits for one.",
+        aliases=("SERVER_THREAD_POOL_WORKERS",),
+    )
+    workers: int = setting(
+        "DIGITALKIN_WORKERS",
+        whole(1, 256),
+        default=1,
+        expects="a whole number of processes from 1 to 256",
+        about="Processes that `serve` runs; each one has all the limits of these settings for itself.",
+    )
+    grace: float = setting(
+        "DIGITALKIN_GRACE",
+        number(0, WEEK),
+        default=10.0,
+        expects=SECONDS.format(0),
+        about="Time that running jobs get to end after the first SIGTERM or Ctrl-C.",
+    )
+    reflection: bool = setting(
+        "SERVER_REFLECTION",
+        truth,
+        default=True,
+        expects=BOOL,
+        about="Whether the server answers grpc.reflection, which tells its methods and messages to tools.",
+    )
+    health_check: bool = setting(
+        "SERVER_HEALTH_CHECK",
+        truth,
+        default=True,
+        expects=BOOL,
+        about="Whether the server answers grpc.health, which probes ask.",
+    )
+    compression: Literal["none", "gzip", "deflate"] = setting(
+        "SERVER_GRPC_COMPRESSION",
+        choice("none", "gzip", "deflate"),
+        default="none",
+        expects="none, gzip or deflate",
+        about="Compression of responses, for callers that accept it.",
+    )
+    keepalive_time: float = setting(
+        "SERVER_GRPC_OPTIONS_KEEPALIVE_TIME",
+        milliseconds(1, _HOUR_MS * 24),
+        default=120.0,
+        expects=_MS.format(1, _HOUR_MS * 24),
+        about="Silence after which the server probes a connection with a PING.",
+    )
+    keepalive_timeout: float = setting(
+        "SERVER_GRPC_OPTIONS_KEEPALIVE_TIMEOUT",
+        milliseconds(1, _HOUR_MS),
+        default=20.0,
+        expects=_MS.format(1, _HOUR_MS),
+        about="Wait for the answer to the server's PING before the connection counts as dead.",
+    )
+    min_ping_interval: float = setting(
+        "SERVER_GRPC_OPTIONS_MIN_PING_INTERVAL",
+        milliseconds(0, _HOUR_MS),
+        default=10.0,
+        expects=_MS.format(0, _HOUR_MS),
+        about="Least time between two PINGs of a client; one that asks more often loses its connection.",
+    )
+    max_receive_message_bytes: int = setting(
+        "SERVER_GRPC_OPTIONS_MAX_RECEIVE_MESSAGE_LENGTH",
+        whole(1024, _LARGEST_MESSAGE),
+        default=_MESSAGE,
+        expects=_BYTES,
+        about="Longest request; one that is longer gets RESOURCE_EXHAUSTED.",
+    )
+    max_send_message_bytes: int = setting(
+        "SERVER_GRPC_OPTIONS_MAX_SEND_MESSAGE_LENGTH",
+        whole(1024, _LARGEST_MESSAGE),
+        default=_MESSAGE,
+        expects=_BYTES,
+        about="Longest response; one that is longer ends its call with RESOURCE_EXHAUSTED.",
     )
 
 

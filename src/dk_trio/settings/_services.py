@@ -51,7 +51,7 @@ class ServicesSettings:
         expects="HOST:PORT",
         about="The services-provider of remote mode.",
     )
-    data_dir: Path | None = setting(  # noqa: RUF009  a field with a factory, as the others
+    data_dir: Path | None = setting(
         "DIGITALKIN_DATA_DIR",
         _directory,
         default=DATA_DIR,

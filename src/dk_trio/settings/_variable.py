@@ -6,12 +6,16 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dk_trio.errors import SettingError
 
 # How the gRPC service config writes a duration: JSON form of google.protobuf.Duration.
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
+
+MASK = "***"
+"""What stands in place of a secret."""
 
 # The longest wait that a setting may ask for, in seconds: a typing error shows, and no wait is for ever by accident.
 WEEK = 604_800.0
@@ -31,6 +35,8 @@ class Variable:
     expects: str
     about: str
     aliases: tuple[str, ...] = ()
+    secret: bool = False
+    """Whether the value is shown nowhere: not in a report, not in an error."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,13 +53,15 @@ class Variable:
             return self.convert(text.strip())
         except ValueError:
             raise SettingError(
-                f"{name}={text!r} cannot be used: it needs {self.expects}.",
+                f"{name}={MASK if self.secret else repr(text)} cannot be used: it needs {self.expects}.",
                 hint=f"Unset it for the default, {self.default_text()}.",
             ) from None
 
     def default_text(self) -> str:
         """The default as one would write it into the variable, whose unit may not be that of the value."""
         value = self.default()
+        if isinstance(value, bool):
+            return str(value).lower()
         if isinstance(value, float):
             if "milliseconds" in self.expects:
                 return f"{value * 1000:g}"
@@ -70,10 +78,13 @@ def setting(
     expects: str,
     about: str,
     aliases: tuple[str, ...] = (),
+    secret: bool = False,
 ) -> Any:
     """A dataclass field that is read from an environment variable."""
     make = default_factory or (lambda: default)
-    row = Variable(name=name, convert=convert, default=make, expects=expects, about=about, aliases=aliases)
+    row = Variable(
+        name=name, convert=convert, default=make, expects=expects, about=about, aliases=aliases, secret=secret
+    )
     return dataclasses.field(default_factory=make, metadata={"variable": row})
 
 
@@ -130,6 +141,41 @@ def duration(low: float, high: float) -> Callable[[str], float]:
         return parse(match[1])
 
     return convert
+
+
+_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+BOOL = "true or false"
+
+
+def truth(text: str) -> bool:
+    """A yes or no, in any of the spellings of compose files and charts."""
+    try:
+        return _TRUTH[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """One of `words`, in whatever case."""
+
+    def convert(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(text)
+        return text.lower()
+
+    return convert
+
+
+def path(text: str) -> Path:
+    """A path of the file system; a leading ~ is the user's home."""
+    return Path(text).expanduser()
+
+
+def secret(text: str) -> str:
+    """A token: what can stand in a header of a request, without spaces."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+    return text
 
 
 def host(text: str) -> str:
