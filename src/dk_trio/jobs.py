@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from dk_trio.errors import JobNotFoundError
+from dk_trio.hooks import JobHook, ended_of
 from dk_trio.lifecycle import OUTCOMES, PROGRESS, Outcome, Reason, State
+from dk_trio.log_context import CURRENT
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.session import Session
 
@@ -71,9 +73,14 @@ class JobStatistics:
 
 
 class Jobs:
-    """Runs sessions and knows which are running."""
+    """Runs sessions and knows which are running.
 
-    def __init__(self) -> None:
+    Args:
+        hooks: Told of each job's end.
+    """
+
+    def __init__(self, *, hooks: Sequence[JobHook] = ()) -> None:
+        self._on_end = ended_of(hooks)
         self._sessions: dict[str, Session] = {}
         self._reasons: OrderedDict[str, Reason] = OrderedDict()
         self._ended: Counter[Reason] = Counter()
@@ -104,9 +111,12 @@ class Jobs:
         self._sessions[job_id] = session
         if self._shutting_down:  # its request came before; its setup did not
             session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
+        ids = session.ids
+        token = CURRENT.set({**CURRENT.get(), "job": job_id, "mission": ids.mission_id, "setup": ids.setup_id})
         try:
             return await session.run()
         finally:
+            CURRENT.reset(token)
             del self._sessions[job_id]
             if not self._sessions:
                 self._emptied.set()
@@ -118,6 +128,8 @@ class Jobs:
                     self._reasons[job_id] = outcome.reason
                     if len(self._reasons) > KEPT:
                         self._reasons.popitem(last=False)
+                for ended in self._on_end:
+                    ended(session)
 
     def expect_end(self, session: Session) -> None:
         """A session's code was cancelled: `watch` looks for its end in due time."""

@@ -10,7 +10,7 @@ signals are kept, and the server is not ready until the registry has taken it fo
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -58,6 +58,7 @@ class ProviderLink:
         settings: Of the server.
         channels: The server's channels.
         connect: Opens the byte stream to the provider, in place of TCP.
+        interceptors: Around each call to it.
 
     Attributes:
         target: `HOST:PORT` of the provider.
@@ -65,7 +66,14 @@ class ProviderLink:
         signals: What jobs are told and tell.
     """
 
-    def __init__(self, settings: Settings, channels: ChannelCache, *, connect: Connect | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        channels: ChannelCache,
+        *,
+        connect: Connect | None = None,
+        interceptors: Sequence[rpc.Interceptor] = (),
+    ) -> None:
         self._settings = settings
         self.target = settings.services.provider
         self.clients = ProviderClients(
@@ -75,7 +83,9 @@ class ProviderLink:
             query_settings=settings.query,
             connect=connect,
         )
-        self._channel = rpc.open_channel(self.target, options=channel_options(settings.channel), connect=connect)
+        self._channel = rpc.open_channel(
+            self.target, options=channel_options(settings.channel), connect=connect, interceptors=interceptors
+        )
         self.signals = RemoteSignals(self._channel, settings.signals)
         self._registration: Registration | None = None
 

@@ -23,29 +23,31 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from dk_trio import rpc
-from dk_trio.admission import Admission, AdmissionStatistics
+from dk_trio.admission import Admission
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
-from dk_trio.jobs import SLACK, JobStatistics
+from dk_trio.hooks import JobHook
+from dk_trio.jobs import SLACK, Jobs, JobStatistics
 from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.listening import address_of, open_listeners
 from dk_trio.module import ArchetypeModule, Environment, ModuleDefinition, ToolModule, TrioModule
+from dk_trio.server_statistics import DrainReport as DrainReport
+from dk_trio.server_statistics import ServerStatistics as ServerStatistics
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
-from dk_trio.services.channels import ChannelCache, ChannelCacheStatistics, Connect
+from dk_trio.services.channels import ChannelCache, Connect
 from dk_trio.services.config import ServicesConfig, SharedServices
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.local.setup import LocalSetup
 from dk_trio.services.registry import ModuleInfo, RegistryModuleType, SetupInfo, bare_module_id
 from dk_trio.services.setup import SetupSource
-from dk_trio.services.setup_cache import SetupCache, SetupCacheStatistics
+from dk_trio.services.setup_cache import SetupCache
 from dk_trio.services.strategy import ServicesMode
 from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import Settings
@@ -53,7 +55,7 @@ from dk_trio.setup_source import setup_source
 from dk_trio.signals import LocalSignals, SignalExchange
 
 if TYPE_CHECKING:
-    from dk_trio.provider_link import ProviderLink, ProviderLinkStatistics
+    from dk_trio.provider_link import ProviderLink
     from dk_trio.registration import RegistrationStatus
 
 _log = logging.getLogger("dk_trio.server")
@@ -78,34 +80,6 @@ _KEEP_DATA_REMOTE: Final = frozenset({"snapshot"})  # the others are the provide
 _UNKNOWN: Final = "unknown"  # the id of a module that names none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrainReport:
-    """What became of the jobs that were here when a drain began.
-
-    Attributes:
-        finished: Ended by themselves, or by their callers, within the grace.
-        cut: Cancelled when the grace was over.
-        stuck: Of those that were cut, the ones whose code goes on all the same.
-    """
-
-    finished: int
-    cut: int
-    stuck: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStatistics:
-    """A snapshot of a server, part by part."""
-
-    jobs: JobStatistics
-    admission: AdmissionStatistics
-    setups: SetupCacheStatistics
-    channels: ChannelCacheStatistics
-    rpc: rpc.ServerStatistics
-    provider: ProviderLinkStatistics | None
-    """None in local mode."""
-
-
 class ModuleServer:
     """Serves one module class.
 
@@ -121,6 +95,9 @@ class ModuleServer:
             own when None, in a directory for this module below `settings.services.data_dir`.
         provider: Opens the byte stream to the services-provider of remote mode, in place of TCP.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
+        client_interceptors: Code around each call that the server makes: to its provider, and to other modules.
+        hooks: Around each job, see `dk_trio.hooks`.
+        admission: What jobs have to pass, for servers of one process that share it; of the settings when None.
 
     Raises:
         ModuleDefinitionError: The class is not complete.
@@ -140,6 +117,9 @@ class ModuleServer:
         platform: LocalPlatform | None = None,
         provider: Connect | None = None,
         interceptors: Sequence[rpc.Interceptor] = (),
+        client_interceptors: Sequence[rpc.Interceptor] = (),
+        hooks: Sequence[JobHook] = (),
+        admission: Admission | None = None,
     ) -> None:
         settings = self._settings = settings or Settings()
         lifecycle = settings.lifecycle
@@ -152,8 +132,9 @@ class ModuleServer:
             mode=ServicesMode(settings.services.mode),
             owner=self.definition.name,
         )
-        self._channels = ChannelCache(options=channel_options(settings.channel))
-        self._link = _link(settings, self._channels, provider) if config.mode is ServicesMode.REMOTE else None
+        self._channels = ChannelCache(options=channel_options(settings.channel), interceptors=client_interceptors)
+        remote = config.mode is ServicesMode.REMOTE
+        self._link = _link(settings, self._channels, provider, client_interceptors) if remote else None
         shared = SharedServices(
             platform=self.platform,
             channels=self._channels,
@@ -172,7 +153,7 @@ class ModuleServer:
             )
         self._local_setups = setups if isinstance(setups, LocalSetup) else None
         self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
-        self._admission = Admission(settings.tasks)
+        self._admission = admission or Admission(settings.tasks)
         self.signals = signals or (LocalSignals() if self._link is None else self._link.signals)
         self._servicer = ModuleServicer(
             self.definition,
@@ -195,6 +176,7 @@ class ModuleServer:
                 execution_timeout=lifecycle.execution_timeout,
             ),
             settings=lifecycle,
+            hooks=hooks,
         )
         self._nursery: trio.Nursery
         self._open = False
@@ -215,6 +197,11 @@ class ModuleServer:
 
     def __repr__(self) -> str:
         return f"<ModuleServer {self.definition.name}, {self._servicer.jobs!r}, {self._admission!r}>"
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs that are here."""
+        return self._servicer.jobs
 
     def statistics(self) -> ServerStatistics:
         """What is going on now, and what has become of the jobs so far."""
@@ -490,7 +477,9 @@ def _directory(data_dir: Path | None, module_id: str) -> Path | None:
     return data_dir / (_NO_FILE_NAME.sub("-", bare_module_id(module_id)).strip(".-") or "module")
 
 
-def _link(settings: Settings, channels: ChannelCache, connect: Connect | None) -> ProviderLink:
+def _link(
+    settings: Settings, channels: ChannelCache, connect: Connect | None, interceptors: Sequence[rpc.Interceptor]
+) -> ProviderLink:
     from dk_trio.provider_link import ProviderLink  # with the remote strategies, which local mode does not load
 
-    return ProviderLink(settings, channels, connect=connect)
+    return ProviderLink(settings, channels, connect=connect, interceptors=interceptors)

@@ -8,12 +8,10 @@ callers that look only at the status both see it.
 
 from __future__ import annotations
 
-import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
-from traceback import walk_tb
 from typing import Any, Final
 
 import trio
@@ -29,11 +27,11 @@ from dk_trio.errors import (
     InvalidInputError,
     InvalidOutputError,
     InvalidSetupError,
-    ModuleFailedError,
     SessionEndedError,
     Violation,
 )
 from dk_trio.healthchecks import HealthChecks
+from dk_trio.hooks import JobHook, around_of
 from dk_trio.jobs import Jobs
 from dk_trio.lifecycle import Reason, SessionOptions
 from dk_trio.module import Environment, ModuleDefinition, RequestMetadata, SessionIds
@@ -71,6 +69,7 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 )
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion as SetupVersionMessage
 from dk_trio.pb.google.protobuf import Struct
+from dk_trio.refusals import log_refusal
 from dk_trio.schemas import ModuleSchemas
 from dk_trio.services.communication import HOLDS
 from dk_trio.services.setup import SetupVersion
@@ -83,15 +82,6 @@ from dk_trio.statuses import status_of
 _SERVICE = "/agentic_mesh_protocol.module.v1.ModuleService/"
 START_MODULE = f"{_SERVICE}StartModule"
 CONFIG_SETUP_MODULE = f"{_SERVICE}ConfigSetupModule"
-
-_log = logging.getLogger("dk_trio.servicer")
-
-# Characters of a line of the log about an error, and about an id: both may hold what a caller has chosen.
-_ERROR_LOGGED: Final = 500
-_ID_LOGGED: Final = 100
-
-# What else has frames between an author's line and the error that a service raised there.
-_NOT_AUTHORS: Final = frozenset({"contextlib", "dk_trio", "tenacity", "trio"})
 
 LAST_WORDS: Final = 1.0
 """Seconds for the message that says why a job has failed. Its status follows in any case, and needs no room."""
@@ -111,6 +101,7 @@ class ModuleServicer(ModuleServiceBase):
         accepting: Whether new jobs are welcome; health checks tell it.
         session_options: Times of each session.
         settings: Times of streams and of config setup.
+        hooks: Around each job.
 
     Attributes:
         jobs: The jobs that are here.
@@ -131,8 +122,10 @@ class ModuleServicer(ModuleServiceBase):
         configured: Callable[[str], None] = lambda _: None,
         session_options: SessionOptions,
         settings: LifecycleSettings,
+        hooks: Sequence[JobHook] = (),
     ) -> None:
-        self.jobs = Jobs()
+        self.jobs = Jobs(hooks=hooks)
+        self._around = around_of(hooks)
         self.config_setups: set[ConfigSetup] = set()
         self._definition = definition
         self._setups = setups
@@ -184,18 +177,18 @@ class ModuleServicer(ModuleServiceBase):
             if isinstance(protocol, str) and protocol in UTILITY_PROTOCOLS:
                 await self._check_health(protocol, request, stream)
                 return
-            session = await self._session(input_data, request, stream)
+            session = await self._session(input_data, request, stream, protocol if isinstance(protocol, str) else "")
             outcome = await self.jobs.run(session)
         except DkTrioError as error:
             if request is not None:
-                _log_refusal("StartModule", error, request.mission_id, request.setup_id)
+                log_refusal("StartModule", error, request.mission_id, request.setup_id)
             await _fail(stream, error, job_id)
         else:
             if outcome.error is not None:
                 if outcome.reason is not Reason.REFUSED:
                     job_id = session.ids.job_id
                 if outcome.reason in {Reason.FAILED, Reason.TIMEOUT}:
-                    _log_refusal(f"job {job_id}", outcome.error, request.mission_id, request.setup_id)
+                    log_refusal(f"job {job_id}", outcome.error, request.mission_id, request.setup_id)
                 await _fail(stream, outcome.error, job_id)
 
     async def _check_health(self, protocol: str, request: StartModuleRequest, stream: rpc.ServerCall) -> None:
@@ -227,7 +220,9 @@ class ModuleServicer(ModuleServiceBase):
             timezone_name=self._timezone,
         )
 
-    async def _session(self, data: dict[str, Any], request: StartModuleRequest, stream: rpc.ServerCall) -> Session:
+    async def _session(
+        self, data: dict[str, Any], request: StartModuleRequest, stream: rpc.ServerCall, protocol: str
+    ) -> Session:
         """Everything that can be refused before a job exists."""
         definition, environment = self._definition, self._environment
         input_data = definition.parse_input(data)
@@ -263,6 +258,8 @@ class ModuleServicer(ModuleServiceBase):
             cost_limits=cost_limits,
             nested=environment is not None and environment.shared.channels.id in str(stream.metadata.get(HOLDS, "")),
             options=self._session_options,
+            protocol=protocol,
+            around=self._around,
         )
 
     async def stop_module(self, message: StopModuleRequest) -> StopModuleResponse:
@@ -317,7 +314,7 @@ class ModuleServicer(ModuleServiceBase):
         except DkTrioError as error:
             if request is not None and not isinstance(error, AdmissionError):
                 setup_id = request.setup_version.setup_id if request.setup_version is not None else ""
-                _log_refusal("ConfigSetupModule", error, request.mission_id, setup_id)
+                log_refusal("ConfigSetupModule", error, request.mission_id, setup_id)
             raise status_of(error) from error
         await stream.send_message(ConfigSetupModuleResponse(success=True, setup_version=version))
         # Only now: a caller that has left was told nothing and stores nothing, so no job may run with it either. A
@@ -437,39 +434,6 @@ async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None
         with trio.move_on_after(LAST_WORDS):
             await stream.send_message(StartModuleResponse(success=False, output=Struct.from_dict(code), job_id=job_id))
     raise status from error
-
-
-def _log_refusal(what: str, error: DkTrioError, mission_id: str, setup_id: str) -> None:
-    """One line, so that an operator finds the call that its caller complains of.
-
-    Of what was refused it names the fields and not the values, which may be secrets of the caller.
-    """
-    fields = ", ".join(row.field for row in error.violations)
-    said = f"{error.code} ({fields})" if fields else f"{error.code}: {error.text}"
-    place = "" if isinstance(error, ModuleFailedError) else _raised_in(error)  # its traceback is there already
-    _log.warning(
-        "%s of mission %s, setup %s failed: %s%s",
-        what,
-        _line(repr(mission_id), _ID_LOGGED),
-        _line(repr(setup_id), _ID_LOGGED),
-        _line(said, _ERROR_LOGGED),
-        place,
-    )
-
-
-def _raised_in(error: BaseException) -> str:
-    """Where the author's code was when a service raised this; empty when it was not the author's code."""
-    place = ""
-    for frame, line in walk_tb(error.__traceback__):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOT_AUTHORS:
-            place = f" ({frame.f_code.co_filename}:{line} in {frame.f_code.co_name})"
-    return place
-
-
-def _line(text: str, length: int) -> str:
-    """A text that cannot look like another line of the log."""
-    cut = text if len(text) <= length else f"{text[: length - 3]}..."
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cut)
 
 
 def _finish(stream: rpc.ServerCall, error: DkTrioError) -> None:

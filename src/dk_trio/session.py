@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,12 +51,14 @@ from dk_trio.errors import (
     ModuleFailedError,
     SessionEndedError,
 )
+from dk_trio.hooks import Job
+from dk_trio.job_signals import ASKED, JobSignals
 from dk_trio.lifecycle import FLUSH_GRACE, OUTCOMES, TRANSITIONS, Outcome, Reason, SessionOptions, State
 from dk_trio.module import Environment, ModuleContext, ModuleDefinition, Output, RequestMetadata, SessionIds, TrioModule
 from dk_trio.module._find_tools import find_tools
 from dk_trio.module._output import output_dict
 from dk_trio.module._system_messages import end_of_stream, module_start_info
-from dk_trio.signals import LocalSignals, Signal, SignalAction, SignalExchange
+from dk_trio.signals import LocalSignals, Signal, SignalExchange
 
 if TYPE_CHECKING:
     from dk_trio.services.cost import CostLimit
@@ -80,16 +83,6 @@ _OWN_CANCELLATION = (
 
 Deliver = Callable[[dict[str, Any]], Awaitable[None]]
 
-# What a signal from outside does.
-_STOPPED_BY = {SignalAction.CANCEL: Reason.SIGNAL_CANCEL, SignalAction.STOP: Reason.SIGNAL_STOP}
-
-# How a job answers who has asked it to end. StopModule asks for the same as a stop, so it is told as one.
-_ANSWERS = {
-    Reason.SIGNAL_CANCEL: SignalAction.ACK_CANCEL,
-    Reason.SIGNAL_STOP: SignalAction.ACK_STOP,
-    Reason.STOP_MODULE: SignalAction.ACK_STOP,
-}
-
 
 class Session:
     """One job of a module.
@@ -111,10 +104,15 @@ class Session:
         cost_limits: What the caller has set.
         nested: Whether somebody who has a slot here waits for this job.
         options: Times.
+        protocol: Of the input; empty when it names none.
+        around: Entered around the author's code, in its task.
 
     Attributes:
         state: Where the job is in its life.
         outcome: How it has ended; None before.
+        outputs: Messages that the stream has taken.
+        created_at: When the job was made, `trio.current_time`.
+        admitted_at: When it got its slot; inf before, and when it never got one.
     """
 
     def __init__(
@@ -135,8 +133,12 @@ class Session:
         cost_limits: Sequence[CostLimit] = (),
         nested: bool = False,
         options: SessionOptions | None = None,
+        protocol: str = "",
+        around: Callable[[Job], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.ids = ids
+        self.protocol = protocol
+        self.outputs = 0
         self.state = State.CREATED
         self.outcome: Outcome | None = None
         self._definition = definition
@@ -149,6 +151,8 @@ class Session:
         self._admission = admission or Admission()
         self._nested = nested
         self._signals = signals or LocalSignals()
+        self._told = JobSignals(self._signals, ids)
+        self._around = around
         self._options = options or SessionOptions()
         self._context = ModuleContext(
             session=ids,
@@ -157,8 +161,8 @@ class Session:
             environment=environment,
             cost_limits=cost_limits,
         )
-        self._created_at = trio.current_time()
-        self._admitted_at = inf
+        self.created_at = trio.current_time()
+        self.admitted_at = inf
         self._scope: trio.CancelScope | None = None
         self._limit = ""  # what the scope's deadline stands for
         self._cleanup_scope: trio.CancelScope | None = None
@@ -172,6 +176,16 @@ class Session:
     def __repr__(self) -> str:
         state = self.state.value if self._reason is None else f"{self.state.value}: {self._reason.value}"
         return f"<Session {self.ids.job_id} of {self._definition.name}, {state}>"
+
+    @property
+    def module_name(self) -> str:
+        """Name of the module."""
+        return self._definition.name
+
+    @property
+    def request_metadata(self) -> RequestMetadata:
+        """The caller's metadata."""
+        return self._context.request_metadata
 
     @property
     def running(self) -> bool:
@@ -198,8 +212,8 @@ class Session:
         first = self._end(reason, kind(f"Job {self.ids.job_id} was stopped: {why}."))
         if self._scope is not None:
             self._scope.cancel(why)
-        if first and reason in _ANSWERS:
-            self._publish(_ANSWERS[reason], OUTCOMES[reason].signal)
+        if first:
+            self._told.answer(reason)
         return first
 
     async def run(self) -> Outcome:
@@ -252,9 +266,9 @@ class Session:
 
     async def _execute(self, nursery: trio.Nursery) -> None:
         """Run the author's code to its end. Raises nothing but cancellation."""
-        now = self._admitted_at = trio.current_time()
+        now = self.admitted_at = trio.current_time()
         self._enter(State.STARTING)
-        self._publish(SignalAction.START)
+        self._told.start()
         limit = self._options.execution_timeout
         if limit is not None:
             nursery.cancel_scope.deadline = now + limit
@@ -298,7 +312,7 @@ class Session:
         self._abandon(self._error)
 
     def _on_signal(self, signal: Signal) -> None:
-        reason = _STOPPED_BY.get(signal.action)
+        reason = ASKED.get(signal.action)
         if reason is not None:
             self.stop(reason, f"a {signal.action} signal came")
 
@@ -329,7 +343,8 @@ class Session:
 
     async def _authors_task(self) -> None:
         try:
-            await self._life()
+            with self._around(self) if self._around is not None else nullcontext():
+                await self._life()
         except DkTrioError as error:
             # Unless it is the answer to a cancellation, which has been noted before this task could hear of it.
             self._end(Reason.FAILED, error)
@@ -436,6 +451,7 @@ class Session:
     async def _output(self, output: dict[str, Any]) -> None:
         try:
             await self._to_stream(output)
+            self.outputs += 1
         except trio.TooSlowError as error:
             text = f"Job {self.ids.job_id} was cancelled: {error}."
             hint = "Read faster, or raise DIGITALKIN_STREAM_DRAIN_TIMEOUT on the server."
@@ -468,33 +484,14 @@ class Session:
             self._interrupted()
         assert self._reason is not None
         now = trio.current_time()
-        admitted = self._admitted_at != inf
+        admitted = self.admitted_at != inf
         self.outcome = Outcome(
             reason=self._reason,
             error=self._error,
-            waited=(self._admitted_at if admitted else now) - self._created_at,
-            ran=now - self._admitted_at if admitted else 0.0,
+            waited=(self.admitted_at if admitted else now) - self.created_at,
+            ran=now - self.admitted_at if admitted else 0.0,
         )
         row = OUTCOMES[self._reason]
         self._enter(row.state)
         if admitted:
-            payload = {"reason": self._reason.value}
-            if self._error is not None:
-                payload["error_message"] = self._error.text
-            self._publish(SignalAction.STOP, row.signal, payload)
-
-    def _publish(self, action: SignalAction, why: str = "none", payload: dict[str, Any] | None = None) -> None:
-        if not self._signals.observed:
-            return
-        ids = self.ids
-        self._signals.publish(
-            Signal(
-                task_id=ids.job_id,
-                mission_id=ids.mission_id,
-                setup_id=ids.setup_id,
-                setup_version_id=ids.setup_version_id,
-                action=action,
-                cancellation_reason=why,
-                payload=payload or {},
-            )
-        )
+            self._told.stop(self._reason, None if self._error is None else self._error.text)

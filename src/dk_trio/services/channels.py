@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -109,17 +109,25 @@ class ChannelCache:
     Args:
         options: Of channels that are not given their own.
         grace: Seconds that a channel without users stays open.
+        interceptors: Around each call on each channel.
 
     Attributes:
         id: Of the owner, whom servers that are called by his jobs are told.
     """
 
-    def __init__(self, *, options: rpc.ChannelOptions | None = None, grace: float = GRACE) -> None:
+    def __init__(
+        self,
+        *,
+        options: rpc.ChannelOptions | None = None,
+        grace: float = GRACE,
+        interceptors: Sequence[rpc.Interceptor] = (),
+    ) -> None:
         if not grace >= 0:
             raise ValueError(f"grace must not be negative, not {grace!r}")
         self.id = uuid4().hex[:16]
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
+        self._interceptors = tuple(interceptors)
         self._channels: dict[_Key, _Shared] = {}
         self._nursery: trio.Nursery | None = None
         self._context: contextvars.Context
@@ -209,7 +217,13 @@ class ChannelCache:
         key = _Key(target, ssl_context, options or self._options, connect)
         shared = self._channels.get(key)
         if shared is None or shared.lifetime.cancel_called:
-            channel = rpc.open_channel(key.target, options=key.options, ssl_context=ssl_context, connect=connect)
+            channel = rpc.open_channel(
+                key.target,
+                options=key.options,
+                ssl_context=ssl_context,
+                connect=connect,
+                interceptors=self._interceptors,
+            )
             shared = self._channels[key] = _Shared(channel)
             self._opened += 1
             # In the context of the cache's owner: the first user's must not live on in it.
