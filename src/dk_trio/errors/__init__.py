@@ -31,6 +31,7 @@ from ._server import JobNotFoundError as JobNotFoundError
 from ._server import JobStoppedError as JobStoppedError
 from ._server import JobTimeoutError as JobTimeoutError
 from ._server import ListenError as ListenError
+from ._server import MissingPackageError as MissingPackageError
 from ._server import ModuleDefinitionError as ModuleDefinitionError
 from ._server import ModuleFailedError as ModuleFailedError
 from ._server import ModuleLoadError as ModuleLoadError

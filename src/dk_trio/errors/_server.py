@@ -36,6 +36,12 @@ class ListenError(ConfigurationError):
     code = "CANNOT_LISTEN"
 
 
+class MissingPackageError(ConfigurationError, ImportError):
+    """What was asked for needs a package that is not installed; the hint names the extra that brings it."""
+
+    code = "PACKAGE_MISSING"
+
+
 class DatabaseError(ConfigurationError):
     """A database cannot be used: its URL, its server, its file, or a schema that is newer than this program."""
 
