@@ -148,7 +148,7 @@ class Servicer(ServiceBase):
         stream.send_timeout = self._options.send_timeout
         try:
             await handler(_current.get())
-        except Exception as error:
+        except Exception as error:  # boundary: of a service, whose own errors become a status; all others pass
             cause = only_cause(error)
             if not isinstance(cause, DkTrioError):
                 raise

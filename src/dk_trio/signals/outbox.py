@@ -287,7 +287,7 @@ class Outbox:
         try:
             request = SendSignalsRequest(tasks=[to_task(entry.signal) for entry in entries])
             return _Batch(entries, Encoded(request.SerializeToString()))
-        except Exception:  # noqa: BLE001  a payload may be anything, and raise whatever it likes
+        except Exception:  # noqa: BLE001  boundary: see `_encodes`
             good = [entry for entry in entries if self._encodes(entry)]
         self._kept.put_back(good)
         return None
@@ -295,7 +295,7 @@ class Outbox:
     def _encodes(self, entry: Entry) -> bool:
         try:
             to_task(entry.signal).SerializeToString()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  boundary: a payload may be anything, and raise whatever it likes
             self._refuse(entry, f"it cannot be sent: {error}", Status.INVALID_ARGUMENT)
             return False
         return True

@@ -14,23 +14,19 @@ Everything is on the loop, without threads; only names of hosts are looked up in
 
 from __future__ import annotations
 
-import contextvars
-import copy
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import outcome
 import trio
 from grpclib.const import Status
 
-from dk_trio.boundary import unwrapped
 from dk_trio.errors import DatabaseError, DkTrioError, StorageServiceError
 
+from ._owned import OwnedDatabase, again
 from ._postgres_errors import BACKOFF, BadUrlError, ConnectionLostError, InDoubtError, Reach, explained, misread, place
-from ._writes import Writes
-from .database import DatabaseStatistics
 from .work import Statement, T, Work
 
 if TYPE_CHECKING:
@@ -57,7 +53,7 @@ CLOSE_GRACE: Final = 5.0
 _log = logging.getLogger("dk_trio.storage")
 
 
-class PostgresDatabase:
+class PostgresDatabase(OwnedDatabase):
     """A `Database` in a schema of PostgreSQL. Usable inside `async with database.opened():` only.
 
     Args:
@@ -68,21 +64,13 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__(self._transact)
         self._url = url
         self._name = place(url)
-        self._schemas: dict[str, tuple[str, ...]] = {}
-        self._ready = False  # the schema is ours, and has all tables that were declared
-        self._owning = trio.Lock()  # for what uses or replaces the owner
         self._owner: Owner | None = None
         self._former: tuple[int, str] | None = None  # the last owner that we were
-        self._attempts = 0
-        self._refusal: DkTrioError | None = None  # of the last attempt to open
         self._reach = Reach(self._name)
         self._readers, self._scanners = _Pool(READERS), _Pool(1)
-        self._writes = Writes(self._transact)
-        self._nursery: trio.Nursery | None = None
-        self._context: contextvars.Context
-        self._commits = self._reads = 0
 
     def __repr__(self) -> str:
         state = "closed" if self._nursery is None else "connected" if self._is_open else "not connected"
@@ -102,39 +90,7 @@ class PostgresDatabase:
     def _is_open(self) -> bool:
         return self._owner is not None and not self._owner.lost
 
-    def statistics(self) -> DatabaseStatistics:
-        """Counts since the database was made; `open` is whether there is a connection."""
-        return DatabaseStatistics(
-            open=self._is_open,
-            queued=self._writes.queued,
-            blocked=self._writes.blocked,
-            writes=self._writes.written,
-            failed=self._writes.failed,
-            withdrawn=self._writes.withdrawn,
-            commits=self._commits,
-            reads=self._reads,
-        )
-
     # --- lifetime ----------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Self]:
-        """The length of the block is the lifetime. At its end all that was begun has ended; the schema is given back.
-
-        Cancelling the block does not stop the writer, so that the cleanup of a cancelled job can still write.
-        """
-        if self._nursery is not None:
-            raise RuntimeError("This PostgresDatabase is open already.")
-        try:
-            async with unwrapped(), trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._context = contextvars.copy_context()
-                try:
-                    yield self
-                finally:
-                    self._nursery = None
-        finally:
-            await self._close()
 
     async def _close(self) -> None:
         self._ready = False
@@ -145,50 +101,6 @@ class PostgresDatabase:
             with trio.move_on_after(CLOSE_GRACE, shield=True):
                 await owner.release()
             owner.close()
-
-    def declare(self, name: str, statements: Sequence[str]) -> None:
-        """Tables of one store; see `Database.declare`."""
-        if self._schemas.get(name) != (declared := tuple(statements)):
-            self._schemas[name] = declared
-            self._ready = False
-
-    async def open(self) -> None:
-        """The schema is ours, and all declared tables are there. `read` and `write` do this themselves.
-
-        Not a checkpoint when all is done already. Many first users share one attempt.
-
-        Raises:
-            DatabaseError: The URL, the password or the database is wrong, there is no server, psycopg is not installed,
-                the schema belongs to another process, another program or a newer release.
-            StorageServiceError: There was a connection, and there is none now: UNAVAILABLE.
-            RuntimeError: Outside of `opened`.
-        """
-        self._check_open()
-        while not self._ready:  # again when another store was declared meanwhile
-            await self._open()
-
-    async def _open(self) -> None:
-        attempt = self._attempts
-        async with self._owning:
-            self._check_open()
-            if self._ready:
-                return
-            if self._attempts == attempt:
-                self._attempts += 1
-                self._refusal = None
-                try:
-                    await self._own()
-                except DkTrioError as error:
-                    self._refusal = error
-                    raise
-            elif self._refusal is not None:
-                # Who waited for an attempt shares its end: a thousand callers must not knock in turn.
-                raise _again(self._refusal) from self._refusal
-
-    def _check_open(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise RuntimeError("This PostgresDatabase is not open: use it inside `async with database.opened():`.")
-        return self._nursery
 
     async def check_health(self) -> None:
         """Raise when nothing can be written or read. Leaves nothing behind.
@@ -214,10 +126,8 @@ class PostgresDatabase:
             ) from error
         return _postgres
 
-    async def _own(self) -> None:
-        """Own the schema, whose tables are up to date. Under `_owning`."""
+    async def _prepare(self, schemas: Mapping[str, tuple[str, ...]]) -> None:
         driver = self._driver()
-        schemas = dict(self._schemas)
         with self._explained():
             if self._owner is not None and not self._owner.lost:
                 await self._owner.migrate(schemas)
@@ -228,10 +138,9 @@ class PostgresDatabase:
                 if self._former is not None:
                     _log.info("%s: connected again", self._name)
                 self._former = self._owner.backend
-        self._ready = schemas == self._schemas
 
     async def _regained(self) -> Owner:
-        """The owner; after an attempt to become it again, if its connection was lost. Under `_owning`; bounded."""
+        """The owner; after an attempt to become it again, if its connection was lost. Under `_opening`; bounded."""
         if self._owner is None or self._owner.lost:
             self._reach.check()
             with trio.move_on_after(RECONNECT_MAX) as scope:
@@ -250,7 +159,7 @@ class PostgresDatabase:
             raise self._reach.missed(str(error)) from error
         except BadUrlError as error:
             raise misread(self._name, str(error)) from None  # its text may quote a password
-        except Exception as error:
+        except Exception as error:  # boundary: psycopg's errors are explained, all others pass
             told = explained(self._name, error)
             if told is error:
                 raise
@@ -303,7 +212,7 @@ class PostgresDatabase:
 
         try:
             return await snapshot(connection, work)
-        except Exception as error:
+        except Exception as error:  # boundary: psycopg's errors are explained, all others pass
             told = explained(self._name, error)
             if told is error:
                 raise
@@ -333,11 +242,11 @@ class PostgresDatabase:
         return await self._writes.run(self._check_open(), self._context, work)
 
     async def _transact(self, works: Sequence[Callable[[], Work[Any]]]) -> list[outcome.Outcome[Any]]:
-        async with self._owning:
+        async with self._opening:
             try:
                 return await self._committed(works)
-            except Exception as error:  # noqa: BLE001 - whatever gave up the batch: it is told to each of its callers
-                return [outcome.Error(_again(error)) for _ in works]
+            except Exception as error:  # noqa: BLE001  boundary: whatever gave up the batch is told to each of its callers
+                return [outcome.Error(again(error)) for _ in works]
 
     async def _committed(self, works: Sequence[Callable[[], Work[Any]]]) -> list[outcome.Outcome[Any]]:
         for _ in range(ATTEMPTS_MAX):
@@ -380,7 +289,7 @@ class PostgresDatabase:
 
     def _refuse(self, error: DkTrioError) -> None:
         """Those that wait need not, while there is no connection."""
-        self._writes.refuse(lambda: _again(error))
+        self._writes.refuse(lambda: again(error))
 
 
 class _Pool:
@@ -401,12 +310,3 @@ class _Pool:
 
 def _one(sql: str) -> Work[None]:
     yield Statement(sql)
-
-
-def _again(error: Exception) -> Exception:
-    """The same for one more task: raised in several, one object would collect the frames of all."""
-    if not isinstance(error, DkTrioError):
-        return error
-    twin = copy.copy(error).with_traceback(None)
-    twin.__cause__ = error.__cause__
-    return twin

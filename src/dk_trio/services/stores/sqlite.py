@@ -17,21 +17,18 @@ Nothing is opened before the first read or write: a module that uses no local se
 
 from __future__ import annotations
 
-import contextvars
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import outcome
 import trio
 
-from dk_trio.boundary import unwrapped
-from dk_trio.errors import DkTrioError, StorageServiceError
+from dk_trio.errors import StorageServiceError
 
-from ._writes import Writes
-from .database import SETTING, DatabaseStatistics
+from ._owned import OwnedDatabase
+from .database import SETTING
 from .work import Statement, T, Work
 
 if TYPE_CHECKING:
@@ -47,7 +44,7 @@ CLOSE_GRACE: Final = 10.0
 _log = logging.getLogger("dk_trio.storage")
 
 
-class SqliteDatabase:
+class SqliteDatabase(OwnedDatabase):
     """A `Database` in one file, or in memory. Usable inside `async with database.opened():` only.
 
     Args:
@@ -56,21 +53,13 @@ class SqliteDatabase:
     """
 
     def __init__(self, directory: Path | None, *, setting: str = SETTING) -> None:
+        super().__init__(self._in_thread)
         self.directory = directory
         self._setting = setting
         self._path = None if directory is None else directory / FILE
-        self._schemas: dict[str, tuple[str, ...]] = {}
-        self._ready = False  # the file is open, and has all tables that were declared
-        self._opening = trio.Lock()
-        self._attempts = 0
-        self._refusal: DkTrioError | None = None  # of the last attempt to open
-        self._nursery: trio.Nursery | None = None
-        self._context: contextvars.Context
-        self._writes = Writes(self._in_thread)
         # Threads of our own: writers must not wait for threads that authors keep busy. One writes, one scans.
         self._writer = trio.CapacityLimiter(1)
         self._scanner = trio.CapacityLimiter(1)
-        self._commits = self._reads = 0
 
     @property
     def name(self) -> str:
@@ -97,39 +86,7 @@ class SqliteDatabase:
 
         return Connections(self._path, self._setting)
 
-    def statistics(self) -> DatabaseStatistics:
-        """Counts since the database was made."""
-        return DatabaseStatistics(
-            open=self._is_open,
-            queued=self._writes.queued,
-            blocked=self._writes.blocked,
-            writes=self._writes.written,
-            failed=self._writes.failed,
-            withdrawn=self._writes.withdrawn,
-            commits=self._commits,
-            reads=self._reads,
-        )
-
     # --- lifetime ----------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Self]:
-        """The length of the block is the lifetime. At its end all that was begun is durable and the lock is released.
-
-        Cancelling the block does not stop the writer, so that the cleanup of a cancelled job can still write.
-        """
-        if self._nursery is not None:
-            raise RuntimeError("This SqliteDatabase is open already.")
-        try:
-            async with unwrapped(), trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._context = contextvars.copy_context()
-                try:
-                    yield self
-                finally:
-                    self._nursery = None
-        finally:
-            await self._close()
 
     async def _close(self) -> None:
         if not self._attempts:  # most modules use no local service, and a thread stops virtual time from being true
@@ -151,54 +108,8 @@ class SqliteDatabase:
                 CLOSE_GRACE,
             )
 
-    def declare(self, name: str, statements: Sequence[str]) -> None:
-        """Tables of one store. They exist before the next read or write. Declaring them again changes nothing.
-
-        Args:
-            name: Of the store; its version is kept under it.
-            statements: One SQL statement each. Their number is the version of the schema: a later release appends
-                statements and never changes one; a file that an earlier release wrote runs only those it lacks.
-        """
-        if self._schemas.get(name) != (declared := tuple(statements)):
-            self._schemas[name] = declared
-            self._ready = False
-
-    async def open(self) -> None:
-        """The directory exists and is ours, and all declared tables are there. `read` and `write` do this themselves.
-
-        Not a checkpoint when all is done already. Many first users share one attempt.
-
-        Raises:
-            ConfigurationError: Another process owns the directory, or it cannot be made.
-            StorageServiceError: The file is damaged, from a newer release, or cannot be written.
-            RuntimeError: Outside of `opened`.
-        """
-        self._check_open()
-        while not self._ready:  # again when another store was declared meanwhile
-            await self._open()
-
-    async def _open(self) -> None:
-        attempt = self._attempts
-        async with self._opening:
-            self._check_open()
-            schemas = dict(self._schemas)
-            if self._attempts == attempt:
-                self._attempts += 1
-                self._refusal = None
-                try:
-                    await self._run(partial(self._connections.open, schemas))
-                except DkTrioError as error:
-                    self._refusal = error
-                    raise
-                self._ready = schemas == self._schemas
-            elif self._refusal is not None:
-                # Who waited for an attempt shares its end: a thousand callers must not try a damaged file in turn.
-                raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint) from self._refusal
-
-    def _check_open(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise RuntimeError("This SqliteDatabase is not open: use it inside `async with database.opened():`.")
-        return self._nursery
+    async def _prepare(self, schemas: Mapping[str, tuple[str, ...]]) -> None:
+        await self._run(partial(self._connections.open, schemas))
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self.directory is None:
@@ -302,7 +213,7 @@ class SqliteDatabase:
     def _committed(self, works: Sequence[Callable[[], Work[Any]]]) -> list[outcome.Outcome[Any]]:
         try:
             results = self._connections.transact(works)
-        except Exception as error:  # noqa: BLE001 - whatever gave up the transaction: it is told to each of its callers
+        except Exception as error:  # noqa: BLE001  boundary: whatever gave up the transaction is told to each of its callers
             if len(works) == 1:
                 return [outcome.Error(self._connections.explained(error))]
             return [self._committed([work])[0] for work in works]
