@@ -8,7 +8,9 @@ from typing import Any
 import click
 import pytest
 
-from dk_trio.cli.call import check_address, check_metadata, parse_pair, read_input, with_integers
+from dk_trio.cli._connect import check_address
+from dk_trio.cli._output import with_integers
+from dk_trio.cli.call import check_metadata, parse_pair, read_input
 from dk_trio.client import wrap_input
 
 

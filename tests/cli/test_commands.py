@@ -103,7 +103,7 @@ async def test_nobody_listens() -> None:
     done = await dk_trio("call", f"127.0.0.1:{port}", "--input", "{}")
     assert done.returncode == 24
     text = paragraph(done.stderr)
-    assert text.startswith("dk-trio: UNAVAILABLE: ")
+    assert text.startswith(f"dk-trio: 127.0.0.1:{port}: UNAVAILABLE: ")
     assert f"127.0.0.1:{port}" in text
 
 

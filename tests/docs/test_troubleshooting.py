@@ -21,7 +21,7 @@ from tests.module.served import served
 
 from dk_trio import ModuleServer, Settings, rpc, wire
 from dk_trio.cli._load import load_module
-from dk_trio.cli.call import check_address
+from dk_trio.cli._connect import check_address
 from dk_trio.errors import DkTrioError
 from dk_trio.module import ModuleDefinition
 

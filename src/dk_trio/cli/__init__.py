@@ -7,8 +7,9 @@ pydantic nor any module. What goes wrong is told in one paragraph on stderr, and
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
@@ -17,12 +18,22 @@ from dk_trio.errors import DkTrioError
 
 from ._exits import TABLE, Exit, exit_of
 
-_COMMANDS = {
-    "call": "Call a module and print its outputs, one JSON object a line.",
-    "demo": "Serve an example, call it, show its stream and a cancel.",
-    "provider": "Serve what modules share: setups, registry, signals, records, files, costs.",
-    "serve": "Serve a module class over gRPC.",
+_GROUPS: Final = {
+    "Serve and develop": {
+        "serve": "Serve a module class over gRPC.",
+        "call": "Call a module and print its outputs, one JSON object a line.",
+        "demo": "Serve an example, call it, show its stream and a cancel.",
+    },
+    "Operate": {
+        "provider": "Serve what modules share: setups, registry, signals, records, files, costs.",
+        "jobs": "List the jobs of a module server.",
+        "stop": "Stop jobs of a module server.",
+    },
+    "Configure": {
+        "completion": "Print what makes a shell complete commands and options.",
+    },
 }
+_COMMANDS: Final = {name: about for group in _GROUPS.values() for name, about in group.items()}
 
 
 class _Commands(click.Group):
@@ -37,9 +48,26 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}.{_meant(name)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+        width = max(map(len, _COMMANDS))
+        for title, commands_of_group in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), about) for name, about in commands_of_group.items()])
+
+
+def _meant(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, _COMMANDS, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else " `dk-trio --help` lists them."
 
 
 @click.command(
@@ -48,15 +76,18 @@ class _Commands(click.Group):
 Examples:
   dk-trio serve mymodule.py --port 50055
   dk-trio call 127.0.0.1:50055 --protocol message --input '{{"text": "hello"}}'
-  dk-trio demo
+  dk-trio jobs 127.0.0.1:50055
 
 \b
 {TABLE}""",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.version_option(__version__, prog_name="dk-trio")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Agentic modules served over gRPC, natively on Trio."""
+    if os.environ.get("NO_COLOR"):  # no setting of ours: a person's word to every program of the terminal
+        context.color = False
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -21,6 +21,7 @@ class Exit(enum.IntEnum):
     MODULE = 4
     LISTEN = 5
     STUCK = 6
+    UNFIT = 7
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -49,6 +50,7 @@ _OWN = {
     Exit.MODULE: "the module cannot be loaded or is not complete",
     Exit.LISTEN: "the address cannot be listened on",
     Exit.STUCK: "code of a module went on although it was cancelled, and the process was ended around it",
+    Exit.UNFIT: "doctor found something that keeps a server from working",
 }
 
 TABLE = "\n".join(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from grpclib.const import Status
 
+from ._connect import Connection, address_argument, check_address, connection_options, talk
 from ._exits import TABLE, Exit, exit_of_status
+from ._output import write_line
+
+if TYPE_CHECKING:
+    from dk_trio import rpc
 
 
 @click.command(
@@ -23,6 +26,7 @@ Examples:
   dk-trio call 127.0.0.1:50055 --input '{{"root": {{"protocol": "message", "text": "hello"}}}}'
   dk-trio call unix:/run/module.sock --input @input.json --timeout 30
   echo '{{"text": "hello"}}' | dk-trio call 127.0.0.1:50055 --protocol message --input -
+  dk-trio call module.example:443 --ca ca.pem --token @token --protocol message --input @input.json
   dk-trio call 127.0.0.1:50055 --health
 
 Outputs go to stdout, one JSON object a line, the first and the last message of the stream included; what goes wrong
@@ -32,7 +36,7 @@ one that is not ready is exit code 24.
 \b
 {TABLE}"""
 )
-@click.argument("address", metavar="HOST:PORT")
+@address_argument
 @click.option(
     "--input",
     "input_text",
@@ -47,9 +51,12 @@ one that is not ready is exit code 24.
 @click.option("--mission-id", default="missions:default", show_default=True)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole job.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Sent with the request; may be repeated.")
+@click.option("--json", is_flag=True, expose_value=False, help="What it prints anyway: JSON, one object a line.")
+@connection_options
 def command(
     *,
     address: str,
+    connection: Connection,
     input_text: str | None,
     health: bool,
     protocol: str | None,
@@ -70,39 +77,26 @@ def command(
     pairs: list[tuple[str, str | bytes]] = [parse_pair(pair) for pair in metadata]
     check_metadata(pairs)
 
-    import trio
-    from grpclib.exceptions import GRPCError
-
-    from dk_trio.client import ModuleClient, channel_options
-    from dk_trio.settings import Settings
-
     data = None if data is None else _sendable(data, protocol)
-    settings = Settings.from_environment(serving=False)
-    for warning in settings.warnings:
-        click.echo(f"dk-trio: {warning}", err=True)
 
-    async def call() -> int:
-        async with ModuleClient.connect(address, options=channel_options(settings.channel)) as client:
-            if data is None:
-                from ._health import check
+    async def work(channel: rpc.Channel) -> int:
+        if data is None:
+            from ._health import check
 
-                found = await check(client.channel, timeout=timeout, metadata=pairs)
-                write_line(found)
-                return Exit.OK if found["status"] == "SERVING" else exit_of_status(Status.UNAVAILABLE)
-            async with client.start(
-                data, setup_id=setup_id, mission_id=mission_id, timeout=timeout, metadata=pairs
-            ) as outputs:
-                async for output in outputs:
-                    write_line(output)
+            found = await check(channel, timeout=timeout, metadata=pairs)
+            write_line(found)
+            return Exit.OK if found["status"] == "SERVING" else exit_of_status(Status.UNAVAILABLE)
+
+        from dk_trio.client import ModuleClient
+
+        async with ModuleClient(channel).start(
+            data, setup_id=setup_id, mission_id=mission_id, timeout=timeout, metadata=pairs
+        ) as outputs:
+            async for output in outputs:
+                write_line(output)
         return Exit.OK
 
-    try:
-        return trio.run(call)
-    except GRPCError as error:
-        click.echo(f"dk-trio: {error.status.name}: {error.message or 'no message'}", err=True)
-        return exit_of_status(error.status)
-    except OSError as error:  # of stdout: those of the network have become statuses
-        return unwritten(error)
+    return talk(address, connection, work)
 
 
 def _sendable(data: dict[str, Any], protocol: str | None) -> dict[str, Any]:
@@ -125,56 +119,6 @@ def _sendable(data: dict[str, Any], protocol: str | None) -> dict[str, Any]:
     return data
 
 
-def unwritten(error: OSError) -> int:
-    """Tell why stdout takes no more; the exit code."""
-    # Python would complain once more when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError):  # its reader went away, such as `| head`
-        return Exit.BROKEN_PIPE
-    click.echo(f"dk-trio: the output cannot be written: {error.strerror}.", err=True)
-    return Exit.DEFECT
-
-
-def write_line(output: dict[str, Any]) -> None:
-    """One output as one line of UTF-8, at once. A reader that does not read holds the call, and so the module."""
-    line = json.dumps(with_integers(output), ensure_ascii=False, separators=(",", ":"))
-    if sys.stdout is None:  # the process was started without one
-        return
-    sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def with_integers(value: Any) -> Any:
-    """Numbers as protobuf's JSON mapping prints them: the doubles of a Struct that are whole become whole numbers."""
-    if isinstance(value, float):
-        if value.is_integer():
-            return int(value)
-        # "NaN", "Infinity", "-Infinity" there: JSON has no such numbers.
-        return value if math.isfinite(value) else json.dumps(value)
-    if isinstance(value, dict):
-        return {key: with_integers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [with_integers(item) for item in value]
-    return value
-
-
-def check_address(address: str) -> None:
-    """Refuse what cannot be an address before anything is tried."""
-    if address.startswith("unix:"):
-        if address == "unix:":
-            raise click.BadParameter("unix: needs a path, such as unix:/run/module.sock.", param_hint="HOST:PORT")
-        return
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise click.BadParameter(f"{address!r} has no port; write HOST:PORT.", param_hint="HOST:PORT")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise click.BadParameter(f"{address!r}: put an IPv6 address in brackets, [::1]:50055.", param_hint="HOST:PORT")
-    if host.startswith("[") and not _is_ipv6(host[1:-1]):
-        raise click.BadParameter(f"{host!r} is not an IPv6 address.", param_hint="HOST:PORT")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
-        raise click.BadParameter(f"{port!r} is not a port from 1 to 65535.", param_hint="HOST:PORT")
-
-
 class _NotJSONError(Exception):
     pass
 
@@ -182,14 +126,6 @@ class _NotJSONError(Exception):
 def _no_constant(text: str) -> NoReturn:
     # Python's own reader takes NaN and Infinity.
     raise _NotJSONError(f"{text} is no JSON value")
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
-    except OSError:
-        return False
-    return True
 
 
 def read_input(text: str, hint: str = "--input") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the commands that talk to a running provider share: address, channel, and what a status is told as."""
+"""What the commands that talk to a running provider share: its address, and requests on a channel to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from dk_trio.cli._exits import Exit, exit_of_status
-from dk_trio.cli.call import check_address, check_metadata, parse_pair, unwritten
+from dk_trio.cli import _connect
+from dk_trio.cli._connect import Connection, check_address
+from dk_trio.cli.call import check_metadata, parse_pair
 
 if TYPE_CHECKING:
-    from grpclib.exceptions import GRPCError
-
     from dk_trio import rpc
 
     from ._contract import Method
@@ -29,13 +28,6 @@ class Send(Protocol):
         """`extra` is metadata of this call alone."""
 
 
-timeout_option = click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds for each call.",
-)
 metadata_option = click.option(
     "--metadata", multiple=True, metavar="KEY=VALUE", help="Sent with each request; may be repeated."
 )
@@ -55,12 +47,17 @@ def is_address(word: str) -> bool:
 
 
 def talk(
-    address: str | None, timeout: float, metadata: tuple[str, ...], work: Callable[[Send], Awaitable[None]]
+    address: str | None,
+    connection: Connection,
+    timeout: float,
+    metadata: tuple[str, ...],
+    work: Callable[[Send], Awaitable[None]],
 ) -> int:
     """Run `work` with a channel to a provider; the exit code.
 
     Args:
         address: Of the provider; None is the one of the settings.
+        connection: What the options say of TLS and token.
         timeout: Seconds for each call.
         metadata: `KEY=VALUE`, sent with each request.
         work: What to ask.
@@ -68,30 +65,10 @@ def talk(
     pairs: list[tuple[str, str | bytes]] = [parse_pair(pair) for pair in metadata]
     check_metadata(pairs)
 
-    import trio
-    from grpclib.exceptions import GRPCError
+    async def on(channel: rpc.Channel) -> None:
+        await work(partial(_send, channel, timeout, pairs))
 
-    from dk_trio import rpc
-    from dk_trio.client import channel_options
-    from dk_trio.settings import Settings
-
-    settings = Settings.from_environment(serving=False)
-    for warning in settings.warnings:
-        click.echo(f"dk-trio: {warning}", err=True)
-    target = address or settings.services.provider
-
-    async def run() -> None:
-        async with rpc.open_channel(target, options=channel_options(settings.channel)) as channel:
-            await work(partial(_send, channel, timeout, pairs))
-
-    try:
-        trio.run(run)
-    except GRPCError as error:
-        click.echo(f"dk-trio: {target}: {told(error)}", err=True)
-        return exit_of_status(error.status)
-    except OSError as error:  # of stdout
-        return unwritten(error)
-    return Exit.OK
+    return _connect.talk(address, connection, on)
 
 
 async def _send(
@@ -110,16 +87,3 @@ async def _send(
         await stream.send_message(request, end=True)
         while (reply := await stream.recv_message()) is not None:
             each(reply)
-
-
-def told(error: GRPCError) -> str:
-    """A status as one paragraph: its message, and the fields that it refuses and the message does not name."""
-    text = f"{error.status.name}: {error.message or 'no message'}"
-    details = error.details if isinstance(error.details, list) else []
-    violations = [row for detail in details for row in getattr(detail, "field_violations", ())]
-    return " ".join([text, *(_told(row.field, row.description, text) for row in violations if row.field not in text)])
-
-
-def _told(field: str, rule: str, text: str) -> str:
-    """What a message does not say of a field that was refused; often it tells the rule, and not of what."""
-    return f"({field})" if rule.lower() in text.lower() else f"{field}: {rule}."

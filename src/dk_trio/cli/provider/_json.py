@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from betterproto2 import Casing
 
-from dk_trio.cli.call import with_integers
+from dk_trio.cli._output import with_integers
 from dk_trio.pb._plan import Field, fields_of
 
 from ._contract import enum_names, type_name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from dk_trio.cli._connect import Connection, connection_options, timeout_option
 from dk_trio.cli._exits import TABLE, Exit
-from dk_trio.cli.call import read_input, write_line
+from dk_trio.cli._output import write_line
+from dk_trio.cli.call import read_input
 
-from ._client import Send, metadata_option, split_address, talk, timeout_option
+from ._client import Send, metadata_option, split_address, talk
 
 
 @click.command(
@@ -33,8 +35,15 @@ JSON on stdout.
 @click.option("--describe", "described", metavar="METHOD", help="Show the fields of a method, with types and rules.")
 @timeout_option
 @metadata_option
+@connection_options
 def command(
-    *, words: tuple[str, ...], listed: bool, described: str | None, timeout: float, metadata: tuple[str, ...]
+    *,
+    words: tuple[str, ...],
+    listed: bool,
+    described: str | None,
+    timeout: float,
+    metadata: tuple[str, ...],
+    connection: Connection,
 ) -> int:
     """Call any method of a provider, or of a module server."""
     if listed or described:
@@ -64,4 +73,4 @@ def command(
     async def work(send: Send) -> None:
         await send(method, request, lambda reply: write_line(to_json(reply)))
 
-    return talk(address, timeout, metadata, work)
+    return talk(address, connection, timeout, metadata, work)

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import click
 
+from dk_trio.cli._connect import Connection, connection_options, timeout_option
 from dk_trio.cli._exits import TABLE
-from dk_trio.cli.call import read_input, with_integers, write_line
+from dk_trio.cli._output import with_integers, write_line
+from dk_trio.cli.call import read_input
 from dk_trio.errors import ConfigurationError
 from dk_trio.extensions import SETUP_ID
 
-from ._client import Send, metadata_option, split_address, talk, timeout_option
+from ._client import Send, metadata_option, split_address, talk
 
 _FIELDS: Final = (
     "setup_id",
@@ -57,7 +59,15 @@ one for `dk-trio serve --setup`, with several setups by their ids. The ids go to
 @click.option("--module-id", help="Of setups that name none.")
 @timeout_option
 @metadata_option
-def put_setup(*, words: tuple[str, ...], module_id: str | None, timeout: float, metadata: tuple[str, ...]) -> int:
+@connection_options
+def put_setup(
+    *,
+    words: tuple[str, ...],
+    module_id: str | None,
+    timeout: float,
+    metadata: tuple[str, ...],
+    connection: Connection,
+) -> int:
     """Create a setup, or add a version to it, and make that current."""
     address, rest = split_address(words)
     if len(rest) != 1:
@@ -69,7 +79,7 @@ def put_setup(*, words: tuple[str, ...], module_id: str | None, timeout: float, 
         for setup in setups:
             write_line(await _put(send, setup if module_id is None else {"module_id": module_id, **setup}))
 
-    return talk(address, timeout, metadata, work)
+    return talk(address, connection, timeout, metadata, work)
 
 
 @click.command(
@@ -88,7 +98,10 @@ What is printed is what put-setup takes.
 @click.option("--version", metavar="NAME", help="Of the version; the current one without it.")
 @timeout_option
 @metadata_option
-def get_setup(*, words: tuple[str, ...], version: str | None, timeout: float, metadata: tuple[str, ...]) -> int:
+@connection_options
+def get_setup(
+    *, words: tuple[str, ...], version: str | None, timeout: float, metadata: tuple[str, ...], connection: Connection
+) -> int:
     """Show a setup with one of its versions."""
     # An id has a colon, as an address has: whatever comes last is the id.
     address, _ = split_address(words[:-1])
@@ -102,7 +115,7 @@ def get_setup(*, words: tuple[str, ...], version: str | None, timeout: float, me
         reply = await _call(send, "GetSetup", request)
         write_line(_flat(reply.setup, reply.setup_version))
 
-    return talk(address, timeout, metadata, work)
+    return talk(address, connection, timeout, metadata, work)
 
 
 def _setups(data: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,249 @@
+"""How a command reaches a server: its address, TLS, token and module, from options and settings."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ._exits import Exit, exit_of_status
+from ._output import unwritten
+
+if TYPE_CHECKING:
+    import ssl
+
+    from grpclib.exceptions import GRPCError
+
+    from dk_trio import rpc
+    from dk_trio.settings import SecuritySettings, Settings
+
+TIMEOUT: Final = 10.0
+
+address_argument = click.argument("address", metavar="HOST:PORT")
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TIMEOUT,
+    show_default=True,
+    help="Seconds for each call.",
+)
+
+_FILE: Final = click.Path(path_type=Path)
+_OPTIONS: Final = (
+    click.option(
+        "--tls/--plaintext", default=None, help="Speak TLS or not.  [default: TLS when there is a file of it]"
+    ),
+    click.option("--ca", type=_FILE, help="Authorities that may have signed the server's certificate, as PEM."),
+    click.option("--cert", type=_FILE, help="Certificate to show to the server (mTLS), as PEM."),
+    click.option("--key", type=_FILE, help="Private key of --cert, as PEM."),
+    click.option("--token", metavar="TEXT|@FILE", help="Token to show to the server."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What the options say about the way to a server. Where they say nothing, the settings do.
+
+    Attributes:
+        tls: Whether to speak TLS.
+        ca: Authorities of the server's certificate.
+        cert: The certificate to show.
+        key: Its private key.
+        token: What is shown in `authorization`.
+    """
+
+    tls: bool | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    token: str | None = None
+
+    def over(self, settings: SecuritySettings) -> SecuritySettings:
+        """The settings with what the options say in their place.
+
+        Raises:
+            SettingError: A certificate without a key, or the other way round.
+        """
+        given: dict[str, Any] = {}
+        if self.tls is not None:
+            given["client_security"] = "secure" if self.tls else "insecure"
+        elif self.ca is not None or self.cert is not None:
+            given["client_security"] = None  # whoever names a file means TLS, whatever the environment says
+        if self.ca is not None:
+            given["client_ca"] = self.ca
+        if self.cert is not None or self.key is not None:
+            given |= {"client_cert": self.cert, "client_key": self.key}
+        if self.token is not None:
+            given["client_token"] = self.token
+        return replace(settings, **given)
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `Connection`, which the command gets as one argument, `connection`."""
+
+    @functools.wraps(command)
+    def with_connection(
+        *, tls: bool | None, ca: Path | None, cert: Path | None, key: Path | None, token: str | None, **others: Any
+    ) -> Any:
+        if (cert is None) != (key is None):
+            raise click.UsageError("--cert and --key belong together: give both, or neither.")
+        if tls is False and (ca is not None or cert is not None):
+            raise click.UsageError("--plaintext contradicts --ca and --cert, which are for TLS.")
+        token = None if token is None else _token(token)
+        return command(connection=Connection(tls=tls, ca=ca, cert=cert, key=key, token=token), **others)
+
+    for option in reversed(_OPTIONS):
+        with_connection = option(with_connection)
+    return with_connection
+
+
+def _token(text: str) -> str:
+    """The token itself, or the one in a file: what stands on a command line, other users of the machine can read."""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise click.BadParameter(f"{text[1:]} cannot be read: {error.strerror}.", param_hint="--token") from None
+        except UnicodeDecodeError:
+            raise click.BadParameter(f"{text[1:]} is not ASCII text.", param_hint="--token") from None
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise click.BadParameter(
+            "a token is printable ASCII without spaces, and this one is not.", param_hint="--token"
+        )
+    return text
+
+
+def settings_of_a_client() -> Settings:
+    """The settings, their warnings told."""
+    from dk_trio.settings import Settings
+
+    settings = Settings.from_environment(serving=False)
+    for warning in settings.warnings:
+        click.echo(f"dk-trio: {warning}", err=True)
+    return settings
+
+
+@asynccontextmanager
+async def opened(address: str, connection: Connection, settings: Settings) -> AsyncIterator[rpc.Channel]:
+    """A channel to a server, for the length of the block.
+
+    Raises:
+        ConfigurationError: The files for TLS cannot be used.
+    """
+    from dk_trio import rpc
+    from dk_trio.client import channel_options
+
+    security = connection.over(settings.security)
+    async with rpc.open_channel(
+        address,
+        options=channel_options(settings.channel),
+        ssl_context=tls_context(security),
+        interceptors=[] if security.client_token is None else [shows(security.client_token)],
+    ) as channel:
+        yield channel
+
+
+def talk(address: str | None, connection: Connection, work: Callable[[rpc.Channel], Awaitable[int | None]]) -> int:
+    """Run `work` with a channel to a server; the exit code.
+
+    Args:
+        address: `HOST:PORT` or `unix:PATH`; None is the provider of the settings.
+        connection: What the options say.
+        work: What to ask. Its exit code, or None for 0.
+    """
+    import trio
+    from grpclib.exceptions import GRPCError
+
+    settings = settings_of_a_client()
+    target = address or settings.services.provider
+
+    async def run() -> int:
+        async with opened(target, connection, settings) as channel:
+            return await work(channel) or Exit.OK
+
+    try:
+        return trio.run(run)
+    except GRPCError as error:
+        click.echo(f"dk-trio: {target}: {told(error)}", err=True)
+        return exit_of_status(error.status)
+    except OSError as error:  # of stdout: those of the network have become statuses
+        return unwritten(error)
+
+
+def told(error: GRPCError) -> str:
+    """A status as one paragraph: its message, and the fields that it refuses and the message does not name."""
+    text = f"{error.status.name}: {error.message or 'no message'}"
+    details = error.details if isinstance(error.details, list) else []
+    violations = [row for detail in details for row in getattr(detail, "field_violations", ())]
+    return " ".join([text, *(_told(row.field, row.description, text) for row in violations if row.field not in text)])
+
+
+def _told(field: str, rule: str, text: str) -> str:
+    """What a message does not say of a field that was refused; often it tells the rule, and not of what."""
+    return f"({field})" if rule.lower() in text.lower() else f"{field}: {rule}."
+
+
+def tls_context(security: SecuritySettings) -> ssl.SSLContext | None:
+    """What a client speaks TLS with; None for plaintext.
+
+    Raises:
+        ConfigurationError: A file cannot be used.
+    """
+    if not security.client_tls:
+        return None
+    import ssl
+
+    from dk_trio.errors import ConfigurationError
+
+    try:
+        context = ssl.create_default_context(cafile=None if security.client_ca is None else str(security.client_ca))
+        if security.client_cert is not None:
+            context.load_cert_chain(security.client_cert, security.client_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(f"The files for TLS cannot be used: {error.strerror or error}.") from error
+    return context
+
+
+def shows(token: str) -> rpc.Interceptor:
+    """An interceptor that shows a token to the server."""
+
+    @asynccontextmanager
+    async def show(call: rpc.CallInfo) -> AsyncIterator[None]:
+        call.metadata["authorization"] = f"Bearer {token}"
+        yield
+
+    return show
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+
+def check_address(address: str) -> None:
+    """Refuse what cannot be an address before anything is tried."""
+    if address.startswith("unix:"):
+        if address == "unix:":
+            raise click.BadParameter("unix: needs a path, such as unix:/run/module.sock.", param_hint="HOST:PORT")
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise click.BadParameter(f"{address!r} has no port; write HOST:PORT.", param_hint="HOST:PORT")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise click.BadParameter(f"{address!r}: put an IPv6 address in brackets, [::1]:50055.", param_hint="HOST:PORT")
+    if host.startswith("[") and not _is_ipv6(host[1:-1]):
+        raise click.BadParameter(f"{host!r} is not an IPv6 address.", param_hint="HOST:PORT")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+        raise click.BadParameter(f"{port!r} is not a port from 1 to 65535.", param_hint="HOST:PORT")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except OSError:
+        return False
+    return True
