@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"hooks", "config_setup", "setup_source", "job_signals"}),
     frozenset({"session"}),
     frozenset({"jobs", "registration"}),
-    frozenset({"healthchecks", "listening", "provider_link", "refusals", "schemas", "statuses"}),
+    frozenset({"healthchecks", "listening", "provider_link", "refusals", "schemas", "siblings", "statuses"}),
     frozenset({"servicer", "server_statistics"}),
     frozenset({"server", "provider"}),
     frozenset({"hosting", "security"}),

@@ -182,6 +182,10 @@ class Jobs:
             )
         return OUTCOMES[reason].module_status
 
+    def knows(self, job_id: str) -> bool:
+        """Whether a job is here, or is one of the last that have ended."""
+        return _bare(job_id) in self._sessions or _bare(job_id) in self._reasons
+
     def statuses(self) -> Iterator[tuple[str, ModuleStatus]]:
         """Id and status of every job that is here, oldest first, then of the last that have ended."""
         for job_id, session in list(self._sessions.items()):

@@ -52,6 +52,7 @@ from dk_trio.services.strategy import ServicesMode
 from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import Settings
 from dk_trio.setup_source import setup_source
+from dk_trio.siblings import JobDirectory
 from dk_trio.signals import LocalSignals, SignalExchange
 
 if TYPE_CHECKING:
@@ -202,6 +203,11 @@ class ModuleServer:
     def jobs(self) -> Jobs:
         """The jobs that are here."""
         return self._servicer.jobs
+
+    @property
+    def directory(self) -> JobDirectory:
+        """Finds jobs here, and with siblings once it has some."""
+        return self._servicer.directory
 
     def statistics(self) -> ServerStatistics:
         """What is going on now, and what has become of the jobs so far."""

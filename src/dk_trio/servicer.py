@@ -76,6 +76,7 @@ from dk_trio.services.setup import SetupVersion
 from dk_trio.services.setup_cache import SetupCache
 from dk_trio.session import ABANDON_AFTER, Session
 from dk_trio.settings import LifecycleSettings, ServicesSettings
+from dk_trio.siblings import JobDirectory
 from dk_trio.signals import SignalExchange
 from dk_trio.statuses import status_of
 
@@ -105,6 +106,7 @@ class ModuleServicer(ModuleServiceBase):
 
     Attributes:
         jobs: The jobs that are here.
+        directory: Finds jobs here, and with siblings once it has some.
         config_setups: The configurations that are here.
         health_checks: Answers the health checks that come as inputs.
     """
@@ -125,6 +127,7 @@ class ModuleServicer(ModuleServiceBase):
         hooks: Sequence[JobHook] = (),
     ) -> None:
         self.jobs = Jobs(hooks=hooks)
+        self.directory = JobDirectory(self.jobs)
         self._around = around_of(hooks)
         self.config_setups: set[ConfigSetup] = set()
         self._definition = definition
@@ -268,10 +271,10 @@ class ModuleServicer(ModuleServiceBase):
         Answers at once: the job's cleanup may still run, and its StartModule stream ends with CANCELLED.
 
         Raises:
-            GRPCError: NOT_FOUND, when no such job is running.
+            GRPCError: NOT_FOUND, when no such job is running; UNAVAILABLE, when a sibling that may have it is silent.
         """
         try:
-            self.jobs.stop(message.job_id, Reason.STOP_MODULE, "StopModule was called")
+            await self.directory.stop(message.job_id)
         except DkTrioError as error:
             raise status_of(error) from error
         return StopModuleResponse(success=True, job_id=message.job_id)
@@ -280,17 +283,17 @@ class ModuleServicer(ModuleServiceBase):
         """How a job is, or what has become of it: of the last jobs that have ended this is remembered.
 
         Raises:
-            GRPCError: NOT_FOUND, when no such job is known.
+            GRPCError: NOT_FOUND, when no such job is known; UNAVAILABLE, when a sibling that may know it is silent.
         """
         try:
-            status = self.jobs.status(message.job_id)
+            status = await self.directory.status(message.job_id)
         except DkTrioError as error:
             raise status_of(error) from error
         return GetModuleStatusResponse(success=True, status=status, job_id=message.job_id)
 
     async def get_module_jobs(self, message: GetModuleJobsRequest) -> GetModuleJobsResponse:
         """Every job that is waiting or running, oldest first, then the last that have ended."""
-        jobs = [JobInfo(job_id=job_id, job_status=status) for job_id, status in self.jobs.statuses()]
+        jobs = [JobInfo(job_id=job_id, job_status=status) for job_id, status in await self.directory.statuses()]
         return GetModuleJobsResponse(success=True, jobs=jobs)
 
     # --- configuration -----------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from ._server import SetupUnavailableError as SetupUnavailableError
 from ._server import ShutdownError as ShutdownError
 from ._server import TaskLeftBehindError as TaskLeftBehindError
 from ._server import UnknownProtocolError as UnknownProtocolError
+from ._server import WorkerUnavailableError as WorkerUnavailableError
 from ._service import CostLimitError as CostLimitError
 from ._service import CostServiceError as CostServiceError
 from ._service import FileExistsInContextError as FileExistsInContextError

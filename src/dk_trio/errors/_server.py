@@ -136,6 +136,15 @@ class JobNotFoundError(RequestError):
     short_description = "Job not found"
 
 
+class WorkerUnavailableError(DkTrioError):
+    """What was asked for may be with another process behind the same address, and that did not answer."""
+
+    code = "WORKER_UNAVAILABLE"
+    status = Status.UNAVAILABLE
+    fault = Fault.PLATFORM
+    short_description = "Worker unavailable"
+
+
 class NoSchemaError(RequestError):
     """The module names no such format."""
 
