@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from dk_trio.errors import DkTrioError, InvalidFileError
 from dk_trio.services.filesystem import (
     Content,
     DeleteResult,
     FileContext,
     FileFilter,
-    Filesystem,
     FilesystemRecord,
-    UploadFailure,
     UploadFileData,
-    UploadResult,
-    refused,
-    shown,
 )
-from dk_trio.services.strategy import BaseStrategy
+from dk_trio.services.job_files import JobFiles
 
 if TYPE_CHECKING:
     from dk_trio.services.local.platform import LocalPlatform
@@ -29,10 +22,8 @@ if TYPE_CHECKING:
 # Bytes of one file, unless the parameters say otherwise: beyond any document, and below what fills a disk by mistake.
 MAX_FILE_SIZE: Final = 1024**3
 
-_log = logging.getLogger("dk_trio.filesystem")
 
-
-class DefaultFilesystem(BaseStrategy, Filesystem):
+class DefaultFilesystem(JobFiles):
     """Files of the job's mission (`missions:...`) and of its setup (`setups:...`), in this server's directory.
 
     Args:
@@ -54,35 +45,11 @@ class DefaultFilesystem(BaseStrategy, Filesystem):
         config: Mapping[str, Any] | None = None,
         max_file_size: int = MAX_FILE_SIZE,
     ) -> None:
-        super().__init__(mission_id, setup_id, setup_version_id)
-        size: object = max_file_size  # from a dict that no type checker looks into
-        if not isinstance(size, int) or size < 1:
-            raise InvalidFileError(f"max_file_size is {size!r}.", hint="Give the bytes that a file may have.")
+        super().__init__(mission_id, setup_id, setup_version_id, max_file_size=max_file_size)
         self._files = platform.files
-        self._max_file_size = max_file_size
-        self._contexts = {
-            "mission": "missions:" + mission_id.removeprefix("missions:"),
-            "setup": "setups:" + setup_id.removeprefix("setups:"),
-        }
 
-    async def upload_files(self, files: Sequence[UploadFileData]) -> UploadResult:
-        records: list[FilesystemRecord] = []
-        failures: list[UploadFailure] = []
-        for i, file in enumerate(files):
-            try:
-                record = await self._files.put(
-                    self._context(file.context), file, max_size=self._max_file_size, field=f"files[{i}]"
-                )
-            except Exception as error:
-                # Contents are the author's iterables: whatever they raise fails their own file, and no other.
-                if len(files) == 1:
-                    raise
-                trace = None if isinstance(error, DkTrioError) else error
-                _log.warning("files[%d] %s was not stored: %s", i, shown(file.name), error, exc_info=trace)
-                failures.append(UploadFailure(i, file.name, error))
-            else:
-                records.append(record)
-        return UploadResult(records, failures)
+    async def _upload(self, file: UploadFileData, field: str) -> FilesystemRecord:
+        return await self._files.put(self._context(file.context), file, max_size=self._max_file_size, field=field)
 
     async def get_file(
         self, file_id: str, context: FileContext = "mission", include_content: bool = False
@@ -141,9 +108,3 @@ class DefaultFilesystem(BaseStrategy, Filesystem):
 
     async def check_health(self) -> None:
         await self._files.check_health()
-
-    def _context(self, context: str) -> str:
-        try:
-            return self._contexts[context]
-        except KeyError:
-            raise refused("context", f"{shown(context)} is neither mission nor setup") from None

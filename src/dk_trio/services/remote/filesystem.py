@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +11,6 @@ import trio
 from grpclib.const import Status
 
 from dk_trio.errors import (
-    DkTrioError,
     FileExistsInContextError,
     FilesystemServiceError,
     InvalidFileError,
@@ -43,11 +41,8 @@ from dk_trio.services.filesystem import (
     DeleteResult,
     FileContext,
     FileFilter,
-    Filesystem,
     FilesystemRecord,
-    UploadFailure,
     UploadFileData,
-    UploadResult,
     check_content_type,
     check_metadata,
     check_name,
@@ -55,11 +50,10 @@ from dk_trio.services.filesystem import (
     check_text,
     check_type,
     refused,
-    shown,
 )
+from dk_trio.services.job_files import JobFiles
 from dk_trio.services.stores import file_index as index
 from dk_trio.services.stores.contents import PIECE, DiskContents, pieces_of
-from dk_trio.services.strategy import BaseStrategy
 
 from .calls import HEALTH_TIMEOUT, Calls
 from .errors import ErrorFamily
@@ -83,10 +77,8 @@ CONTENT_MAX: Final = 100 * 1024 * 1024 - 128 * 1024
 
 _INT32_MAX: Final = 2**31 - 1
 
-_log = logging.getLogger("dk_trio.filesystem")
 
-
-class GrpcFilesystem(BaseStrategy, Filesystem):
+class GrpcFilesystem(JobFiles):
     """The remote `Filesystem`: see there for what its methods promise.
 
     A content is in one message of the contract, so a file has at most `CONTENT_MAX` bytes, and is in memory as a whole
@@ -116,15 +108,8 @@ class GrpcFilesystem(BaseStrategy, Filesystem):
         config: Mapping[str, Any] | None = None,
         max_file_size: int = CONTENT_MAX,
     ) -> None:
-        super().__init__(mission_id, setup_id, setup_version_id)
-        size: object = max_file_size  # from a dict that no type checker looks into
-        if not isinstance(size, int) or size < 1:
-            raise InvalidFileError(f"max_file_size is {size!r}.", hint="Give the bytes that a file may have.")
+        super().__init__(mission_id, setup_id, setup_version_id, max_file_size=max_file_size)
         self._max_file_size = min(max_file_size, CONTENT_MAX)
-        self._contexts = {
-            "mission": "missions:" + mission_id.removeprefix("missions:"),
-            "setup": "setups:" + setup_id.removeprefix("setups:"),
-        }
         name = "agentic_mesh_protocol.filesystem.v1.FilesystemService"
         self._calls = Calls(providers, client_config, name, _FAMILY)
 
@@ -136,23 +121,6 @@ class GrpcFilesystem(BaseStrategy, Filesystem):
         context = self._contexts["mission"]
         request = GetFilesRequest(context=context, filters=WireFilter(context=context), list_size=1)
         await self._calls.read("GetFiles", request, GetFilesResponse, timeout=HEALTH_TIMEOUT)
-
-    async def upload_files(self, files: Sequence[UploadFileData]) -> UploadResult:
-        records: list[FilesystemRecord] = []
-        failures: list[UploadFailure] = []
-        for i, file in enumerate(files):
-            try:
-                record = await self._upload(file, f"files[{i}]")
-            except Exception as error:
-                # Contents are the author's iterables: whatever they raise fails their own file, and no other.
-                if len(files) == 1:
-                    raise
-                trace = None if isinstance(error, DkTrioError) else error
-                _log.warning("files[%d] %s was not stored: %s", i, shown(file.name), error, exc_info=trace)
-                failures.append(UploadFailure(i, file.name, error))
-            else:
-                records.append(record)
-        return UploadResult(records, failures)
 
     async def get_file(
         self, file_id: str, context: FileContext = "mission", include_content: bool = False
@@ -344,12 +312,6 @@ class GrpcFilesystem(BaseStrategy, Filesystem):
         return whole
 
     # --- between records and messages --------------------------------------------------------------------------------
-
-    def _context(self, context: str) -> str:
-        try:
-            return self._contexts[context]
-        except KeyError:
-            raise refused("context", f"{shown(context)} is neither mission nor setup") from None
 
     def _taken(self, context: str, name: str | None, field: str, hint: str) -> FileExistsInContextError:
         return index.name_taken(context, name or "", field, hint)
