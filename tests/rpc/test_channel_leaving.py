@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -16,7 +16,7 @@ from tests._pb.dk_trio.test.v1 import EchoBase, EchoStub, Message
 from dk_trio import rpc
 from dk_trio.wire import ErrorCode
 
-from .channel_kit import call, channel_to, request
+from .channel_kit import call, channel_and_server, channel_to, request
 
 PATH = "/dk_trio.test.v1.Echo/"
 
@@ -96,6 +96,37 @@ async def test_abandoned_calls_leave_their_interceptors(autojump_clock):
         gc.collect()
         await trio.testing.wait_all_tasks_blocked()
         assert log == [Status.CANCELLED]
+
+
+async def test_interceptors_of_a_call_that_is_abandoned_after_its_end_learn_of_its_end(autojump_clock):
+    log = []
+
+    @asynccontextmanager
+    async def watch(info):
+        try:
+            yield
+        except GRPCError as error:
+            log.append(info.status_for(error))
+            raise
+        log.append(info.status_for(None))
+
+    async def two(stream):
+        await stream.recv_message()
+        await stream.send_message(Message())
+        if stream.metadata.get("fail"):
+            raise GRPCError(Status.ABORTED)
+
+    async with channel_and_server(interceptors=[watch], server_stream=two) as (channel, _):
+        for metadata in ({}, {"fail": "1"}):
+            call = request(channel, "server_stream", Cardinality.UNARY_STREAM, metadata=metadata)
+            await call.__aenter__()
+            await call.send_message(Message())
+            await call.recv_message()
+            with suppress(GRPCError):
+                await call.recv_message()
+            call.abandon()
+            await trio.testing.wait_all_tasks_blocked()
+    assert log == [Status.OK, Status.ABORTED]
 
 
 def test_abandon_after_the_end_of_trio_does_nothing():

@@ -14,7 +14,8 @@ What stands before the `yield` runs before the handler (server) or before the re
 still change `call.metadata`, or refuse the call by raising `GRPCError`. What stands after it runs when the call has
 ended. A call that fails raises its exception at the `yield`; an interceptor may raise another one in its place, but it
 cannot turn a failure into a success: there would be no reply to go with it. Interceptors nest, the first is outermost.
-With retries, the client's interceptors see the call once, not each attempt.
+With retries, the client's interceptors see the call once, not each attempt. One that counts or logs how calls end
+asks `call.status_for` with what was raised at its `yield`, or None.
 
 On the client, generated stubs for streaming replies are generators, and the call stays open across their `yield`s.
 There an interceptor must not hold a cancel scope or a nursery open across its own `yield`; everything else is fine.
@@ -23,15 +24,23 @@ There an interceptor must not hold a cancel scope or a nursery open across its o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from math import isfinite
 from types import TracebackType
 from typing import Literal
 
 import trio
-from grpclib.const import Cardinality
+from grpclib.const import Cardinality, Status
+from grpclib.exceptions import GRPCError
 from multidict import MultiDict
+
+
+def status_of_caller(error: BaseException | None) -> Status:
+    """What a client's call has ended with. Whoever leaves it by another exception has cancelled it."""
+    if error is None:
+        return Status.OK
+    return error.status if isinstance(error, GRPCError) else Status.CANCELLED
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -49,6 +58,14 @@ class CallInfo:
     peer: object | None
     """Who is at the other end. On the client None until a connection was chosen for the call."""
     side: Literal["client", "server"]
+    target: str = ""
+    """On the client what the channel was opened for."""
+    private: bool = False
+    """On the client: nobody on a network can read the call, as there is TLS, or both ends are on one machine."""
+    identity: object | None = None
+    """On the server who calls, once an interceptor has found it out (`dk_trio.security.Identity`)."""
+    status_for: Callable[[BaseException | None], Status] = status_of_caller
+    """The status that the call ends with when this exception, or None, leaves the interceptor."""
 
     def time_remaining(self) -> float:
         """Seconds until the deadline, never negative; `inf` without one."""
@@ -63,23 +80,26 @@ Interceptor = Callable[[CallInfo], AbstractAsyncContextManager[object]]
 class InterceptorStack:
     """The interceptors of one call, entered in order and left in reverse, as one async context manager.
 
-    Never swallows an exception, whatever the interceptors return.
+    Never swallows an exception, whatever the interceptors return. In place of `contextlib.AsyncExitStack`, which costs
+    more than what most interceptors do.
     """
 
-    __slots__ = ("_call", "_interceptors", "_stack")
+    __slots__ = ("_call", "_entered", "_interceptors")
 
     def __init__(self, interceptors: Iterable[Interceptor], call: CallInfo) -> None:
         self._interceptors = interceptors
         self._call = call
-        self._stack = AsyncExitStack()
+        self._entered: list[AbstractAsyncContextManager[object]] = []
 
     async def __aenter__(self) -> CallInfo:
         try:
             for interceptor in self._interceptors:
-                await self._stack.enter_async_context(interceptor(self._call))
+                manager = interceptor(self._call)
+                await manager.__aenter__()
+                self._entered.append(manager)
         except BaseException as error:
             # Those already entered learn of it; the first exception stays the one that is raised.
-            await self._stack.__aexit__(type(error), error, error.__traceback__)
+            await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self._call
 
@@ -89,4 +109,16 @@ class InterceptorStack:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stack.__aexit__(kind, error, traceback)
+        entered = self._entered
+        raised = error
+        try:
+            while entered:
+                manager = entered.pop()
+                try:
+                    await manager.__aexit__(kind, error, traceback)
+                except BaseException as another:  # boundary: those further out learn of it, then it is raised
+                    kind, error, traceback = type(another), another, another.__traceback__
+            if error is not None and error is not raised:
+                raise error
+        finally:
+            del error, raised, traceback  # a cycle keeps what was not read until the next collection

@@ -73,16 +73,18 @@ class StubCall(ClientCall):
             return
 
     def _abandon(self) -> None:
-        ending = GRPCError(Status.CANCELLED, "the caller left the call")
-        if self._started:
-            self.fail(ending)
+        ending: BaseException | None = GRPCError(Status.CANCELLED, "the caller left the call")
+        if self._done:
+            ending = self._error  # which is what it has ended with before; None: well
+        elif self._started:
+            self.fail(GRPCError(Status.CANCELLED, "the caller left the call"))
         interceptors = self._interceptors
         if interceptors is not None and not self._channel.closed:
             self._interceptors = None
 
             async def leave() -> None:
                 try:
-                    await interceptors.__aexit__(type(ending), ending, None)
+                    await interceptors.__aexit__(None if ending is None else type(ending), ending, None)
                 except GRPCError:
                     return  # raised again by them; there is nobody left to tell
 
