@@ -27,7 +27,7 @@ from dk_trio.errors import (
 from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Reason, State
 from dk_trio.settings import Variable
 from dk_trio.settings._layers import LAYERS, RPCS_PER_CPU
-from dk_trio.settings._names import NOT_USED
+from dk_trio.settings._names import NOT_USED, NotUsed
 from dk_trio.settings._variable import variable_of
 
 GENERATED = Path(__file__).parent / "generated"
@@ -90,7 +90,11 @@ def settings(layer: str) -> str:
 
 
 def not_used() -> str:
-    return ", ".join(map(code, sorted(NOT_USED))) + ".\n"
+    def row(entry: NotUsed) -> str:
+        unless = f", other than {code(entry.unless)}" if entry.unless else ""
+        return f"{', '.join(map(code, entry.names))}{unless} | {entry.why}"
+
+    return table("variable | why", map(row, NOT_USED))
 
 
 def states() -> str:

@@ -1,8 +1,9 @@
 """The settings: frozen, typed, one dataclass per layer, and the only reader of the environment.
 
-`Settings.from_environment()` reads once; everything below gets the values passed down. A value that cannot be used is a
-`SettingError` that names variable, value and remedy. `settings.report()` shows each value with its source and
-`settings.warnings` tells of variables that have no effect, and of values that do not fit each other.
+`Settings.load()` reads once: flag, else environment, else file, else preset, else default. Everything below gets the
+values passed down. What cannot be used is a `SettingError` that names variable, value and remedy, all of it at once.
+`settings.report()` shows each value with its source. `settings.warnings` tells of variables that have no effect, and of
+values that do not fit each other.
 
 Plain dataclasses, not pydantic-settings: the table has to know aliases, units, ranges and sources anyway, and a client
 process (`dk-trio call`) then starts without importing pydantic (0.07 s) and pydantic-settings (0.02 to 0.4 s).
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from ._checks import contradictions, warnings_of, without_effect
+from ._envfile import export_others, read_env_file
 from ._layers import LAYERS
 from ._layers import ChannelSettings as ChannelSettings
 from ._layers import LifecycleSettings as LifecycleSettings
@@ -28,20 +31,18 @@ from ._layers import ServicesSettings as ServicesSettings
 from ._layers import SignalSettings as SignalSettings
 from ._layers import TaskSettings as TaskSettings
 from ._names import warnings_for
-from ._variable import MASK, variable_of
+from ._presets import PRESETS as PRESETS
+from ._reading import CREDENTIALS, Given, find, given_by, read_layers
+from ._reading import Flag as Flag
+from ._reading import Source as Source
+from ._reading import all_variables as all_variables
 from ._variable import Variable as Variable
+from ._variable import refuse
 from ._variable import target as target
 
-_DEFAULT = "default"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One line of the report: a variable, its value in the variable's own unit, and where that came from."""
-
-    variable: Variable
-    value: object
-    origin: str
+PRESET = "DIGITALKIN_PRESET"
+RAILWAY = "RAILWAY_SERVICE_NAME"
+"""Railway sets it, and its log viewer takes JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,72 +64,75 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, *, serving: bool = True) -> Settings:
-        """Read every variable once.
+        """Read every variable once, and no file.
 
         Args:
             environ: Read from this mapping in place of the process's environment.
             serving: Whether the process serves; a client in a server's environment need not hear of its limits.
 
         Raises:
-            SettingError: A value does not parse, is out of range, or contradicts another.
+            SettingError: Values do not parse, are out of range, or contradict others; it tells of all of them.
+        """
+        return cls.load(environ=environ, serving=serving)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        flags: Iterable[Flag] = (),
+        environ: Mapping[str, str] | None = None,
+        env_file: Path | None = None,
+        preset: str | None = None,
+        serving: bool = True,
+    ) -> Settings:
+        """Read every variable once: from the flags, else the environment, else the file, else the preset.
+
+        Args:
+            flags: Options of a command that stand for variables.
+            environ: Read from this mapping in place of the process's environment.
+            env_file: Lines of NAME=value. Its variables that are no settings are put into the process's environment.
+            preset: Name of a preset, before that of DIGITALKIN_PRESET.
+            serving: Whether the process serves; a client in a server's environment need not hear of its limits.
+
+        Raises:
+            SettingError: Values do not parse, are out of range, or contradict others; it tells of all of them. Or the
+                file cannot be read.
         """
         environ = os.environ if environ is None else environ
-        sources: list[Source] = []
-        layers = {name: _read(layer, environ, sources) for name, layer in LAYERS.items()}
-        read = {name for row in all_variables() for name in row.names}
-        warnings = [*warnings_for(environ, read=read)]
+        places = [*given_by((*flags, Flag("--preset", PRESET, preset))), Given("environment", environ)]
+        names = frozenset(name for row in all_variables() for name in row.names)
+        if env_file is not None:
+            values = read_env_file(env_file)
+            export_others(values, read=names)
+            places.append(Given(f"file {env_file}", values, where=str(env_file)))
+        chosen = find(next(row for row in all_variables() if row.name == PRESET), places)
+        if chosen is not None:
+            name = chosen[0].values[chosen[1]].strip().lower()  # one that does not exist is an error of the variable
+            places.append(Given(f"preset {name}", PRESETS.get(name, {})))
+        if environ.get(RAILWAY):
+            places.append(Given(f"environment, {RAILWAY}", {"DIGITALKIN_LOG_FORMAT": "json"}))
+        layers, sources = read_layers(places)
+        refuse(contradictions(layers["server"], layers["observe"]))
+        given = {name: value for place in reversed(places) for name, value in place.values.items()}
+        warnings = [*warnings_for(given, read=names | {CREDENTIALS})]
         if serving:
-            warnings += [*_without_effect(layers["tasks"], sources), *_too_few_rpcs(layers["server"], layers["tasks"])]
-        return cls(**layers, sources=tuple(sources), warnings=tuple(warnings))
+            warnings += warnings_of(layers, sources)
+        return cls(**layers, sources=sources, warnings=tuple(warnings))
 
-    def report(self) -> str:
-        """One line per variable: name, value, source; and whether it has an effect, where others decide that."""
-        notes = {name: f": no effect, {why}" for name, why in self.tasks.without_effect().items()}
+    def notes(self) -> dict[str, str]:
+        """What should be known of a variable's value beside it: that it binds, or has no effect and why."""
+        layers = {name: getattr(self, name) for name in LAYERS}
+        notes = {name: f"no effect, {why}" for name, why in without_effect(layers).items()}
         seconds, variable = self.tasks.slot_wait
         wait = (
             "as long as it takes" if seconds == math.inf else f"for {seconds:g} s at most" if seconds else "not at all"
         )
-        notes[variable] = f": binds, a task waits for a slot {wait}"
+        notes[variable] = f"binds, a task waits for a slot {wait}"
+        return notes
+
+    def report(self) -> str:
+        """One line per variable: name, value, source; and whether it has an effect, where others decide that."""
+        notes = {name: f": {note}" for name, note in self.notes().items()}
         return "\n".join(
             f"{row.variable.name}={row.value} ({row.origin}){notes.get(row.variable.name, '')}" for row in self.sources
-        )
-
-
-def all_variables() -> list[Variable]:
-    """Every variable that this version reads, in the order of the layers."""
-    return [variable_of(spec) for layer in LAYERS.values() for spec in fields(layer)]
-
-
-def _read(layer: type[Any], environ: Mapping[str, str], sources: list[Source]) -> Any:
-    values: dict[str, object] = {}
-    for spec in fields(layer):
-        variable = variable_of(spec)
-        # An empty variable counts as unset: compose files and charts pass empty values for "not configured".
-        name = next((name for name in variable.names if environ.get(name)), None)
-        if name is None:
-            sources.append(Source(variable=variable, value=variable.default_text(), origin=_DEFAULT))
-        else:
-            values[spec.name] = variable.parse(name, environ[name])
-            value = MASK if variable.secret else environ[name]
-            sources.append(Source(variable=variable, value=value, origin=f"environment {name}"))
-    return layer(**values)
-
-
-def _without_effect(tasks: TaskSettings, sources: list[Source]) -> Iterator[str]:
-    """An operator who sets a variable believes in it; the defaults of the other mode nobody has asked for."""
-    reasons = tasks.without_effect()
-    for source in sources:
-        name = source.variable.name
-        if name in reasons and source.origin != _DEFAULT:
-            yield f"{name} is set but has no effect: {reasons[name]}."
-
-
-def _too_few_rpcs(server: ServerSettings, tasks: TaskSettings) -> Iterator[str]:
-    """The first golden rule of the tuning guide. The defaults keep it on any machine, so this tells of a choice."""
-    rpcs, slots, queued = server.max_concurrent_rpcs, tasks.max_concurrent_tasks, tasks.max_queued_tasks
-    if rpcs < slots + queued:
-        yield (
-            f"DIGITALKIN_MAX_CONCURRENT_RPCS is {rpcs}, less than DIGITALKIN_MAX_CONCURRENT_TASKS + "
-            f"DIGITALKIN_MAX_QUEUED_TASKS with {slots} + {queued}: callers are refused while there is room for their "
-            f"tasks. Set it to {slots + queued} or more."
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dk_trio.errors import SettingError
 
-from ._variable import duration, milliseconds, number, setting, whole
+from ._variable import duration, milliseconds, number, refuse, setting, whole
 
 _HOUR_MS = 3_600_000
 _MS = "a whole number of milliseconds from {} to {}"
@@ -96,23 +97,27 @@ class ChannelSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other, also when a test or a program builds the object itself."""
-        _ordered(
-            "DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF",
-            self.retry_initial_backoff,
-            "DIGITALKIN_GRPC_RETRY_MAX_BACKOFF",
-            self.retry_max_backoff,
-        )
-        _ordered(
-            "DIGITALKIN_GRPC_MIN_RECONNECT_MS",
-            self.min_reconnect_backoff,
-            "DIGITALKIN_GRPC_MAX_RECONNECT_MS",
-            self.max_reconnect_backoff,
+        refuse(
+            [
+                *_ordered(
+                    "DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF",
+                    self.retry_initial_backoff,
+                    "DIGITALKIN_GRPC_RETRY_MAX_BACKOFF",
+                    self.retry_max_backoff,
+                ),
+                *_ordered(
+                    "DIGITALKIN_GRPC_MIN_RECONNECT_MS",
+                    self.min_reconnect_backoff,
+                    "DIGITALKIN_GRPC_MAX_RECONNECT_MS",
+                    self.max_reconnect_backoff,
+                ),
+            ]
         )
 
 
-def _ordered(low_name: str, low: float, high_name: str, high: float) -> None:
+def _ordered(low_name: str, low: float, high_name: str, high: float) -> Iterator[SettingError]:
     if low > high:
-        raise SettingError(
+        yield SettingError(
             f"{low_name} is {low:g} s, which is more than {high_name} with {high:g} s.",
             hint=f"Lower the first or raise {high_name}.",
         )

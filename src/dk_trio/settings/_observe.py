@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ._variable import BOOL, choice, host, number, path, secret, setting, truth, whole
+from dk_trio.errors import SettingError
+
+from ._variable import BOOL, choice, host, is_loopback, number, path, secret, setting, truth, whole
 
 LEVELS = ("debug", "info", "warning", "error")
 PROFILERS = ("none", "pyinstrument", "viztracer", "yappi")
@@ -154,3 +156,28 @@ class ObserveSettings:
         expects="a directory",
         about="Where profiles are written, one file for each job; made when it is first needed.",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse what would show jobs to a network without asking who looks."""
+        if self.inspector and self.inspector_token is None and not is_loopback(self.inspector_host):
+            raise SettingError(
+                f"DIGITALKIN_INSPECTOR_HOST={self.inspector_host} shows the inspector to others, and there is no "
+                "DIGITALKIN_INSPECTOR_TOKEN that they would need.",
+                hint="Set a token, or listen on 127.0.0.1.",
+            )
+
+    def without_effect(self) -> dict[str, str]:
+        """Variables that have no effect beside the values of others, and why."""
+        out: dict[str, str] = {}
+        if not self.inspector:
+            names = ("PORT", "HOST", "TOKEN", "ACTIONS")
+            out |= {f"DIGITALKIN_INSPECTOR_{name}": "DIGITALKIN_INSPECTOR is false" for name in names}
+        if self.metrics_port is None:
+            out["DIGITALKIN_METRICS_HOST"] = "DIGITALKIN_METRICS_PORT is not set"
+        if self.traces_endpoint is None:
+            out["DIGITALKIN_TRACES_SAMPLE"] = "DIGITALKIN_TRACES_ENDPOINT is not set"
+        if self.profiler == "none":
+            out["DIGITALKIN_PROFILE_OUTPUT_DIR"] = "DIGITALKIN_PROFILER is none"
+        if self.log_file is not None:
+            out["DIGITALKIN_LOG_DIR"] = f"DIGITALKIN_LOG_FILE is {self.log_file}"
+        return out

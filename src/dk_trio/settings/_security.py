@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dk_trio.errors import SettingError
 
-from ._variable import choice, number, path, secret, setting, whole
+from ._variable import choice, number, path, refuse, secret, setting, whole
 
 _SECURITY = "secure or insecure"
 _PEM = "the path of a PEM file"
@@ -123,25 +124,41 @@ class SecuritySettings:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other, also when a test or a program builds the object itself."""
-        _both("DIGITALKIN_TLS_CERT", self.tls_cert, "DIGITALKIN_TLS_KEY", self.tls_key)
-        _both("DIGITALKIN_CLIENT_CERT", self.client_cert, "DIGITALKIN_CLIENT_KEY", self.client_key)
-        if self.server_security == "secure" and self.tls_cert is None:
-            raise SettingError(
+        refuse(self._contradictions())
+
+    def _contradictions(self) -> Iterator[SettingError]:
+        yield from _both("DIGITALKIN_TLS_CERT", self.tls_cert, "DIGITALKIN_TLS_KEY", self.tls_key)
+        yield from _both("DIGITALKIN_CLIENT_CERT", self.client_cert, "DIGITALKIN_CLIENT_KEY", self.client_key)
+        if self.server_security == "secure" and self.tls_cert is None and self.tls_key is None:
+            yield SettingError(
                 "SERVER_CHANNEL_SECURITY=secure needs a certificate, and there is none.",
                 hint="Set DIGITALKIN_TLS_CERT and DIGITALKIN_TLS_KEY, or unset it for plaintext.",
             )
-        if self.tls_client_ca is not None and not self.server_tls:
-            raise SettingError(
-                f"DIGITALKIN_TLS_CLIENT_CA={self.tls_client_ca} asks clients for certificates, but the server speaks "
-                "no TLS.",
+        if self.tls_client_ca is not None and self.tls_cert is None and self.tls_key is None:
+            yield SettingError(
+                f"DIGITALKIN_TLS_CLIENT_CA={self.tls_client_ca} asks clients for certificates, but the server has none "
+                "of its own.",
                 hint="Set DIGITALKIN_TLS_CERT and DIGITALKIN_TLS_KEY, or unset it.",
             )
+        for name, given in self._files():
+            if given is not None and (self.server_security if "_TLS_" in name else self.client_security) == "insecure":
+                switch = "SERVER_CHANNEL_SECURITY" if "_TLS_" in name else "DIGITALKIN_CLIENT_SECURITY"
+                yield SettingError(
+                    f"{name}={given} is for TLS, and {switch}=insecure switches that off.", hint="Unset one of them."
+                )
+
+    def _files(self) -> tuple[tuple[str, Path | None], ...]:
+        return (
+            ("DIGITALKIN_TLS_CERT", self.tls_cert),
+            ("DIGITALKIN_CLIENT_CA", self.client_ca),
+            ("DIGITALKIN_CLIENT_CERT", self.client_cert),
+        )
 
 
-def _both(cert_name: str, cert: Path | None, key_name: str, key: Path | None) -> None:
+def _both(cert_name: str, cert: Path | None, key_name: str, key: Path | None) -> Iterator[SettingError]:
     if (cert is None) != (key is None):
         given, missing = (cert_name, key_name) if key is None else (key_name, cert_name)
-        raise SettingError(
+        yield SettingError(
             f"{given}={key if cert is None else cert} has no {missing} beside it.",
             hint="Set both, or neither.",
         )

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from ._presets import PRESETS
 from ._variable import BOOL, SECONDS, WEEK, choice, milliseconds, number, setting, truth, whole
 from ._variable import host as host_name
 
@@ -24,6 +25,12 @@ _MESSAGE = 100 * 2**20
 class ServerSettings:
     """Where a module listens, and its front door."""
 
+    preset: Literal["small", "medium", "large", "railway"] | None = setting(
+        "DIGITALKIN_PRESET",
+        choice(*PRESETS),
+        expects="small, medium, large or railway",
+        about="The tuning guide's values for a size of machine; what is set otherwise goes before them.",
+    )
     # Loopback, unlike the existing SDK's [::]: a module asks nobody who they are, so being reachable is a choice.
     host: str = setting(
         "SERVER_CHANNEL_HOST",

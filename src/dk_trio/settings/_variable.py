@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dk_trio.errors import SettingError
+from dk_trio.errors import SettingError, Violation
 
 # How the gRPC service config writes a duration: JSON form of google.protobuf.Duration.
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
+_PASSWORD = re.compile(r"(://[^/@]*:)[^/@]*@")
 MASK = "***"
 """What stands in place of a secret."""
 
@@ -43,8 +44,18 @@ class Variable:
         """The name and its fallbacks, first wins."""
         return (self.name, *self.aliases)
 
-    def parse(self, name: str, text: str) -> object:
-        """The value of `text`; `name` is the one of `names` that was set.
+    @property
+    def unit(self) -> str:
+        """Of the variable's text: s, ms, bytes, or empty."""
+        words = {"milliseconds": "ms", "seconds": "s", "bytes": "bytes"}
+        return next((unit for word, unit in words.items() if word in self.expects), "")
+
+    def shown(self, text: str) -> str:
+        """The text as it may be shown: without what is secret, a password in a URL too."""
+        return MASK if self.secret else _PASSWORD.sub(rf"\1{MASK}@", text)
+
+    def parse(self, name: str, text: str, *, where: str = "") -> object:
+        """The value of `text`; `name` is the one of `names` that was set, `where` the file it stands in.
 
         Raises:
             SettingError: Names the variable, the value and what is expected.
@@ -52,8 +63,10 @@ class Variable:
         try:
             return self.convert(text.strip())
         except ValueError:
+            shown = self.shown(text)
+            place = f" in {where}" if where else ""
             raise SettingError(
-                f"{name}={MASK if self.secret else repr(text)} cannot be used: it needs {self.expects}.",
+                f"{name}={shown if self.secret else repr(shown)}{place} cannot be used: it needs {self.expects}.",
                 hint=f"Unset it for the default, {self.default_text()}.",
             ) from None
 
@@ -143,6 +156,24 @@ def duration(low: float, high: float) -> Callable[[str], float]:
     return convert
 
 
+def refuse(errors: Iterable[SettingError]) -> None:
+    """Raise what is wrong with settings: one error for all of them, with a line for each in its `violations`."""
+    all_errors = list(errors)
+    if len(all_errors) == 1:
+        raise all_errors[0]
+    if all_errors:
+        lines = [line for error in all_errors for line in lines_of(error)]
+        raise SettingError(
+            f"{len(lines)} settings cannot be used.\n  " + "\n  ".join(lines),
+            violations=[Violation(field=line.split("=")[0].split()[0], description=line) for line in lines],
+        )
+
+
+def lines_of(error: SettingError) -> list[str]:
+    """One line for each thing that is wrong."""
+    return [violation.description for violation in error.violations] or [error.text]
+
+
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 BOOL = "true or false"
 
@@ -193,3 +224,13 @@ def target(text: str) -> str:
     if not colon or not port.isdigit() or not 1 <= int(port) <= 65535 or (":" in bare) != name.startswith("["):
         raise ValueError(text)
     return text
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this machine reaches what listens on a name or an address."""
+    import ipaddress  # 4 ms that few commands need
+
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
