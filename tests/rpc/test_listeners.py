@@ -268,14 +268,23 @@ async def test_client_without_certificate_is_refused(autojump_clock, authority, 
                 assert not await ours.receive_some()  # not even settings; TLS 1.3 has let it finish its handshake
             assert trio.current_time() == begin
             await trio.aclose_forcefully(ours)
-        assert server.statistics() == rpc.ServerStatistics(0, 0, 0, 0, draining=False)
+        assert server.statistics() == rpc.ServerStatistics(
+            0, 0, 0, 0, draining=False, handshakes_failed={"no_certificate": 1}
+        )
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"), [(b"", 20), (b"\x16\x03\x01\x02\x00\x01", 20), (b"GET / HTTP/1.1\r\n\r\n" * 20, 0)]
+    ("said", "seconds", "reason", "level"),
+    [
+        (b"", 20, "timeout", "INFO"),
+        (b"\x16\x03\x01\x02\x00\x01", 20, "timeout", "INFO"),
+        (b"GET / HTTP/1.1\r\n\r\n" * 20, 0, "plaintext", "WARNING"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0, "plaintext", "WARNING"),
+    ],
 )
-async def test_tls_handshake_that_never_finishes(autojump_clock, files, caplog, said, seconds):
-    """Silence, a handshake cut short, and no TLS at all: gone within the handshake's time, without a word of alarm."""
+async def test_tls_handshake_that_never_finishes(autojump_clock, files, caplog, said, seconds, reason, level):
+    """Silence, a handshake cut short, and no TLS at all: gone within the handshake's time, counted, told once."""
+    caplog.set_level("INFO")
     certificate, key, _ = files
     ours, theirs = trio.testing.memory_stream_pair()
     stream = trio.SSLStream(theirs, rpc.server_tls_context(certificate, key), server_side=True, https_compatible=True)
@@ -286,8 +295,9 @@ async def test_tls_handshake_that_never_finishes(autojump_clock, files, caplog, 
             await ours.send_all(said)
         await server.serve_stream(stream)
         assert trio.current_time() - begin == pytest.approx(seconds)
-        assert not [record for record in caplog.records if record.levelname != "INFO"]
+        assert [record.levelname for record in caplog.records] == [level]
         assert server.statistics().connections == 0
+        assert server.statistics().handshakes_failed == {reason: 1}
         await ours.aclose()
 
 

@@ -14,7 +14,9 @@ from .channel import ChannelStatistics as ChannelStatistics
 from .channel import open_channel as open_channel
 from .channel_options import ChannelOptions as ChannelOptions
 from .client_call import ClientCall as ClientCall
+from .connector import TLS as TLS
 from .deadline import Deadline as Deadline
+from .handshake import HANDSHAKE_FAILURES as HANDSHAKE_FAILURES
 from .health import Health as Health
 from .health import HealthStatistics as HealthStatistics
 from .interceptors import CallInfo as CallInfo
@@ -23,6 +25,7 @@ from .listeners import open_tcp_listeners as open_tcp_listeners
 from .listeners import open_unix_listener as open_unix_listener
 from .listeners import server_tls_context as server_tls_context
 from .listeners import tls_listeners as tls_listeners
+from .listeners import tls_stream as tls_stream
 from .options import ServerOptions as ServerOptions
 from .peer import Peer as Peer
 from .reflection import reflection as reflection

@@ -17,7 +17,6 @@ the retry policy may bring it back. Nothing connects before the first call, or `
 
 from __future__ import annotations
 
-import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -37,7 +36,7 @@ from dk_trio.wire.compression import ENCODINGS
 
 from .call_attempts import AttemptedCall
 from .channel_options import ChannelOptions
-from .connector import Connector
+from .connector import TLS, Connector
 from .deadline_queue import DeadlineQueue
 from .retry import RetryBudget, RetryPolicy
 from .stub_call import StubCall
@@ -129,6 +128,11 @@ class Channel:
     def target(self) -> str:
         """What the channel was opened for."""
         return self._connector.target
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody on a network can read what is sent: TLS, or both ends are on this machine."""
+        return self._connector.private
 
     @property
     def peer(self) -> Peer | None:
@@ -394,7 +398,7 @@ def open_channel(
     target: str,
     *,
     options: ChannelOptions | None = None,
-    ssl_context: ssl.SSLContext | bool | None = None,
+    ssl_context: TLS = None,
     interceptors: Sequence[Interceptor] = (),
     connect: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
     random: Random | None = None,
@@ -404,8 +408,7 @@ def open_channel(
     Args:
         target: `host:port`, `[v6]:port`, `dns:///host:port` or `unix:/path`.
         options: see `ChannelOptions`.
-        ssl_context: True for TLS with the system's authorities, or a context, whose ALPN is set to `h2`; None is
-            plain text.
+        ssl_context: see `TLS`; None is plain text.
         interceptors: around each call, the first outermost.
         connect: makes the byte stream instead of TCP or a Unix socket, for instance one end of
             `trio.testing.memory_stream_pair`; `target` then only names the server. TLS, if any, goes on top.

@@ -106,6 +106,8 @@ class ClientCall(AttemptedCall):
                 deadline=min(self._deadline, trio.current_effective_deadline()),
                 peer=None,
                 side="client",
+                target=self._channel.target,
+                private=self._channel.private,
             )
             stack = InterceptorStack(interceptors, self._info)
             await stack.__aenter__()

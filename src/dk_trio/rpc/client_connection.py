@@ -8,6 +8,7 @@ reason, which is kept in `lost`.
 from __future__ import annotations
 
 import logging
+import ssl
 from math import isinf
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -17,7 +18,6 @@ from dk_trio.wire import ClientConnection, ErrorCode, Limits, PeerError, Stream
 from dk_trio.wire.compression import ENCODINGS
 from dk_trio.wire.frames import LARGEST_STREAM_ID, error_name
 
-from .peer import Peer
 from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ClientLink:
         )
         self.wire.link = self
         self.transport = Transport(stream, self.wire)
-        self.peer = Peer(stream)
+        self.peer = self.transport.peer
         self.lost: str | None = None
         """Why the connection is over; None while it lives."""
         self.draining = False
@@ -155,6 +155,8 @@ class ClientLink:
             self._reason = f"the server broke HTTP/2: {error}"
         else:
             self._reason = "the server closed the connection"
+            if isinstance(self.transport.failure, ssl.SSLError):  # TLS 1.3 tells of a refused certificate only here
+                self._reason += f": {self.transport.failure.reason or self.transport.failure}"
 
     async def _write(self) -> None:
         try:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import trio
 
 from .channel_options import ChannelOptions
 from .resolver import ConnectError, Resolver, Target, parse_target
+
+TLS: TypeAlias = ssl.SSLContext | Callable[[], ssl.SSLContext] | bool | None
+"""A client's: True with the system's authorities, a context, whose ALPN is set to `h2`, or a function that is asked for
+each connection and offers ALPN `h2` itself. None and False are plaintext."""
 
 
 class Connector:
@@ -19,7 +24,7 @@ class Connector:
         target: str,
         *,
         options: ChannelOptions,
-        ssl_context: ssl.SSLContext | bool | None,
+        ssl_context: TLS,
         connect: Callable[[], Awaitable[trio.abc.Stream]] | None,
     ) -> None:
         self.target = target
@@ -28,6 +33,8 @@ class Connector:
         parsed = Target(target, host=target) if connect is not None else parse_target(target)
         self._resolver = Resolver(parsed, min_interval=options.dns_min_interval)
         self._context = _client_context(ssl_context)
+        self.private = self._context is not None or connect is not None or parsed.is_local
+        """Whether nobody on a network can read what is sent: TLS, or both ends are on this machine."""
         if options.authority is not None:
             self.authority = options.authority
             self._server_name = _host_of(options.authority)
@@ -52,7 +59,7 @@ class Connector:
             return stream
         secure = trio.SSLStream(
             stream,
-            self._context,
+            self._context(),
             server_hostname=self._server_name,
             # HTTP/2 tells ends by itself; a server that closes without TLS's closing message is no attacker.
             https_compatible=True,
@@ -80,10 +87,11 @@ def _host_of(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-def _client_context(context: ssl.SSLContext | bool | None) -> ssl.SSLContext | None:
-    if context is None or context is False:
+def _client_context(given: TLS) -> Callable[[], ssl.SSLContext] | None:
+    if given is None or given is False:
         return None
-    if context is True:
-        context = ssl.create_default_context()
+    if not isinstance(given, ssl.SSLContext | bool):
+        return given
+    context = ssl.create_default_context() if given is True else given
     context.set_alpn_protocols(["h2"])
-    return context
+    return lambda: context

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -61,12 +61,35 @@ async def _is_served(name: str) -> bool:
     return True
 
 
-def tls_listeners(listeners: Sequence[StreamListener], context: ssl.SSLContext) -> Sequence[StreamListener]:
-    """Put TLS on top of listeners. The context must offer ALPN "h2" (`server_tls_context` makes one).
+def tls_stream(stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.SSLStream[trio.abc.Stream]:
+    """A server's end of TLS on top of an accepted connection. The handshake is `rpc.Server`'s, or of the first use.
 
     HTTP/2 tells ends by itself (GOAWAY, END_STREAM), so a peer that closes without TLS's closing message is tolerated.
     """
-    return [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]
+    return trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+
+
+class _TLSListener(trio.abc.Listener[trio.abc.Stream]):
+    def __init__(self, listener: StreamListener, context: Callable[[], ssl.SSLContext]) -> None:
+        self.transport_listener = listener
+        self._context = context
+
+    async def accept(self) -> trio.abc.Stream:
+        return tls_stream(await self.transport_listener.accept(), self._context())
+
+    async def aclose(self) -> None:
+        await self.transport_listener.aclose()
+
+
+def tls_listeners(
+    listeners: Sequence[StreamListener], context: ssl.SSLContext | Callable[[], ssl.SSLContext]
+) -> Sequence[StreamListener]:
+    """Put TLS on top of listeners. The context must offer ALPN "h2" (`server_tls_context` makes one).
+
+    A function is asked for each connection: what it gives next may have another certificate, and other authorities.
+    """
+    current = context if callable(context) else lambda: context
+    return [_TLSListener(listener, current) for listener in listeners]
 
 
 def server_tls_context(

@@ -21,6 +21,9 @@ class ServerOptions:
 
     max_concurrent_rpcs: int | None = None
     """RPCs in progress in the whole server; one more is answered RESOURCE_EXHAUSTED. None: no limit."""
+    max_connections_per_client: int | None = None
+    """Connections of one client, which is an address, or the subject of the certificate that it has shown; one more is
+    told GOAWAY with ENHANCE_YOUR_CALM. None: no limit."""
     max_streams_per_connection: int = 10_000
     """SETTINGS_MAX_CONCURRENT_STREAMS. Clients queue or open another connection beyond it, without an explanation, so
     it stands above the largest sensible `max_concurrent_rpcs`."""
@@ -50,6 +53,7 @@ class ServerOptions:
             raise ValueError(f"compression is {self.compression!r}, it must be one of {', '.join(ENCODINGS)}")
         for name in (
             "max_concurrent_rpcs",
+            "max_connections_per_client",
             "max_streams_per_connection",
             "max_receive_message_bytes",
             "max_send_message_bytes",

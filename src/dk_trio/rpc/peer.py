@@ -2,41 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import trio
 
+_UNKNOWN: Final[Any] = object()
+
 
 class Peer:
-    """The surface of `grpclib.protocol.Peer`, for any trio stream."""
+    """The surface of `grpclib.protocol.Peer`, for any trio stream; one object for each connection.
 
-    __slots__ = ("_stream",)
+    Args:
+        stream: The connection's.
+        in_process: The other end is in this process, surely: whoever opened the stream says so.
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    Attributes:
+        in_process: As given.
+    """
+
+    __slots__ = ("_addr", "_cert", "_stream", "in_process")
+
+    def __init__(self, stream: trio.abc.Stream, *, in_process: bool = False) -> None:
+        self.in_process = in_process
         self._stream = stream
+        self._addr: Any = _UNKNOWN
+        self._cert: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Peer {self.addr()!r}>"
 
     def addr(self) -> Any:
-        """Address of the peer as the socket module gives it; None for streams that have none (memory) or are closed."""
+        """Address of the peer as the socket module gives it; None for streams that have none, such as memory.
+
+        It is kept, for a socket that was closed has none any more: None then, if nobody has asked before.
+        """
+        if self._addr is not _UNKNOWN:
+            return self._addr
         stream: Any = self._stream
         while not isinstance(stream, trio.SocketStream):
             stream = getattr(stream, "transport_stream", None)
             if stream is None:
+                self._addr = None
                 return None
         try:
-            return stream.socket.getpeername()
+            self._addr = stream.socket.getpeername()
         except OSError:
             return None
+        return self._addr
+
+    def host(self) -> str:
+        """The IP address without its port, for logs and for counting; in words where there is none."""
+        address = self.addr()
+        if isinstance(address, tuple):
+            return str(address[0]).removeprefix("::ffff:")
+        if self.in_process:
+            return "this process"
+        return "unknown" if address is None else "a Unix socket"
 
     def cert(self) -> dict[str, Any] | None:
-        """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS or without one."""
+        """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS or without one.
+
+        Empty for one that was not asked for, or not verified: what stands in it proves nothing then.
+        """
+        if self._cert is not None:
+            return self._cert
         stream = self._stream
         if not isinstance(stream, trio.SSLStream):
             return None
         try:
-            certificate: dict[str, Any] | None = stream.getpeercert()
+            self._cert = stream.getpeercert()
         except trio.NeedHandshakeError:
             return None
-        return certificate
+        return self._cert
+
+
+def client_of(peer: Peer) -> str:
+    """What tells clients apart: the name in the certificate that was verified, else the IP address.
+
+    Empty for those that cannot be told apart: of this process, and of a Unix socket.
+    """
+    if certificate := peer.cert():
+        return certificate_name(certificate)
+    return peer.host() if isinstance(peer.addr(), tuple) else ""
+
+
+def certificate_name(certificate: Mapping[str, Any]) -> str:
+    """Whom a certificate names, as `getpeercert` gives it: its first alternative name, else its common name.
+
+    Names of the subject are not unique among authorities; a server trusts those that it has chosen.
+    """
+    for _, name in certificate.get("subjectAltName", ()):
+        return str(name)
+    names = dict(pair for row in certificate.get("subject", ()) for pair in row)
+    return str(names.get("commonName") or ", ".join(f"{key}={value}" for key, value in names.items()))

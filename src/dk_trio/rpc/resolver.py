@@ -12,6 +12,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import chain, zip_longest
 from math import inf
 
@@ -50,6 +51,16 @@ class Target:
     def server_name(self) -> str:
         """The name that a TLS certificate must match."""
         return "localhost" if self.path else self.host
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, surely: a Unix socket or an address of the loopback interface."""
+        if self.path or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
 
 
 def parse_target(text: str) -> Target:

@@ -20,8 +20,8 @@ or follow one another, and one that is cancelled half-way leaves the rest to the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol
 
@@ -30,8 +30,11 @@ from grpclib.const import Handler, Status
 
 from dk_trio.wire import Refusal, RequestHead
 
+from .client_limit import ClientLimit
+from .handshake import Handshakes
 from .interceptors import Interceptor
 from .options import ServerOptions
+from .peer import Peer
 from .server_connection import ConnectionTasks
 
 DRAIN_SLICE: Final = 25
@@ -71,6 +74,15 @@ class ServerStatistics:
     rpcs_refused: int
     """Turned away by `max_concurrent_rpcs` or for an unknown method."""
     draining: bool
+    connections_refused: int = 0
+    """Turned away by `max_connections_per_client`."""
+    handshakes_failed: Mapping[str, int] = field(default_factory=dict)
+    """Connections that came to nothing, by the names of `HANDSHAKE_FAILURES`."""
+    connections_started: int = field(default=0, compare=False)
+    """Since the server was made."""
+    bytes_received: int = field(default=0, compare=False)
+    """Of all connections since the server was made, headers of HTTP/2 included and those of TLS not."""
+    bytes_sent: int = field(default=0, compare=False)
 
 
 class Server:
@@ -107,9 +119,13 @@ class Server:
         self._rpcs = 0
         self._started = 0
         self._refused = 0
+        self._connections_started = 0
+        self._bytes_received = self._bytes_sent = 0  # of connections that have ended
         self._draining = False
         self.cutting = False
         """True once the grace of a drain has passed: a connection that comes now gets no call."""
+        self.handshakes = Handshakes()
+        self.client_limit = ClientLimit(self.options.max_connections_per_client)
         self._accepting: dict[trio.CancelScope, None] = {}
         self._changed = trio.Event()
 
@@ -129,7 +145,19 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """What is going on now."""
-        return ServerStatistics(len(self._connections), self._rpcs, self._started, self._refused, self._draining)
+        connections = self._connections
+        return ServerStatistics(
+            len(connections),
+            self._rpcs,
+            self._started,
+            self._refused,
+            self._draining,
+            self.client_limit.refused,
+            dict(self.handshakes.failures),
+            connections_started=self._connections_started,
+            bytes_received=self._bytes_received + sum(connection.bytes_received for connection in connections),
+            bytes_sent=self._bytes_sent + sum(connection.bytes_sent for connection in connections),
+        )
 
     async def serve(
         self,
@@ -160,14 +188,23 @@ class Server:
         except Exception:  # a defect of ours or of a stream class ends one connection, never the others
             _logger.exception("a connection ended by an unexpected error")
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection over any stream, until it ends or this is cancelled. Closes the stream."""
-        task = ConnectionTasks(self, stream)
+    async def serve_stream(self, stream: trio.abc.Stream, *, in_process: bool = False) -> None:
+        """Serve one connection over any stream, until it ends or this is cancelled. Closes the stream.
+
+        Args:
+            stream: The server's end. TLS (`tls_stream`) shakes hands here.
+            in_process: The other end is in this process, surely. Interceptors that ask strangers who they are may
+                read it from `call.peer`.
+        """
+        task = ConnectionTasks(self, Peer(stream, in_process=in_process), stream)
         self._connections[task] = None
+        self._connections_started += 1
         try:
             await task.run()
         finally:
             del self._connections[task]
+            self._bytes_received += task.bytes_received
+            self._bytes_sent += task.bytes_sent
             self._note_change()
 
     async def drain(self, grace: float = inf) -> None:

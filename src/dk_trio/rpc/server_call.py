@@ -41,13 +41,13 @@ from dk_trio.wire.metadata import decode_metadata, encode_metadata
 
 from .deadline import Deadline
 from .details import encode_status_details, short_message
-from .peer import Peer
 from .transport import YIELD_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from .options import ServerOptions
+    from .peer import Peer
     from .transport import Transport
 
     MetadataLike = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
@@ -87,6 +87,7 @@ class ServerCall(Stream):
         "scope",
         "send_timeout",
         "shut_down",
+        "status",
         "transport",
     )
 
@@ -111,6 +112,8 @@ class ServerCall(Stream):
         """When the client's deadline passes, in seconds of `trio.current_time`."""
         self.shut_down = False
         """The server has cut the call because it stops."""
+        self.status: Status | None = None
+        """What the client was told by whoever ended the call before its handler has ended."""
         self.send_timeout = inf
         """Seconds that a send may wait while nothing of the call gets further; set by the handler, for later sends.
 
@@ -168,7 +171,7 @@ class ServerCall(Stream):
     @property
     def peer(self) -> Peer:
         """Who is at the other end of the connection."""
-        return Peer(self.transport.stream)
+        return self.transport.peer
 
     # -- hooks of the wire ------------------------------------------------------------------------------------------
 
@@ -474,6 +477,7 @@ class ServerCall(Stream):
                 message = None if message is None else short_message(message)
                 fields.append(encode_status_details(status, message, details))
             block = connection.trailers_block(status, message, fields, only=not self._headers_sent)
+            self.status = status
             self.queue_headers(block, end=True)
             self._torn = self.sending
         self._finished = True

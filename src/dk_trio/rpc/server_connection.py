@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -25,10 +26,11 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-from dk_trio.wire import ErrorCode, PeerError, Refusal, RequestHead, ServerConnection, Stream
+from dk_trio.wire import ErrorCode, PeerError, PrefaceError, Refusal, RequestHead, ServerConnection, Stream
 from dk_trio.wire.metadata import encode_metadata
 
 from .interceptors import CallInfo, InterceptorStack
+from .peer import Peer, client_of
 from .server_call import ClientStalled, ServerCall
 from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
 
@@ -59,7 +61,7 @@ class _Worker:
 class ConnectionTasks:
     """One connection of a `Server`, from its first byte to the end of its last handler."""
 
-    def __init__(self, server: Server, stream: trio.abc.Stream) -> None:
+    def __init__(self, server: Server, peer: Peer, stream: trio.abc.Stream) -> None:
         options = server.options
         self._server = server
         self._stream = stream
@@ -73,43 +75,44 @@ class ConnectionTasks:
             stream_window=options.stream_window_bytes,
             response_fields=encode_metadata(options.response_metadata),
         )
-        self._transport = Transport(stream, self._wire)
+        self._transport = Transport(stream, self._wire, peer=peer)
         self._nursery: trio.Nursery | None = None
         self._context = contextvars.copy_context()
         self._idle: list[_Worker] = []
         self._active = 0
+        self._handshake_due = trio.current_time() + options.handshake_timeout
+        self._handshake_scope = trio.CancelScope()
         self._read_scope = trio.CancelScope()
         self._written = trio.Event()
         self._draining = False
         self._cut = False
         self._pong = trio.Event()
 
+    @property
+    def bytes_received(self) -> int:
+        """So far, without TLS."""
+        return self._transport.received
+
+    @property
+    def bytes_sent(self) -> int:
+        """So far, without TLS."""
+        return self._transport.sent
+
     def __repr__(self) -> str:
         return f"<server connection, {self._active} RPCs, {self._wire!r}>"
 
     async def run(self) -> None:
         """Serve until the connection is over and its last handler has ended. Closes the stream."""
+        server = self._server
+        peer = self._transport.peer
+        self._transport.broken = True  # until hands were shaken: what waits to be written would begin it anew
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._keep_alive)
-                if self._server.draining:
-                    self.drain()
-                if self._server.cutting:
-                    self._refuse_rest()
-                try:
-                    await self._read()
-                finally:
-                    self._nursery = None  # a drain that comes from now on has nothing to announce, and no nursery
-                self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
-                self._transport.release()
-                if self._wire.established or self._wire.error is not None:
-                    # Otherwise nobody listens; after a TLS handshake that failed the writer would wait for its end.
-                    with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
-                        await self._flush()
-                await trio.aclose_forcefully(self._stream)
-                nursery.cancel_scope.cancel()
+            with self._handshake_scope:
+                welcome = await server.handshakes.done(self._stream, peer, self._options.handshake_timeout)
+                self._transport.broken = not welcome
+            if not self._transport.broken:
+                with server.client_limit.one(client_of(peer)) as room:
+                    await (self._serve() if room else self._turn_away())
         finally:
             with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
                 # Something is left only when the server itself was cancelled: statuses of its calls.
@@ -117,10 +120,46 @@ class ConnectionTasks:
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await self._stream.aclose()
 
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._write)
+            nursery.start_soon(self._keep_alive)
+            if self._server.draining:
+                self.drain()
+            if self._server.cutting:
+                self._refuse_rest()
+            try:
+                await self._read()
+            finally:
+                self._nursery = None  # a drain that comes from now on has nothing to announce, and no nursery
+            self._wire.close(ErrorCode.CANCEL, "the connection was lost", remote=True)
+            self._transport.release()
+            if self._wire.established or self._wire.error is not None:  # otherwise nobody listens
+                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                    await self._flush()
+            await trio.aclose_forcefully(self._stream)
+            nursery.cancel_scope.cancel()
+
+    async def _turn_away(self) -> None:
+        """The client has as many connections as it may: it is told so, and given the time to close this one itself."""
+        limit, peer = self._server.client_limit, self._transport.peer
+        text = f"{client_of(peer)} has {limit.limit} connections, which is the limit (max_connections_per_client)"
+        self._server.handshakes.notices.say(logging.WARNING, peer.host(), "connections", f"connection refused: {text}")
+        self._wire.goaway(ErrorCode.ENHANCE_YOUR_CALM, text.encode("ascii", "replace"), last_stream_id=0)
+        with trio.move_on_after(LINGER):
+            await self._transport.write_rest()
+            while not self._transport.broken and await self._stream.receive_some():
+                pass
+
     async def _read(self) -> None:
         with self._read_scope:
             try:
                 await self._transport.read()
+            except PrefaceError as error:
+                _logger.info("connection closed: %s", error)
+                if error.tls:
+                    self._server.handshakes.failed(self._transport.peer, "tls_to_plaintext")
             except PeerError as error:
                 _logger.info("connection closed: %s", error)
 
@@ -140,7 +179,7 @@ class ConnectionTasks:
     async def _keep_alive(self) -> None:
         """Ping a silent client, and give up one that does not answer within its time."""
         options = self._options
-        await trio.sleep(options.handshake_timeout)
+        await trio.sleep_until(self._handshake_due)
         if not self._wire.established:
             _logger.info("connection closed: no HTTP/2 preface within %g s", options.handshake_timeout)
             self._read_scope.cancel()
@@ -238,10 +277,12 @@ class ConnectionTasks:
             if interceptors:
                 async with InterceptorStack(interceptors, _describe(call)):
                     await call.handler.func(call)
+                    while call.sending:
+                        await call.flush()
             else:
                 await call.handler.func(call)
-            while call.sending:
-                await call.flush()
+                while call.sending:
+                    await call.flush()
         except Exception as error:  # noqa: BLE001  the boundary around a service: whatever it raises becomes a status
             _fail(call, error)
         except (trio.Cancelled, BaseExceptionGroup) as error:
@@ -272,6 +313,7 @@ class ConnectionTasks:
 
     def drain(self) -> None:
         """Announce the end; the connection closes when its last RPC has ended."""
+        self._handshake_scope.deadline = min(self._handshake_scope.deadline, trio.current_time() + DRAIN_ROUND_TRIP)
         if self._draining or self._nursery is None:
             return
         self._draining = True
@@ -318,17 +360,43 @@ def _describe(call: ServerCall) -> CallInfo:
         deadline=call.deadline_at,
         peer=call.peer,
         side="server",
+        status_for=partial(_status_for, call),
     )
 
 
+def _status_for(call: ServerCall, error: BaseException | None) -> Status:
+    """What the call ends with when its handler ends like this; what follows does as it says."""
+    if call.status is not None:
+        return call.status
+    if call.done:
+        return Status.CANCELLED
+    if error is None:
+        if call.answered:
+            return Status.OK
+        return _cancelled_status(call) if call.scope is not None and call.scope.cancel_called else Status.UNKNOWN
+    if not isinstance(error, Exception):
+        return _cancelled_status(call)
+    cause = _cause(error)
+    if isinstance(cause, ClientStalled):
+        return Status.DEADLINE_EXCEEDED
+    return cause.status if isinstance(cause, GRPCError) and cause.status is not Status.OK else Status.UNKNOWN
+
+
+def _cancelled_status(call: ServerCall) -> Status:
+    """What the handler was cancelled by decides the status."""
+    ours = call.shut_down or trio.current_time() < call.deadline_at
+    return Status.UNAVAILABLE if ours else Status.DEADLINE_EXCEEDED
+
+
 def _end_cancelled(call: ServerCall) -> None:
-    """The handler was cancelled: what it was cancelled by decides the status."""
+    """The handler was cancelled."""
     if call.done:
         return
-    if call.shut_down or trio.current_time() < call.deadline_at:
-        call.finish(Status.UNAVAILABLE, "the server is shutting down")
+    status = _cancelled_status(call)
+    if status is Status.UNAVAILABLE:
+        call.finish(status, "the server is shutting down")
     else:
-        call.finish(Status.DEADLINE_EXCEEDED, f"the deadline of {call.head.timeout:g} s has passed")
+        call.finish(status, f"the deadline of {call.head.timeout:g} s has passed")
 
 
 def _complete(call: ServerCall) -> None:

@@ -19,6 +19,8 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, checkpoint, current_task, r
 
 from dk_trio.wire import HIGH_WATER, Connection
 
+from .peer import Peer
+
 READ_SIZE: Final = 64 * 1024
 """Bytes asked for at once: four of the largest frames, and below what a hostile peer could make one parse cost."""
 FLUSH_TIMEOUT: Final = 1.0
@@ -35,10 +37,23 @@ it small while no other task waits longer than about 100 µs."""
 class Transport:
     """The I/O of one connection. Run `write` and `read` as two tasks; `wake` after anything was queued."""
 
-    __slots__ = ("_draining", "_finished", "_stream", "broken", "connection", "moved_at", "sleeper")
+    __slots__ = (
+        "_draining",
+        "_finished",
+        "_stream",
+        "broken",
+        "connection",
+        "failure",
+        "moved_at",
+        "peer",
+        "received",
+        "sent",
+        "sleeper",
+    )
 
-    def __init__(self, stream: trio.abc.Stream, connection: Connection) -> None:
+    def __init__(self, stream: trio.abc.Stream, connection: Connection, *, peer: Peer | None = None) -> None:
         self.connection = connection
+        self.peer = peer or Peer(stream)
         self._stream = stream
         self.sleeper: Task | None = None
         """The writer while it sleeps; None says that `wake` has nothing to do."""
@@ -48,6 +63,10 @@ class Transport:
         """When something of a message that waited got further, in any call of a server; `trio.current_time`."""
         self.broken = False
         """A write has failed or was cut off half-way: nothing more can be written."""
+        self.received = self.sent = 0
+        """Bytes so far."""
+        self.failure: BaseException | None = None
+        """What reading has ended with, where that says more than that the connection is gone: an alert of TLS."""
 
     def __repr__(self) -> str:
         return f"<Transport {self._stream!r} {self.connection!r}>"
@@ -106,8 +125,10 @@ class Transport:
                 else:
                     await self._sleep()
                 continue
+            data = connection.take()
+            self.sent += len(data)
             try:
-                await send_all(connection.take())
+                await send_all(data)
             except BaseException:
                 self.broken = True
                 self.release()
@@ -143,10 +164,12 @@ class Transport:
         while True:
             try:
                 data = await receive_some(READ_SIZE)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self.failure = error.__cause__
                 return
             if not data:
                 return
+            self.received += len(data)
             try:
                 receive(bytes(data), current_time())
             finally:

@@ -14,6 +14,7 @@ from .connection import Connection as Connection
 from .endpoint import ConnectionEvents as ConnectionEvents
 from .errors import LocalError as LocalError
 from .errors import PeerError as PeerError
+from .errors import PrefaceError as PrefaceError
 from .errors import WireError as WireError
 from .frames import ErrorCode as ErrorCode
 from .heads import Refusal as Refusal

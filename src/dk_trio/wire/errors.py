@@ -26,5 +26,13 @@ class PeerError(WireError):
         self.reason = reason
 
 
+class PrefaceError(PeerError):
+    """The client does not begin as HTTP/2 does. `tls` says that it begins as TLS does."""
+
+    def __init__(self, code: int, reason: str, *, tls: bool) -> None:
+        super().__init__(code, reason)
+        self.tls = tls
+
+
 class LocalError(WireError):
     """This side asked for something that the state of the connection or stream does not allow."""

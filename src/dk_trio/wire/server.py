@@ -14,7 +14,7 @@ from grpclib.const import Status
 
 from .connection import CONNECTION_WINDOW, Connection
 from .endpoint import MAX_MESSAGE_BYTES, STREAM_WINDOW, ConnectionEvents
-from .errors import PeerError
+from .errors import PeerError, PrefaceError
 from .frames import (
     DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
@@ -46,6 +46,7 @@ RPCs, which explains itself, is met first."""
 _STATUS_OK: Final = ((b"grpc-status", b"0"),)
 _RESPONSE: Final = ((b":status", b"200"), (b"content-type", CONTENT_TYPE.encode()))
 _pack_frame_header = FRAME_HEADER.pack
+_TLS_RECORD: Final = b"\x16\x03"  # of the handshake, in any version
 _DRAIN_PING: Final = b"dkdrain\x00"
 
 Accept = Callable[[int, RequestHead], "Stream | Refusal"]
@@ -109,8 +110,9 @@ class ServerConnection(Connection):
         if left:
             size = min(len(left), len(self._buffer))
             if self._buffer[:size] != left[:size]:
+                tls = self._buffer.startswith(_TLS_RECORD)
                 text = "the client's preface is not that of HTTP/2 (a TLS or HTTP/1.1 client on this port?)"
-                raise PeerError(ErrorCode.PROTOCOL_ERROR, text)
+                raise PrefaceError(ErrorCode.PROTOCOL_ERROR, text, tls=tls)
             self._preface_left = left[size:]
             self._buffer = self._buffer[size:]
             if self._preface_left:
