@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "dk_trio"
 # Lower first. A part may import parts of lower layers, and itself; parts of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"settings", "boundary", "extensions", "log_context"}),
+    frozenset({"settings", "boundary", "extensions", "frames", "log_context", "redaction"}),
     frozenset({"wire", "pb"}),
     frozenset({"rpc"}),
     frozenset({"client"}),

@@ -1,0 +1,268 @@
+"""A thread that writes lines to one output, so that whoever logs never waits for a disk or a pipe.
+
+Theory of operation
+-------------------
+`put` appends a line to a buffer and returns. The thread sleeps until the first line of a batch wakes it, waits `LINGER`
+for more, and writes what there is. So a busy server wakes it twenty times a second and not once a line: a thread that
+is woken wants the interpreter's lock, and each time it gets that the event loop stands still.
+
+The buffer is bounded in lines and characters. A line that does not fit is dropped and counted; the count is written as
+soon as there is room for it. An output that fails (a full disk, a pipe nobody reads any more) loses its batch, counted
+as well. Nothing of this is ever raised: a process must not end because it cannot tell of itself.
+
+`flush` and `close` wait for the thread, for a bounded time: an output that is stuck at the end is left to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+LINGER: Final = 0.05
+"""Seconds that the first line of a batch waits for others."""
+
+MAX_LINES: Final = 20_000
+MAX_CHARACTERS: Final = 8 * 1024 * 1024
+"""What the buffer holds; a batch that is being written may be as large again. A busy server logs that in seconds."""
+
+FLUSH_TIMEOUT: Final = 2.0
+"""Seconds that the end of a process waits for its last lines."""
+
+FILE_BYTES: Final = 10 * 1024 * 1024
+BACKUPS: Final = 5
+"""The reference's rotation: when the file is full it becomes `.1`, and so on up to `.5`."""
+
+_ATOMIC: Final = select.PIPE_BUF
+
+
+class Output(Protocol):
+    """Where lines go. Both methods may raise `OSError`; they are called in the writer's thread alone."""
+
+    def write(self, text: str) -> None:
+        """Write whole lines."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
+
+
+class Writer:
+    """Lines to one output, in a thread of its own.
+
+    Args:
+        output: Where they go.
+        notice: Makes the line that tells how many were lost, and why.
+        name: Of the thread.
+    """
+
+    def __init__(self, output: Output, *, notice: Callable[[int, str], str], name: str) -> None:
+        self._output = output
+        self._notice = notice
+        # Reentrant: the collector may run a finalizer that logs while its thread is in here.
+        self._lock = threading.RLock()
+        self._lines: list[str] = []
+        self._characters = 0
+        self._dropped = 0
+        self._failed = 0
+        self._trouble = ""
+        self._awake = False
+        self._closed = False
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._stuck = False
+        self._hurry = threading.Event()
+        self._written = threading.Event()
+        self._written.set()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<Writer {self._thread.name}, {len(self._lines)} lines wait, {self._dropped} dropped>"
+
+    def put(self, line: str) -> None:
+        """Write a line, which ends with a newline, soon. Never waits; from any thread."""
+        with self._lock:
+            if len(self._lines) >= MAX_LINES or self._characters + len(line) > MAX_CHARACTERS or self._closed:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._characters += len(line)
+            if self._awake:
+                return
+            self._awake = True
+            self._written.clear()
+        self._wake.release()
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
+        """Wait until everything was written or lost.
+
+        Returns:
+            False when that took longer than `timeout` seconds.
+        """
+        if not self._thread.is_alive():  # closed, or in a child process, which has no threads but its own
+            return not self._lines
+        self._hurry.set()
+        written = self._written.wait(timeout)
+        self._stuck = not written
+        if not self._closed:
+            self._hurry.clear()
+        return written
+
+    def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Write what is left, for `timeout` seconds at most, and end the thread. Later lines are dropped."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            idle = not self._awake
+            self._awake = True
+        self._hurry.set()
+        if idle:
+            self._wake.release()
+        self._thread.join(0 if self._stuck else timeout)  # a flush that was in vain has taken that time already
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed or self._lines:
+            self._wake.acquire()
+            while True:
+                self._hurry.wait(LINGER)
+                with self._lock:
+                    lines, self._lines = self._lines, []
+                    self._characters = 0
+                    dropped, self._dropped = self._dropped, 0
+                    if not lines and not dropped:
+                        self._awake = False
+                        self._written.set()
+                        break
+                self._write(lines, dropped)
+        with contextlib.suppress(OSError):
+            self._output.close()
+
+    def _write(self, lines: list[str], dropped: int) -> None:
+        text = "".join(lines)
+        if self._failed:
+            text = self._notice(self._failed, self._trouble) + text
+        if dropped:
+            text += self._notice(dropped, "they came faster than they could be written")
+        try:
+            self._output.write(text)
+        except OSError as error:
+            self._failed += len(lines) + dropped
+            self._trouble = error.strerror or str(error)
+        else:
+            self._failed = 0
+
+
+class StreamOutput:
+    """A stream, most often stderr: its file descriptor, or the object itself when it has none.
+
+    A pipe is written to in pieces that are whole lines and that the kernel takes as one, so lines of processes that
+    share it do not mix.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        try:
+            stream.flush()
+            self._fd: int | None = stream.fileno()
+        except (AttributeError, OSError, ValueError):
+            self._fd = None
+
+    def write(self, text: str) -> None:
+        if self._fd is None:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except ValueError as error:  # it was closed
+                raise OSError(0, str(error)) from error
+            return
+        data = text.encode(errors="backslashreplace")
+        start = 0
+        while start < len(data):
+            end = len(data)
+            if end - start > _ATOMIC:
+                end = data.rfind(b"\n", start, start + _ATOMIC) + 1 or start + _ATOMIC
+            start += self._some(data[start:end])
+
+    def _some(self, piece: bytes) -> int:
+        assert self._fd is not None
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        while True:
+            poll.poll()
+            with contextlib.suppress(BlockingIOError):  # somebody else has made it so
+                return os.write(self._fd, piece)
+
+    def close(self) -> None:
+        """Others write to it, too."""
+
+
+class FileOutput:
+    """A file that is appended to and rotated: `NAME`, `NAME.1` and so on up to `BACKUPS`.
+
+    Before a batch it is looked whether the name still means this file, so a file that others have rotated or removed
+    is opened anew, and several processes may write to one.
+
+    Raises:
+        OSError: The file cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._torn = False
+        """A write has failed, maybe half-way through a line."""
+        self._open()
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._identity = self._identify(os.fstat(self._fd))
+
+    def write(self, text: str) -> None:
+        data = memoryview((b"\n" if self._torn else b"") + text.encode(errors="backslashreplace"))
+        self._torn = False
+        try:
+            now = self._path.stat()
+        except FileNotFoundError:
+            now = None
+        if now is None or self._identify(now) != self._identity:
+            self._reopen()
+            now = os.fstat(self._fd)
+        if now.st_size and now.st_size + len(data) > FILE_BYTES:
+            with contextlib.suppress(PermissionError):  # in a directory that may not be changed a file grows
+                self._rotate()
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            self._torn = True
+            raise
+
+    def _rotate(self) -> None:
+        for number in range(BACKUPS, 0, -1):
+            older = self._path if number == 1 else self._backup(number - 1)
+            with contextlib.suppress(FileNotFoundError):
+                older.replace(self._backup(number))
+        self._reopen()
+
+    def _reopen(self) -> None:
+        old = self._fd
+        self._open()
+        os.close(old)
+
+    def _backup(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    @staticmethod
+    def _identify(status: os.stat_result) -> tuple[int, int]:
+        return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        os.close(self._fd)
