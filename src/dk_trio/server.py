@@ -54,6 +54,7 @@ from dk_trio.settings import Settings
 from dk_trio.setup_source import setup_source
 from dk_trio.siblings import JobDirectory
 from dk_trio.signals import LocalSignals, SignalExchange
+from dk_trio.stalls import StallWatch
 
 if TYPE_CHECKING:
     from dk_trio.provider_link import ProviderLink
@@ -70,10 +71,6 @@ MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 
 # A third of the 30 s that Kubernetes gives a pod to end; the cleanup of what was cut takes another third.
 DEFAULT_GRACE = 10.0
-
-# The loop is looked at this often, and a delay above the limit is told: nobody else's job has run meanwhile.
-WATCH_EVERY = 0.25
-BLOCKED_ABOVE = 1.0
 
 _NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _KEEP_DATA: Final = frozenset({"cost", "filesystem", "setup", "snapshot", "storage"})
@@ -99,6 +96,8 @@ class ModuleServer:
         client_interceptors: Code around each call that the server makes: to its provider, and to other modules.
         hooks: Around each job, see `dk_trio.hooks`.
         admission: What jobs have to pass, for servers of one process that share it; of the settings when None.
+        stalls: Watches the loop, for servers of one process that share it; the caller opens it. The server's own when
+            None, which `running` opens.
 
     Raises:
         ModuleDefinitionError: The class is not complete.
@@ -121,6 +120,7 @@ class ModuleServer:
         client_interceptors: Sequence[rpc.Interceptor] = (),
         hooks: Sequence[JobHook] = (),
         admission: Admission | None = None,
+        stalls: StallWatch | None = None,
     ) -> None:
         settings = self._settings = settings or Settings()
         lifecycle = settings.lifecycle
@@ -179,6 +179,8 @@ class ModuleServer:
             settings=lifecycle,
             hooks=hooks,
         )
+        self.stalls = stalls or StallWatch(settings.observe.stall_threshold, jobs=self._working)
+        self._owns_stalls = stalls is None
         self._nursery: trio.Nursery
         self._open = False
         self._accepting = False
@@ -218,7 +220,12 @@ class ModuleServer:
             channels=self._channels.statistics(),
             rpc=self._rpc.statistics(),
             provider=None if self._link is None else self._link.statistics(),
+            loop=self.stalls.statistics(),
         )
+
+    def _working(self) -> list[Session]:
+        """Those whose module's code may run now."""
+        return [session for session in self._servicer.jobs if session.running]
 
     async def serve(
         self,
@@ -382,10 +389,10 @@ class ModuleServer:
         """
         host = self._settings.server.host if host is None else host
         port = self._settings.server.port if port is None else port
-        async with self.opened(), unwrapped(), trio.open_nursery() as nursery:
+        watched = self.stalls.opened() if self._owns_stalls else nullcontext()
+        async with self.opened(), watched, unwrapped(), trio.open_nursery() as nursery:
             listeners = await open_listeners(host, port)
             await nursery.start(self._rpc.serve, listeners)
-            nursery.start_soon(self._watch_loop)
             port = listeners[0].socket.getsockname()[1]
             async with self._in_the_registry(host, port):
                 try:
@@ -454,22 +461,6 @@ class ModuleServer:
         if stuck:
             _log.critical("jobs that go on although they were cancelled: %d, %r", len(stuck), stuck)
         return stuck
-
-    async def _watch_loop(self) -> None:
-        """Tell when the loop was blocked: no job has run meanwhile, and only its author can change that."""
-        while True:
-            due = trio.current_time() + WATCH_EVERY
-            await trio.sleep_until(due)
-            late = trio.current_time() - due
-            if late > BLOCKED_ABOVE:
-                jobs = [session for session in self._servicer.jobs if session.running]
-                _log.warning(
-                    "the event loop was blocked for at least %.1f s: code of a module did not reach an await. Blocking "
-                    "calls belong into trio.to_thread.run_sync, long loops need a checkpoint. Jobs running: %d, %r",
-                    late,
-                    len(jobs),
-                    jobs[:3],
-                )
 
     def _set_ready(self, *, ready: bool, why: str = "") -> None:
         self.health.set(READINESS, ready, why=why)

@@ -10,6 +10,7 @@ from dk_trio.admission import AdmissionStatistics
 from dk_trio.jobs import JobStatistics
 from dk_trio.services.channels import ChannelCacheStatistics
 from dk_trio.services.setup_cache import SetupCacheStatistics
+from dk_trio.stalls import LoopStatistics
 
 if TYPE_CHECKING:
     from dk_trio.provider_link import ProviderLinkStatistics
@@ -41,3 +42,5 @@ class ServerStatistics:
     rpc: rpc.ServerStatistics
     provider: ProviderLinkStatistics | None
     """None in local mode."""
+    loop: LoopStatistics
+    """While the server is `running`."""

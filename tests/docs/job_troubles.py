@@ -206,11 +206,9 @@ async def loop_blocked(clock: trio.testing.MockClock) -> str:
     with logged() as lines:
         async with (
             served(module_with(partial_method(block, clock))) as (server, client),
-            trio.open_nursery() as nursery,
+            server.stalls.opened(),
         ):
-            nursery.start_soon(server._watch_loop)
             await outputs_of(client, {}, protocol="message")
-            nursery.cancel_scope.cancel()
     return lines[0]
 
 

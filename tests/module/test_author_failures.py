@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from grpclib.const import Status
 
-from dk_trio import ModuleClient, ModuleServer, server
+from dk_trio import ModuleClient, ModuleServer, stalls
 from dk_trio.errors import DkTrioError, SessionEndedError, SetupNotFoundError
 from dk_trio.lifecycle import Reason
 
@@ -267,7 +267,7 @@ async def test_blocking_the_loop_is_told(
     async def blocks(self: Any, input_data: Any, setup_data: Any, context: Any) -> None:
         await context.send(Message())
         mock_clock.jump(50)  # as a call does that returns after so long
-        await trio.sleep(server.WATCH_EVERY)
+        await trio.sleep(stalls.EVERY)
 
     with trio.fail_after(1000):
         async with (
