@@ -30,7 +30,9 @@ from ._layers import ServerSettings as ServerSettings
 from ._layers import ServicesSettings as ServicesSettings
 from ._layers import SignalSettings as SignalSettings
 from ._layers import TaskSettings as TaskSettings
+from ._names import nearest as nearest
 from ._names import warnings_for
+from ._names import why_not_used as why_not_used
 from ._presets import PRESETS as PRESETS
 from ._reading import CREDENTIALS, Given, find, given_by, read_layers
 from ._reading import Flag as Flag

@@ -45,7 +45,7 @@ class Source:
 
     variable: Variable
     layer: str
-    value: object
+    value: str
     """Masked when it is a secret."""
     origin: str
     changed: bool

@@ -47,6 +47,8 @@ class Variable:
     @property
     def unit(self) -> str:
         """Of the variable's text: s, ms, bytes, or empty."""
+        if "followed by" in self.expects:  # the text has it
+            return ""
         words = {"milliseconds": "ms", "seconds": "s", "bytes": "bytes"}
         return next((unit for word, unit in words.items() if word in self.expects), "")
 
