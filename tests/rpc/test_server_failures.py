@@ -355,3 +355,76 @@ async def test_what_an_interceptor_is_told(autojump_clock):
         call = await client.call("bidi", timeout=60)
         await call.status()
     assert told == [("/test.Service/bidi", "STREAM_STREAM", "server", 60.0, None)]
+
+
+def statuses(log):
+    @asynccontextmanager
+    async def interceptor(call):
+        try:
+            yield
+        except BaseException as error:
+            log.append(call.status_for(error))
+            raise
+        log.append(call.status_for(None))
+
+    return interceptor
+
+
+async def test_an_interceptor_can_tell_the_status_that_the_client_gets(autojump_clock):
+    async def denied(stream):
+        async with trio.open_nursery():
+            raise GRPCError(Status.PERMISSION_DENIED, "no")
+
+    async def silent(stream):
+        return
+
+    async def early(stream):
+        stream.finish(Status.NOT_FOUND, "told before the end")
+        raise ValueError
+
+    async def patient(stream):
+        await trio.sleep_forever()
+
+    expected = {
+        "unary": (echo, Status.OK),
+        "unary_raising": (raising(ValueError()), Status.UNKNOWN),
+        "unary_denied": (denied, Status.PERMISSION_DENIED),
+        "unary_silent": (silent, Status.UNKNOWN),
+        "unary_early": (early, Status.NOT_FOUND),
+        "unary_patient": (patient, Status.DEADLINE_EXCEEDED),
+    }
+    log = []
+    handlers = {name: handler for name, (handler, _) in expected.items()}
+    async with serving(interceptors=[statuses(log)], **handlers) as (client, _):
+        for name, (_, status) in expected.items():
+            call = await client.call(name, Message(), timeout=1)
+            assert ((await call.status())[0], log.pop()) == (status, status), name
+
+
+async def test_an_interceptor_can_tell_who_has_cancelled_a_call(autojump_clock):
+    async def patient(stream):
+        await trio.sleep_forever()
+
+    log = []
+    async with serving(interceptors=[statuses(log)], unary=patient) as (client, server):
+        call = await client.call("unary", Message())
+        await trio.testing.wait_all_tasks_blocked()
+        await call.reset_by_client()
+        await trio.testing.wait_all_tasks_blocked()
+        assert log == [Status.CANCELLED]
+        call = await client.call("unary", Message())
+        await trio.testing.wait_all_tasks_blocked()
+        await server.drain(0)
+        assert log == [Status.CANCELLED, Status.UNAVAILABLE]
+
+
+async def test_an_interceptor_that_swallows_does_not_hide_the_failure_from_those_around_it(autojump_clock):
+    @asynccontextmanager
+    async def swallow(call):
+        with suppress(ValueError):
+            yield
+
+    log = []
+    async with serving(unary=raising(ValueError()), interceptors=[recording(log, "a"), swallow]) as (client, _):
+        assert (await (await client.call("unary", Message())).status())[0] is Status.UNKNOWN
+    assert log == ["a in", "a ValueError"]
