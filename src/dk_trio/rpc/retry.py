@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 from random import Random
 
 from grpclib.const import Status
@@ -115,6 +116,11 @@ class RetryBudget:
         if self._limit is None:
             return "<RetryBudget unlimited>"
         return f"<RetryBudget {self.tokens:g} of {self._limit.max_tokens:g} tokens>"
+
+    @property
+    def max_tokens(self) -> float:
+        """The whole budget; inf without a limit."""
+        return inf if self._limit is None else self._limit.max_tokens
 
     @property
     def allows(self) -> bool:

@@ -32,7 +32,7 @@ from dk_trio.wire import Refusal, RequestHead
 
 from .client_limit import ClientLimit
 from .handshake import Handshakes
-from .interceptors import Interceptor
+from .interceptors import CallInfo, Interceptor
 from .options import ServerOptions
 from .peer import Peer
 from .server_connection import ConnectionTasks
@@ -78,6 +78,8 @@ class ServerStatistics:
     """Turned away by `max_connections_per_client`."""
     handshakes_failed: Mapping[str, int] = field(default_factory=dict)
     """Connections that came to nothing, by the names of `HANDSHAKE_FAILURES`."""
+    rpcs_limit: int | None = field(default=None, compare=False)
+    """`max_concurrent_rpcs`."""
     connections_started: int = field(default=0, compare=False)
     """Since the server was made."""
     bytes_received: int = field(default=0, compare=False)
@@ -101,6 +103,10 @@ class Server:
     ) -> None:
         self.options = options or ServerOptions()
         self.interceptors = tuple(interceptors)
+        self.refused_to: list[Callable[[CallInfo, Status], object]] = [
+            interceptor.refused for interceptor in interceptors if hasattr(interceptor, "refused")
+        ]
+        """Who is told of calls that are turned away."""
         self._handlers: dict[str, Handler] = {}
         self._drain_hooks: list[Callable[[], object]] = []
         self._vital: set[str] = set()
@@ -154,6 +160,7 @@ class Server:
             self._draining,
             self.client_limit.refused,
             dict(self.handshakes.failures),
+            rpcs_limit=self.options.max_concurrent_rpcs,
             connections_started=self._connections_started,
             bytes_received=self._bytes_received + sum(connection.bytes_received for connection in connections),
             bytes_sent=self._bytes_sent + sum(connection.bytes_sent for connection in connections),

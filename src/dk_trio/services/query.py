@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from uuid import uuid4
@@ -84,6 +85,9 @@ class QueryStatistics:
         asked: Health checks that were made to learn what the provider honours.
         honours: What it honours, as far as known now.
         breaker: Of the target.
+        channel: What the channel does, and has done; None before the first query.
+        retry_tokens: What is left of the budget of retries, which both layers take from.
+        retry_tokens_limit: The whole budget; inf without a limit.
     """
 
     queries: int
@@ -92,6 +96,9 @@ class QueryStatistics:
     asked: int
     honours: frozenset[str]
     breaker: BreakerStatistics
+    channel: rpc.ChannelStatistics | None
+    retry_tokens: float
+    retry_tokens_limit: float
 
 
 class ProviderQuery:
@@ -136,6 +143,8 @@ class ProviderQuery:
 
     def statistics(self) -> QueryStatistics:
         """What it does, and has done."""
+        channel = self._channel
+        budget = None if channel is None else channel.retry_budget
         return QueryStatistics(
             queries=self._queries,
             failed=self._failed,
@@ -143,6 +152,9 @@ class ProviderQuery:
             asked=self.extensions.asked,
             honours=self.honours,
             breaker=self.breaker.statistics(),
+            channel=None if channel is None else channel.statistics(),
+            retry_tokens=inf if budget is None else budget.tokens,
+            retry_tokens_limit=inf if budget is None else budget.max_tokens,
         )
 
     # -- queries ----------------------------------------------------------------------------------------------------
