@@ -12,6 +12,7 @@ from ._base import DkTrioError as DkTrioError
 from ._base import Fault as Fault
 from ._base import Violation as Violation
 from ._server import AdmissionError as AdmissionError
+from ._server import AmbiguousModuleError as AmbiguousModuleError
 from ._server import CallerGoneError as CallerGoneError
 from ._server import CleanupFailedError as CleanupFailedError
 from ._server import ConfigSetupFailedError as ConfigSetupFailedError
@@ -35,6 +36,7 @@ from ._server import MissingPackageError as MissingPackageError
 from ._server import ModuleDefinitionError as ModuleDefinitionError
 from ._server import ModuleFailedError as ModuleFailedError
 from ._server import ModuleLoadError as ModuleLoadError
+from ._server import ModuleNotServedError as ModuleNotServedError
 from ._server import NoFreeSlotError as NoFreeSlotError
 from ._server import NoSchemaError as NoSchemaError
 from ._server import QueueFullError as QueueFullError
@@ -46,6 +48,8 @@ from ._server import SetupNotFoundError as SetupNotFoundError
 from ._server import SetupUnavailableError as SetupUnavailableError
 from ._server import ShutdownError as ShutdownError
 from ._server import TaskLeftBehindError as TaskLeftBehindError
+from ._server import TLSFileError as TLSFileError
+from ._server import TokenFileError as TokenFileError
 from ._server import UnknownProtocolError as UnknownProtocolError
 from ._server import WorkerUnavailableError as WorkerUnavailableError
 from ._service import CostLimitError as CostLimitError

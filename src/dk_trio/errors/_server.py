@@ -42,6 +42,18 @@ class MissingPackageError(ConfigurationError, ImportError):
     code = "PACKAGE_MISSING"
 
 
+class TLSFileError(ConfigurationError):
+    """A certificate, a key or a file of authorities cannot be used."""
+
+    code = "BAD_TLS_FILE"
+
+
+class TokenFileError(ConfigurationError):
+    """The file of tokens cannot be used."""
+
+    code = "BAD_TOKEN_FILE"
+
+
 class DatabaseError(ConfigurationError):
     """A database cannot be used: its URL, its server, its file, or a schema that is newer than this program."""
 
@@ -88,6 +100,21 @@ class RequestError(DkTrioError):
     status = Status.INVALID_ARGUMENT
     fault = Fault.CALLER
     short_description = "Invalid request"
+
+
+class ModuleNotServedError(RequestError):
+    """The call is for a module that this server does not have."""
+
+    code = "MODULE_NOT_SERVED"
+    status = Status.NOT_FOUND
+    short_description = "Module not served here"
+
+
+class AmbiguousModuleError(RequestError):
+    """The server has several modules, and the call does not say which one it is for."""
+
+    code = "AMBIGUOUS_MODULE"
+    short_description = "Which module is not said"
 
 
 class InvalidInputError(RequestError):

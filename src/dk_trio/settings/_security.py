@@ -9,7 +9,7 @@ from typing import Literal
 
 from dk_trio.errors import SettingError
 
-from ._variable import choice, number, path, refuse, secret, setting, whole
+from ._variable import BOOL, choice, number, path, refuse, secret, setting, truth, whole
 
 _SECURITY = "secure or insecure"
 _PEM = "the path of a PEM file"
@@ -65,19 +65,19 @@ class SecuritySettings:
         "DIGITALKIN_AUTH_TOKENS_FILE",
         path,
         expects="the path of a file",
-        about="File of tokens, one a line, any of which callers may show.",
+        about="File of tokens, any of which callers may show: one a line, its name before it.",
     )
     max_connections_per_client: int | None = setting(
         "DIGITALKIN_MAX_CONNECTIONS_PER_CLIENT",
         whole(1, 1_000_000),
         expects="a whole number of connections from 1 to 1000000",
-        about="Connections of one client, which is an address, at the same time; none: no limit.",
+        about="Connections of one client (certificate, else address) at the same time; none: no limit.",
     )
     max_rpcs_per_client: int | None = setting(
         "DIGITALKIN_MAX_RPCS_PER_CLIENT",
         whole(1, 1_000_000),
         expects="a whole number of RPCs from 1 to 1000000",
-        about="RPCs of one client at the same time; one more gets RESOURCE_EXHAUSTED. None: no limit.",
+        about="RPCs of one client (token, else certificate, else address) at the same time; none: no limit.",
     )
     client_security: Literal["secure", "insecure"] | None = setting(
         "DIGITALKIN_CLIENT_SECURITY",
@@ -109,6 +109,13 @@ class SecuritySettings:
         expects=_TOKEN,
         about="Token that is shown to servers, as `authorization: Bearer TOKEN`.",
         secret=True,
+    )
+    client_token_plaintext: bool = setting(
+        "DIGITALKIN_CLIENT_TOKEN_PLAINTEXT",
+        truth,
+        default=False,
+        expects=BOOL,
+        about="Whether that token may leave this machine without TLS, where something on the way adds it.",
     )
 
     @property
