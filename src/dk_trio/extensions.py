@@ -29,6 +29,10 @@ SERVED_AT: Final = "dk-trio-served-at-bin"
 """Of Heartbeat and DeregisterModule: `ADDRESS:PORT` in UTF-8, as its sender was registered. It speaks for that server
 alone then, not for another one that serves the same module and was registered since."""
 
+INSTANCE: Final = "dk-trio-instance"
+"""Of RegisterModule, Heartbeat and DeregisterModule: which server of a module speaks, of several at one address. The
+module stays registered when one of them leaves."""
+
 MODULE: Final = "dk-trio-module-bin"
 """Of RegisterModule: JSON object with `name`, `module_type` and `documentation`, for which it has no fields."""
 
@@ -41,6 +45,9 @@ left out when a job is asked for that was not in the poll that told the number: 
 
 SIGNALS_UPTO: Final = "dk-trio-signals-upto"
 """Of replies to GetSignals, in the initial metadata: the number for the next `SIGNALS_AFTER`."""
+
+MODULE_ID: Final = "dk-trio-module-id"
+"""Of calls of a module: which one is meant, where a server has several. With or without the prefix `modules:`."""
 
 # The words of HONOURS.
 IDEMPOTENCY: Final = "idempotency"

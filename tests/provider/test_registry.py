@@ -14,6 +14,7 @@ from dk_trio.pb.agentic_mesh_protocol.registry.v1 import (
     DiscoverSetupsRequest,
     GetModuleRequest,
     GetSetupRequest,
+    HeartbeatRequest,
     ModuleStatus,
     ModuleType,
     RegisterModuleRequest,
@@ -75,6 +76,31 @@ async def test_a_module_that_was_deregistered_has_to_be_registered_again(autojum
         assert await status(peer, "a") == "READY"
         await register(peer, "a", port=2)
         assert await status(peer, "a") == "ACTIVE"
+
+
+async def test_of_several_servers_at_one_address_the_last_takes_the_module_away(autojump_clock: Any) -> None:
+    def told(instance: str) -> dict[str, str | bytes]:
+        return {extensions.INSTANCE: instance, extensions.SERVED_AT: b"a.local:1234"}
+
+    async def leave(peer: Provided, instance: str) -> None:
+        request = DeregisterRequest("modules:a")
+        assert (await older(peer).deregister_module(request, metadata=told(instance))).success
+
+    async def live(peer: Provided, instance: str) -> None:
+        await registry(peer).heartbeat(HeartbeatRequest("modules:a"), metadata=told(instance))
+
+    async with provided(now=clock, lease=30) as peer:
+        request = RegisterModuleRequest(module_id="modules:a", address="a.local", port=1234)
+        for instance in ("one", "two", "three"):
+            await registry(peer).register_module(request, metadata=told(instance))
+        await trio.sleep(20)
+        await live(peer, "two")
+        await trio.sleep(20)
+        await live(peer, "two")
+        await leave(peer, "one")
+        assert await status(peer, "a") == "ACTIVE"
+        await leave(peer, "two")  # the third was not heard of for longer than a lease
+        assert await status(peer, "a") == "READY"
 
 
 async def test_ids_are_the_same_with_and_without_prefix(autojump_clock: Any) -> None:

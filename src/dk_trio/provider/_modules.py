@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dk_trio.errors import RegistryModuleNotFoundError, Violation
-from dk_trio.extensions import SERVED_AT
+from dk_trio.extensions import INSTANCE, SERVED_AT
 
 from ._base import Servicer, refused, text
 
@@ -30,6 +30,11 @@ class ModulesServicer(Servicer):
         """Which server of a module speaks; empty when it does not tell."""
         told = self._call.metadata.get(SERVED_AT, b"")
         return told.decode(errors="replace") if isinstance(told, bytes) else ""
+
+    @property
+    def _instance(self) -> str:
+        """Which one of several at one address; empty when it does not tell."""
+        return self._call.text(INSTANCE)
 
     async def _module(self, module_id: str) -> Registered:
         text(module_id, "module_id")

@@ -15,6 +15,8 @@ from dk_trio.services.stores.registrations import RegistrationStore
 from dk_trio.services.stores.setups import SetupTable
 from dk_trio.services.stores.signals import SignalStore
 
+from ._siblings import Siblings
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,6 +38,7 @@ class Stores:
     setups: SetupTable
     signals: SignalStore
     registrations: RegistrationStore
+    siblings: Siblings
     once: Once
 
     @classmethod
@@ -57,5 +60,6 @@ class Stores:
             setups=SetupTable(database),
             signals=SignalStore(database),
             registrations=RegistrationStore(database, length=round(options.lease * 1_000_000)),
+            siblings=Siblings(length=round(options.lease * 1_000_000)),
             once=Once(database, ttl=options.key_ttl, now=options.now),
         )

@@ -100,6 +100,9 @@ class ModuleRegistryServicer(ModulesServicer, ModuleRegistryServiceBase):
         await self._lease()
         now = self._now()
 
+        if self._stores.siblings.left(bare_module_id(module_id), at, self._instance, now):
+            return DeregisterResponse(success=True)  # others serve it there
+
         def work() -> Work[DeregisterResponse]:
             if not (yield from self._stores.registrations.withdraw_work(module_id, now=now, at=at)):
                 raise module_not_found(module_id)

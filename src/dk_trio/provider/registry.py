@@ -96,7 +96,10 @@ class RegistryServicer(ModulesServicer, RegistryServiceBase):
             registered = yield from self._stores.registrations.register_work(facts, now=now)
             return RegisterModuleResponse(module=_descriptor(registered, lease))
 
-        return await self._write(work)
+        reply = await self._write(work)
+        place = f"{facts.address}:{facts.port}"
+        self._stores.siblings.heard(bare_module_id(facts.module_id), place, self._instance, now)
+        return reply
 
     async def heartbeat(self, message: HeartbeatRequest) -> HeartbeatResponse:
         """The module is still served.
@@ -113,7 +116,9 @@ class RegistryServicer(ModulesServicer, RegistryServiceBase):
                 raise module_not_found(module_id)
             return HeartbeatResponse(status=ModuleStatus.ACTIVE)
 
-        return await self._write(work)
+        reply = await self._write(work)
+        self._stores.siblings.heard(bare_module_id(module_id), at, self._instance, now)
+        return reply
 
     async def get_module(self, message: GetModuleRequest) -> ModuleDescriptor:
         """One module.

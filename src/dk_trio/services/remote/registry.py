@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import trio
 from grpclib.const import Status
@@ -94,6 +95,7 @@ class GrpcRegistry(BaseStrategy, Registry):
         super().__init__(mission_id, setup_id, setup_version_id)
         self._told = told
         self._served_at: dict[str, bytes] = {}  # what was registered here
+        self._instance = uuid4().hex
         self._calls = Calls(providers, client_config, "agentic_mesh_protocol.registry.v1.RegistryService", _FAMILY)
         older = "agentic_mesh_protocol.module_registry.v1.ModuleRegistryService"
         self._older = Calls(providers, client_config, older, _FAMILY)
@@ -156,7 +158,7 @@ class GrpcRegistry(BaseStrategy, Registry):
         """See `Registry.register`. The module is ACTIVE for as long as heartbeats come."""
         key = bare_module_id(module_id)
         request = RegisterModuleRequest(module_id=MODULE_PREFIX + key, address=address, port=port, version=version)
-        metadata: dict[str, str | bytes] = {}
+        metadata: dict[str, str | bytes] = {extensions.INSTANCE: self._instance}
         if self._told is not None and bare_module_id(self._told.module_id) == key:
             told = {
                 "name": self._told.module_name,
@@ -206,7 +208,7 @@ class GrpcRegistry(BaseStrategy, Registry):
     def _place(self, module_id: str) -> dict[str, str | bytes]:
         """Metadata that says which server of a module speaks."""
         place = self._served_at.get(bare_module_id(module_id))
-        return {} if place is None else {extensions.SERVED_AT: place}
+        return {} if place is None else {extensions.SERVED_AT: place, extensions.INSTANCE: self._instance}
 
     async def wait_for_ready(self, timeout: float) -> bool:
         """See `Registry.wait_for_ready`: asks until there is an answer, whatever it is."""
