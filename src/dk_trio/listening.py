@@ -52,5 +52,9 @@ async def _on_one_port(host: str, port: int) -> Sequence[trio.SocketListener]:
 
 def address_of(host: str, listeners: Sequence[trio.SocketListener]) -> str:
     """The listeners' address as `HOST:PORT`."""
-    port = listeners[0].socket.getsockname()[1]
+    return address(host, listeners[0].socket.getsockname()[1])
+
+
+def address(host: str, port: int) -> str:
+    """`HOST:PORT`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -40,7 +40,8 @@ class ProviderLinkStatistics:
 
     Attributes:
         target: `HOST:PORT` of the provider.
-        registration: Where the server's own registration stands; None outside of `registered`.
+        registration: Where the server's own registration stands, that which stands worst when it has several modules;
+            None outside of `registered`.
         signals: What went out and came in.
         queries: Calls of services by provider, with retries and circuit breakers.
     """
@@ -87,14 +88,15 @@ class ProviderLink:
             self.target, options=channel_options(settings.channel), connect=connect, interceptors=interceptors
         )
         self.signals = RemoteSignals(self._channel, settings.signals)
-        self._registration: Registration | None = None
+        self._registrations: dict[str, Registration] = {}
 
     def __repr__(self) -> str:
-        return f"<ProviderLink to {self.target}, {self._registration or 'not registered'!r}, {self.signals!r}>"
+        registered = ", ".join(map(repr, self._registrations.values())) or "not registered"
+        return f"<ProviderLink to {self.target}, {registered}, {self.signals!r}>"
 
     def statistics(self) -> ProviderLinkStatistics:
         """How it stands now."""
-        registration = None if self._registration is None else self._registration.status()
+        registration = self._standing()
         return ProviderLinkStatistics(
             target=self.target,
             registration=registration,
@@ -105,11 +107,15 @@ class ProviderLink:
     def health(self) -> dict[str, str]:
         """What is kept up here, by name, with what is wrong with it; empty texts when nothing is."""
         signals = self.signals.health()
-        registration = None if self._registration is None else self._registration.status()
+        registration = self._standing()
         found = {"signals out": signals.outbound.reason, "signals in": signals.inbound.reason}
         if registration is not None:
             found["registration"] = registration.trouble or ("" if registration.registered else "not registered yet")
         return found
+
+    def _standing(self) -> RegistrationStatus | None:
+        statuses = [registration.status() for registration in self._registrations.values()]
+        return min(statuses, key=lambda status: (status.registered, not status.trouble), default=None)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -128,7 +134,7 @@ class ProviderLink:
     async def registered(
         self, info: ModuleInfo, *, on_change: Callable[[RegistrationStatus], object]
     ) -> AsyncIterator[None]:
-        """Keep the server known to the registry for the length of the block.
+        """Keep a module of the server known to the registry for the length of the block.
 
         Args:
             info: The module, and where the server listens.
@@ -156,16 +162,17 @@ class ProviderLink:
             interval=settings.heartbeat_interval,
             on_change=on_change,
         )
-        self._registration = registration
+        self._registrations[info.module_id] = registration
         try:
             async with unwrapped(), trio.open_nursery() as nursery:
                 nursery.start_soon(registration.run)
                 yield
                 nursery.cancel_scope.cancel()
         finally:
-            self._registration = None
+            del self._registrations[info.module_id]
 
     async def withdraw(self) -> None:
-        """Give the registration back: nobody is sent here any more. Bounded, and never raises."""
-        if self._registration is not None:
-            await self._registration.withdraw()
+        """Give the registrations back: nobody is sent here any more. Bounded, and never raises."""
+        async with trio.open_nursery() as nursery:
+            for registration in self._registrations.values():
+                nursery.start_soon(registration.withdraw)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from dk_trio.errors import NoSchemaError
 from dk_trio.module import ModuleDefinition
 from dk_trio.module._formats import is_model
@@ -30,12 +32,20 @@ class ModuleSchemas:
         definition: The module.
         services: Its services; the cost service's parameters hold the prices.
         fetch_timeout: Seconds for one fetcher of a dynamic field.
+        threads: Limits the threads of all fetchers; None: each has a limit of its own.
     """
 
-    def __init__(self, definition: ModuleDefinition, services: ServicesConfig | None, *, fetch_timeout: float) -> None:
+    def __init__(
+        self,
+        definition: ModuleDefinition,
+        services: ServicesConfig | None,
+        *,
+        fetch_timeout: float,
+        threads: trio.CapacityLimiter | None = None,
+    ) -> None:
         self._definition = definition
         self._services = services or ServicesConfig()
-        self._cache = SchemaCache(fetch_timeout)
+        self._cache = SchemaCache(fetch_timeout, threads)
 
     def __repr__(self) -> str:
         return f"<ModuleSchemas of {self._definition.name}, {self._cache!r}>"

@@ -21,10 +21,13 @@ from __future__ import annotations
 import logging
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+import zlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -33,28 +36,30 @@ from dk_trio.admission import Admission
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
+from dk_trio.errors import ModuleDefinitionError, SettingError, SetupFileError
 from dk_trio.hooks import JobHook
+from dk_trio.hosting import Edition, HostedModule, ModuleClass, Surroundings, define, module_id_of
 from dk_trio.jobs import SLACK, Jobs, JobStatistics
 from dk_trio.lifecycle import Reason, SessionOptions
-from dk_trio.listening import address_of, open_listeners
-from dk_trio.module import ArchetypeModule, Environment, ModuleDefinition, ToolModule, TrioModule
+from dk_trio.listening import address, open_listeners
+from dk_trio.module import ModuleDefinition
+from dk_trio.routing import ModuleStream, Routing
 from dk_trio.server_statistics import DrainReport as DrainReport
 from dk_trio.server_statistics import ServerStatistics as ServerStatistics
 from dk_trio.servicer import LAST_WORDS, ModuleServicer
 from dk_trio.services.channels import ChannelCache, Connect
-from dk_trio.services.config import ServicesConfig, SharedServices
+from dk_trio.services.config import SharedServices
 from dk_trio.services.local.platform import LocalPlatform
-from dk_trio.services.local.setup import LocalSetup
-from dk_trio.services.registry import ModuleInfo, RegistryModuleType, SetupInfo, bare_module_id
+from dk_trio.services.registry import bare_module_id
 from dk_trio.services.setup import SetupSource
-from dk_trio.services.setup_cache import SetupCache
+from dk_trio.services.setup_cache import SetupCacheStatistics
 from dk_trio.services.strategy import ServicesMode
 from dk_trio.session import ABANDON_AFTER, Session
-from dk_trio.settings import Settings
-from dk_trio.setup_source import setup_source
+from dk_trio.settings import ServerSettings, Settings
 from dk_trio.siblings import JobDirectory
 from dk_trio.signals import LocalSignals, SignalExchange
 from dk_trio.stalls import StallWatch
+from dk_trio.wire.limits import Rate
 
 if TYPE_CHECKING:
     from dk_trio.provider_link import ProviderLink
@@ -66,31 +71,31 @@ LIVENESS = "liveness"
 READINESS = "readiness"
 MODULE_SERVICE = "agentic_mesh_protocol.module.v1.ModuleService"
 
-# The seeds' server channel options: 100 MB both ways.
-MAX_MESSAGE_BYTES = 100 * 1024 * 1024
-
 # A third of the 30 s that Kubernetes gives a pod to end; the cleanup of what was cut takes another third.
 DEFAULT_GRACE = 10.0
 
-_NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_KEEP_DATA: Final = frozenset({"cost", "filesystem", "setup", "snapshot", "storage"})
-_KEEP_DATA_REMOTE: Final = frozenset({"snapshot"})  # the others are the provider's
-_UNKNOWN: Final = "unknown"  # the id of a module that names none
+_NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]+")
+_LONGEST_NAME: Final = 100  # of a directory; file systems take 255 bytes
 
 
 class ModuleServer:
-    """Serves one module class.
+    """Serves one module class, or several on one port.
+
+    Several modules share everything but their code and their setups: port, limits, jobs, local data, the way to the
+    provider. `dk_trio.routing` says how a call finds its module.
 
     Args:
-        module: The module class.
+        modules: The module classes, each with an id of its own.
         settings: Address, limits, times and module id; the defaults, not the environment, when None.
-        setups: Where setups come from, in place of `setup_file`, the stored ones and the module's default.
-        setup_file: A JSON file of setups by id, see `dk_trio.services.local.setup`.
+        setups: Where setups come from, in place of `setup_file`, the stored ones and the module's default. For one
+            module.
+        setup_file: A JSON file of setups by id, see `dk_trio.services.local.setup`. For several modules, their files by
+            module id.
         strict_setup: An unknown setup id is NOT_FOUND also when the module has a default setup.
         session_options: Times of each session, in place of those in `settings.lifecycle`.
         signals: Where signals of jobs go and come from; by default the provider, and in local mode the process.
         platform: What local services keep, for servers of one process that share it; the caller opens it. The server's
-            own when None, in a directory for this module below `settings.services.data_dir`.
+            own when None, in a directory below `settings.services.data_dir` that has the modules' ids for its name.
         provider: Opens the byte stream to the services-provider of remote mode, in place of TCP.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
         client_interceptors: Code around each call that the server makes: to its provider, and to other modules.
@@ -99,18 +104,23 @@ class ModuleServer:
         stalls: Watches the loop, for servers of one process that share it; the caller opens it. The server's own when
             None, which `running` opens.
 
+    Attributes:
+        modules: What is served, by id without the prefix `modules:`.
+        jobs: The jobs that are here, of all modules.
+        directory: Finds jobs here, and with siblings once it has some.
+
     Raises:
-        ModuleDefinitionError: The class is not complete.
-        SetupFileError: The setup file cannot be used.
+        ModuleDefinitionError: A class is not complete, or two have the same id.
+        SettingError: DIGITALKIN_MODULE_ID is set, and there are several modules.
+        SetupFileError: A setup file cannot be used.
     """
 
     def __init__(
         self,
-        module: type[TrioModule[Any, Any, Any, Any]],
-        *,
+        *modules: ModuleClass,
         settings: Settings | None = None,
         setups: SetupSource | None = None,
-        setup_file: Path | None = None,
+        setup_file: Path | Mapping[str, Path] | None = None,
         strict_setup: bool = False,
         session_options: SessionOptions | None = None,
         signals: SignalExchange | None = None,
@@ -123,109 +133,113 @@ class ModuleServer:
         stalls: StallWatch | None = None,
     ) -> None:
         settings = self._settings = settings or Settings()
-        lifecycle = settings.lifecycle
-        self.definition = ModuleDefinition.of(module, module_id=settings.module.module_id)
-        self.platform = platform or LocalPlatform(_directory(settings.services.data_dir, self._module_id))
+        definitions = defined(modules, settings)
+        if setups is not None and len(definitions) > 1:
+            raise ValueError(f"setups is where those of one module come from, and there are {len(definitions)} modules")
+        files = files_by_module(setup_file, definitions)
+        self.platform = platform or LocalPlatform(_directory(settings.services.data_dir, list(definitions)))
         self._owns_platform = platform is None
-        config = ServicesConfig(
-            module.services_config_strategies,
-            module.services_config_params,
-            mode=ServicesMode(settings.services.mode),
-            owner=self.definition.name,
-        )
         self._channels = ChannelCache(options=channel_options(settings.channel), interceptors=client_interceptors)
-        remote = config.mode is ServicesMode.REMOTE
+        remote = ServicesMode(settings.services.mode) is ServicesMode.REMOTE
         self._link = _link(settings, self._channels, provider, client_interceptors) if remote else None
-        shared = SharedServices(
-            platform=self.platform,
-            channels=self._channels,
-            providers=None if self._link is None else self._link.clients,
-        )
-        made = config.rehearse(shared.offered())
-        self._keeps_data = not made.isdisjoint(_KEEP_DATA if self._link is None else _KEEP_DATA_REMOTE)
-        if setups is None:
-            setups = setup_source(
-                self.definition,
-                module_id=self._module_id,
-                setup_file=setup_file,
-                strict=strict_setup,
-                config=config,
-                offered=shared.offered(),
-            )
-        self._local_setups = setups if isinstance(setups, LocalSetup) else None
-        self._setups = SetupCache(setups, max_entries=lifecycle.setup_cache_max, ttl=lifecycle.setup_cache_ttl)
         self._admission = admission or Admission(settings.tasks)
         self.signals = signals or (LocalSignals() if self._link is None else self._link.signals)
-        self._servicer = ModuleServicer(
-            self.definition,
-            setups=self._setups,
+        self.jobs = Jobs(hooks=hooks)
+        self.directory = JobDirectory(self.jobs)
+        self._config_setups: set[ConfigSetup] = set()
+        self._open = False
+        self._accepting = False
+        lifecycle = settings.lifecycle
+        surroundings = Surroundings(
+            settings=settings,
+            shared=SharedServices(
+                platform=self.platform,
+                channels=self._channels,
+                providers=None if self._link is None else self._link.clients,
+            ),
             admission=self._admission,
             signals=self.signals,
-            environment=Environment(
-                settings=settings.services,
-                config=config,
-                shared=shared,
-                signals=self.signals,
-            ),
-            accepting=lambda: self._accepting,
-            store=None if self._local_setups is None else self._local_setups.store,
-            configured=lambda setup_id: self.platform.registry.put_setup(self._setup_info(setup_id)),
+            jobs=self.jobs,
+            directory=self.directory,
+            config_setups=self._config_setups,
+            threads=trio.CapacityLimiter(settings.server.thread_pool_workers),
+            hooks=hooks,
             session_options=session_options
             or SessionOptions(
                 completion_timeout=lifecycle.completion_timeout,
                 cleanup_grace=lifecycle.cleanup_grace,
                 execution_timeout=lifecycle.execution_timeout,
             ),
-            settings=lifecycle,
-            hooks=hooks,
+            accepting=lambda: self._accepting,
         )
+        self.modules: Mapping[str, HostedModule] = {
+            key: HostedModule(
+                definition, surroundings, setups=setups, setup_file=files.get(key), strict_setup=strict_setup
+            )
+            for key, definition in definitions.items()
+        }
+        for module in self.modules.values():
+            module.connect = partial(self._connect, module) if len(self.modules) > 1 else self._connect
+            if self._link is not None:
+                module.standing = self._link.health
         self.stalls = stalls or StallWatch(settings.observe.stall_threshold, jobs=self._working)
         self._owns_stalls = stalls is None
         self._nursery: trio.Nursery
-        self._open = False
-        self._accepting = False
         self.health = rpc.Health()
         self.health.set(LIVENESS, True)
         self._set_ready(ready=False)
-        services: list[rpc.Service] = [self._servicer, self.health]
-        self._rpc = rpc.Server(
-            [*services, *rpc.reflection(services)],
-            options=rpc.ServerOptions(
-                max_concurrent_rpcs=settings.server.max_concurrent_rpcs,
-                max_receive_message_bytes=MAX_MESSAGE_BYTES,
-                max_send_message_bytes=MAX_MESSAGE_BYTES,
-            ),
-            interceptors=interceptors,
-        )
+        services: list[rpc.Service] = [Routing(self.modules.values())]
+        if settings.server.health_check:
+            services.append(self.health)
+        if settings.server.reflection:
+            services += rpc.reflection(services)
+        self._rpc = rpc.Server(services, options=server_options(settings.server), interceptors=interceptors)
 
     def __repr__(self) -> str:
-        return f"<ModuleServer {self.definition.name}, {self._servicer.jobs!r}, {self._admission!r}>"
+        names = ", ".join(module.name for module in self.modules.values())
+        return f"<ModuleServer {names}, {self.jobs!r}, {self._admission!r}>"
 
     @property
-    def jobs(self) -> Jobs:
-        """The jobs that are here."""
-        return self._servicer.jobs
+    def definition(self) -> ModuleDefinition:
+        """The module; of several the first."""
+        return next(iter(self.modules.values())).definition
 
     @property
-    def directory(self) -> JobDirectory:
-        """Finds jobs here, and with siblings once it has some."""
-        return self._servicer.directory
+    def _servicer(self) -> ModuleServicer:
+        return next(iter(self.modules.values())).edition.servicer
 
     def statistics(self) -> ServerStatistics:
         """What is going on now, and what has become of the jobs so far."""
         return ServerStatistics(
-            jobs=self._servicer.jobs.statistics(),
+            jobs=self.jobs.statistics(),
             admission=self._admission.statistics(),
-            setups=self._setups.statistics(),
+            setups=SetupCacheStatistics.total(module.setups.statistics() for module in self.modules.values()),
             channels=self._channels.statistics(),
             rpc=self._rpc.statistics(),
             provider=None if self._link is None else self._link.statistics(),
             loop=self.stalls.statistics(),
         )
 
+    async def replace(self, editions: Mapping[str, Edition]) -> None:
+        """Serve modules with other code from now on; calls that are under way end with the code they began with.
+
+        Args:
+            editions: What `HostedModule.prepare` has made of the new code, by the id of the module.
+
+        Raises:
+            ModuleDefinitionError: The id of a module has changed.
+            StorageServiceError: The data cannot be used, which the old code had no need of.
+        """
+        for key, edition in editions.items():
+            self.modules[key].check(edition)
+        if any(edition.keeps_data for edition in editions.values()):
+            await self.platform.database.open()
+        for key, edition in editions.items():
+            self.modules[key].take(edition)
+
     def _working(self) -> list[Session]:
         """Those whose module's code may run now."""
-        return [session for session in self._servicer.jobs if session.running]
+        return [session for session in self.jobs if session.running]
 
     async def serve(
         self,
@@ -283,7 +297,7 @@ class ModuleServer:
         return self._report(before, stuck=len(stuck))
 
     def _report(self, before: JobStatistics, *, stuck: int) -> DrainReport:
-        after = self._servicer.jobs.statistics()
+        after = self.jobs.statistics()
         cut = after.ended.get(Reason.SHUTDOWN, 0) - before.ended.get(Reason.SHUTDOWN, 0)
         ended = sum(after.ended.values()) - sum(before.ended.values())
         return DrainReport(finished=ended - cut, cut=cut, stuck=stuck)
@@ -303,86 +317,55 @@ class ModuleServer:
             self.platform.opened() if self._owns_platform else nullcontext(),
             self._channels.opened(),
             nullcontext() if self._link is None else self._link.opened(),
-            self._setups.opened(),
+            self._modules_opened(),
             trio.open_nursery() as nursery,
         ):
-            if self._keeps_data:
-                await self.platform.database.open()  # at the first use it would be a caller who is told
-            nursery.start_soon(self._servicer.jobs.watch)
+            nursery.start_soon(self.jobs.watch)
             self._nursery = nursery
-            self._servicer.health_checks.opened_at = trio.current_time()
-            if self._link is not None:
-                self._servicer.health_checks.standing = self._link.health
-            with self._registered(), self.platform.setups.watched(self._stored):
-                self._open = self._accepting = True
-                self._set_ready(ready=True)
-                try:
-                    yield
-                finally:
-                    self._open = self._accepting = False
-                    self._set_ready(ready=False)
-                    nursery.cancel_scope.cancel()
+            self._open = self._accepting = True
+            self._set_ready(ready=True)
+            try:
+                yield
+            finally:
+                self._open = self._accepting = False
+                self._set_ready(ready=False)
+                nursery.cancel_scope.cancel()
 
-    async def _connect(self) -> trio.abc.Stream:
-        """A connection from this process."""
+    @asynccontextmanager
+    async def _modules_opened(self) -> AsyncIterator[None]:
+        if any(module.edition.keeps_data for module in self.modules.values()):
+            await self.platform.database.open()  # at the first use it would be a caller who is told
+        async with AsyncExitStack() as stack:
+            for module in self.modules.values():
+                await stack.enter_async_context(module.opened())
+            yield
+
+    async def _connect(self, module: HostedModule | None = None) -> trio.abc.Stream:
+        """A connection from this process, to one module where there are several."""
         from trio.testing import memory_stream_pair  # 15 ms, for the first one
 
         if not self._open:  # a channel may outlive the server that it leads to
-            raise OSError(f"{self.definition.name} is not served any more")
+            raise OSError(f"{(module or self.definition).name} is not served any more")
         ours, theirs = memory_stream_pair()
-        self._nursery.start_soon(self._rpc.serve_stream, theirs)
+        told = theirs if module is None else ModuleStream(theirs, module)
+        self._nursery.start_soon(partial(self._rpc.serve_stream, told, in_process=True))
         return ours
 
-    @contextmanager
-    def _registered(self, address: str = "", port: int = 0) -> Iterator[None]:
-        """Other modules of this process find this one for the length of the block."""
-        info = self._info(address, port)
-        setups = map(self._setup_info, self._local_setups.ids() if self._local_setups is not None else ())
-        with self.platform.registry.serving(info, connect=self._connect, setups=setups):
-            yield
-
-    def _info(self, address: str, port: int) -> ModuleInfo:
-        """What the registry is told."""
-        definition = self.definition
-        kinds = ((ToolModule, RegistryModuleType.TOOL), (ArchetypeModule, RegistryModuleType.ARCHETYPE))
-        unspecified = RegistryModuleType.UNSPECIFIED
-        return ModuleInfo(
-            module_id=self._module_id,
-            module_type=next((kind for cls, kind in kinds if issubclass(definition.cls, cls)), unspecified),
-            address=address,
-            port=port,
-            version=str(definition.cls.metadata.get("version", "0.0.0")),
-            module_name=definition.name,
-            documentation=definition.cls.description,
-        )
-
-    def _stored(self, setup_id: str, module_id: str) -> None:
-        """A stored setup has changed: the next job runs with what is stored now."""
-        if self._local_setups is not None and bare_module_id(module_id) == bare_module_id(self._module_id):
-            self._local_setups.forget(setup_id)
-            self._setups.forget(setup_id)
-
-    def _setup_info(self, setup_id: str) -> SetupInfo:
-        definition = self.definition
-        return SetupInfo(
-            setup_id=setup_id,
-            module_id=self._module_id,
-            name=definition.name,
-            documentation=definition.cls.description,
-        )
-
-    @property
-    def _module_id(self) -> str:
-        """The id in the registry, where a module that names none goes by its name."""
-        return self.definition.name if self.definition.id == _UNKNOWN else self.definition.id
-
     @asynccontextmanager
-    async def running(self, *, host: str | None = None, port: int | None = None) -> AsyncIterator[str]:
+    async def running(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+    ) -> AsyncIterator[str]:
         """Serve for the length of the block, which gets `HOST:PORT`. At its end every job is cancelled.
 
         Args:
             host: Address to listen on; the settings' when None.
             port: Port to listen on, 0 for any free one; the settings' when None.
+            listeners: What to accept from, in place of listening; they are closed at the end. Then `host` and `port`
+                are where others reach them.
 
         Raises:
             ListenError: The address cannot be listened on.
@@ -391,31 +374,52 @@ class ModuleServer:
         port = self._settings.server.port if port is None else port
         watched = self.stalls.opened() if self._owns_stalls else nullcontext()
         async with self.opened(), watched, unwrapped(), trio.open_nursery() as nursery:
-            listeners = await open_listeners(host, port)
+            if listeners is None:
+                sockets = await open_listeners(host, port)
+                port, listeners = sockets[0].socket.getsockname()[1], sockets
             await nursery.start(self._rpc.serve, listeners)
-            port = listeners[0].socket.getsockname()[1]
             async with self._in_the_registry(host, port):
                 try:
-                    yield address_of(host, listeners)
+                    yield address(host, port)
                 finally:
                     self._set_ready(ready=False)
                     nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def _in_the_registry(self, host: str, port: int) -> AsyncIterator[None]:
-        """Others find this server for the length of the block. It is ready when the registry has taken it."""
-        with self._registered(host, port):
+        """Others find this server for the length of the block. It is ready when the registry has taken its modules."""
+        with ExitStack() as here:
+            if len(self.modules) == 1:  # several have one address, by which nobody could tell them apart
+                module = next(iter(self.modules.values()))
+                info = module.info(host, port)
+                here.enter_context(self.platform.registry.serving(info, connect=module.connect))
             if self._link is None:
                 yield
                 return
             self._set_ready(ready=False, why=f"the services-provider {self._link.target} has not answered yet")
-            async with self._link.registered(self._info(host, port), on_change=self._registration_changed):
+            async with unwrapped(), trio.open_nursery() as nursery:
+                for module in self.modules.values():
+                    await nursery.start(self._keep_registered, self._link, module, host, port)
                 yield
+                nursery.cancel_scope.cancel()
 
-    def _registration_changed(self, status: RegistrationStatus) -> None:
-        """Ready from the first registration on: an outage later does not stop jobs, which may not even notice it."""
+    async def _keep_registered(
+        self, link: ProviderLink, module: HostedModule, host: str, port: int, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Keep one module known to the provider, as what its code says it is."""
+        started: Callable[[], object] = task_status.started
+        while True:
+            changed = partial(self._registration_changed, module)
+            async with link.registered(module.info(host, port), on_change=changed):
+                started()
+                started = bool  # once
+                await module.changed()
+
+    def _registration_changed(self, module: HostedModule, status: RegistrationStatus) -> None:
+        """Ready from the first registrations on: an outage later does not stop jobs, which may not even notice it."""
+        module.found = module.found or status.registrations > 0
         if self._accepting:
-            self._set_ready(ready=status.registrations > 0, why=status.trouble)
+            self._set_ready(ready=all(it.found for it in self.modules.values()), why=status.trouble)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends; for tests and for transports of one's own.
@@ -449,12 +453,12 @@ class ModuleServer:
         with trio.move_on_after(grace):
             await self._rpc.drain()
             return []
-        stuck: list[Session | ConfigSetup | str] = [*await self._servicer.jobs.shut_down()]
+        stuck: list[Session | ConfigSetup | str] = [*await self.jobs.shut_down()]
         if not stuck:
             # Authors' code runs in configurations, health checks and schemas too, and would hold its call for ever.
             with trio.move_on_after(LAST_WORDS + ABANDON_AFTER + SLACK):
                 await self._rpc.drain(LAST_WORDS)
-            stuck = [*self._servicer.config_setups]
+            stuck = [*self._config_setups]
             others = self._rpc.statistics().rpcs - len(stuck)
             if others > 0:
                 stuck.append(f"{others} health checks or schemas")
@@ -467,11 +471,86 @@ class ModuleServer:
         self.health.set(MODULE_SERVICE, ready, why=why)
 
 
-def _directory(data_dir: Path | None, module_id: str) -> Path | None:
-    """A directory for each module: two modules that are served from one place do not meet in it."""
+def defined(modules: Iterable[ModuleClass], settings: Settings) -> dict[str, ModuleDefinition]:
+    """The modules by their ids without prefix.
+
+    Raises:
+        ModuleDefinitionError: A class is not complete, or two have the same id.
+        SettingError: DIGITALKIN_MODULE_ID is set, and there are several modules.
+        ValueError: There is none.
+    """
+    definitions: dict[str, ModuleDefinition] = {}
+    for number, module in enumerate(modules):
+        if number and settings.module.module_id is not None:
+            raise SettingError(
+                f"DIGITALKIN_MODULE_ID={settings.module.module_id!r} is the id of one module, and several are served.",
+                hint="Unset it, and give each module its own in its `metadata`.",
+            )
+        definition = define(module, settings)
+        module_id = module_id_of(definition)
+        other = definitions.setdefault(bare_module_id(module_id), definition)
+        if other is not definition:
+            raise ModuleDefinitionError(
+                f"{other.cls.__qualname__} and {definition.cls.__qualname__} have the same id, {module_id!r}.",
+                hint="Calls find a module by its id: give each its own in its `metadata`.",
+            )
+    if not definitions:
+        raise ValueError("a server needs a module")
+    return definitions
+
+
+def files_by_module(setup_file: Path | Mapping[str, Path] | None, modules: Collection[str]) -> dict[str, Path]:
+    """The setup files by module id without prefix.
+
+    Raises:
+        SetupFileError: One is for no module, or there are several and it is not said for which.
+    """
+    if setup_file is None:
+        return {}
+    if isinstance(setup_file, Path):
+        if len(modules) > 1:
+            raise SetupFileError(
+                f"The setup file {setup_file} names no module, and there are several: {', '.join(modules)}.",
+                hint="Give each its own: --setup MODULE=FILE.json.",
+            )
+        return dict.fromkeys(modules, setup_file)
+    files = {bare_module_id(module_id): path for module_id, path in setup_file.items()}
+    for module_id, path in files.items():
+        if module_id not in modules:
+            raise SetupFileError(
+                f"The setup file {path} is for the module {module_id!r}, which is not served.",
+                hint=f"Served are {', '.join(modules)}.",
+            )
+    return files
+
+
+def server_options(settings: ServerSettings) -> rpc.ServerOptions:
+    """What the settings of the layer `server` mean to the transport."""
+    limits = rpc.ServerOptions().limits
+    interval = settings.min_ping_interval
+    if interval:
+        # The burst stays: clients that measure the way also ping, and are honest.
+        limits = replace(limits, pings=Rate(burst=limits.pings.burst, rate=1 / interval))
+    return rpc.ServerOptions(
+        max_concurrent_rpcs=settings.max_concurrent_rpcs,
+        max_receive_message_bytes=settings.max_receive_message_bytes,
+        max_send_message_bytes=settings.max_send_message_bytes,
+        compression="identity" if settings.compression == "none" else settings.compression,
+        keepalive_time=settings.keepalive_time,
+        keepalive_timeout=settings.keepalive_timeout,
+        limits=limits,
+    )
+
+
+def _directory(data_dir: Path | None, modules: Sequence[str]) -> Path | None:
+    """A directory for the modules that are served together: two servers that start in one place do not meet in it."""
     if data_dir is None:
         return None
-    return data_dir / (_NO_FILE_NAME.sub("-", bare_module_id(module_id)).strip(".-") or "module")
+    names = [_NO_FILE_NAME.sub("-", module_id).strip(".-") or "module" for module_id in sorted(modules)]
+    name = "+".join(names)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{zlib.crc32(name.encode()):08x}"
+    return data_dir / name
 
 
 def _link(

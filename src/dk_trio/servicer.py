@@ -9,13 +9,12 @@ callers that look only at the status both see it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import Any, Final
 
 import trio
-from grpclib.const import Cardinality, Handler
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
 
 from dk_trio import rpc
@@ -80,19 +79,18 @@ from dk_trio.siblings import JobDirectory
 from dk_trio.signals import SignalExchange
 from dk_trio.statuses import status_of
 
-_SERVICE = "/agentic_mesh_protocol.module.v1.ModuleService/"
-START_MODULE = f"{_SERVICE}StartModule"
-CONFIG_SETUP_MODULE = f"{_SERVICE}ConfigSetupModule"
-
 LAST_WORDS: Final = 1.0
 """Seconds for the message that says why a job has failed. Its status follows in any case, and needs no room."""
 
 
 class ModuleServicer(ModuleServiceBase):
-    """Serves one module class.
+    """Answers the calls of one module class; `dk_trio.routing` puts it on the wire.
 
     Args:
         definition: The module.
+        jobs: Runs its jobs.
+        directory: Finds jobs here, and with siblings.
+        config_setups: Where its configurations are while they are here.
         setups: Where setups come from; it must be open while jobs start.
         admission: What StartModule and ConfigSetupModule have to pass.
         signals: Where signals of jobs go and come from.
@@ -103,11 +101,9 @@ class ModuleServicer(ModuleServiceBase):
         session_options: Times of each session.
         settings: Times of streams and of config setup.
         hooks: Around each job.
+        threads: Limits the threads that run the author's synchronous code; None: each fetcher has a limit of its own.
 
     Attributes:
-        jobs: The jobs that are here.
-        directory: Finds jobs here, and with siblings once it has some.
-        config_setups: The configurations that are here.
         health_checks: Answers the health checks that come as inputs.
     """
 
@@ -115,6 +111,9 @@ class ModuleServicer(ModuleServiceBase):
         self,
         definition: ModuleDefinition,
         *,
+        jobs: Jobs,
+        directory: JobDirectory,
+        config_setups: set[ConfigSetup],
         setups: SetupCache,
         admission: Admission,
         signals: SignalExchange,
@@ -125,11 +124,12 @@ class ModuleServicer(ModuleServiceBase):
         session_options: SessionOptions,
         settings: LifecycleSettings,
         hooks: Sequence[JobHook] = (),
+        threads: trio.CapacityLimiter | None = None,
     ) -> None:
-        self.jobs = Jobs(hooks=hooks)
-        self.directory = JobDirectory(self.jobs)
+        self.jobs = jobs
+        self.directory = directory
+        self.config_setups = config_setups
         self._around = around_of(hooks)
-        self.config_setups: set[ConfigSetup] = set()
         self._definition = definition
         self._setups = setups
         self._admission = admission
@@ -143,6 +143,7 @@ class ModuleServicer(ModuleServiceBase):
             definition,
             None if environment is None else environment.config,
             fetch_timeout=(ServicesSettings() if environment is None else environment.settings).fetch_timeout,
+            threads=threads,
         )
         self._timezone = (ServicesSettings() if environment is None else environment.settings).timezone
         self._settings = settings
@@ -150,25 +151,14 @@ class ModuleServicer(ModuleServiceBase):
     def __repr__(self) -> str:
         return f"<ModuleServicer {self._definition.name}, {self.jobs!r}, {self._admission!r}>"
 
-    def __mapping__(self) -> dict[str, Handler]:
-        """The generated table, with two methods on the stream itself."""
-        mapping: dict[str, Handler] = super().__mapping__()
-        mapping[START_MODULE] = Handler(
-            self._start_module, Cardinality.UNARY_STREAM, StartModuleRequest, StartModuleResponse
-        )
-        mapping[CONFIG_SETUP_MODULE] = Handler(
-            self._config_setup_module, Cardinality.UNARY_UNARY, ConfigSetupModuleRequest, ConfigSetupModuleResponse
-        )
-        return mapping
-
-    def __vital__(self) -> Iterable[str]:
-        """What an operator needs most when the server is full of jobs."""
-        return [f"{_SERVICE}{method}" for method in ("StopModule", "GetModuleStatus", "GetModuleJobs")]
-
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    async def _start_module(self, stream: rpc.ServerCall) -> None:
-        request: StartModuleRequest | None = await stream.recv_message()
+    async def start(self, request: StartModuleRequest | None, stream: rpc.ServerCall) -> None:
+        """Answer StartModule on the stream itself.
+
+        Raises:
+            GRPCError: The job's status, unless it is OK.
+        """
         stream.send_timeout = self._settings.stream_drain_timeout
         job_id = ""  # a refused request has no job
         try:
@@ -185,14 +175,14 @@ class ModuleServicer(ModuleServiceBase):
         except DkTrioError as error:
             if request is not None:
                 log_refusal("StartModule", error, request.mission_id, request.setup_id)
-            await _fail(stream, error, job_id)
+            await fail(stream, error, job_id)
         else:
             if outcome.error is not None:
                 if outcome.reason is not Reason.REFUSED:
                     job_id = session.ids.job_id
                 if outcome.reason in {Reason.FAILED, Reason.TIMEOUT}:
                     log_refusal(f"job {job_id}", outcome.error, request.mission_id, request.setup_id)
-                await _fail(stream, outcome.error, job_id)
+                await fail(stream, outcome.error, job_id)
 
     async def _check_health(self, protocol: str, request: StartModuleRequest, stream: rpc.ServerCall) -> None:
         received_at = trio.current_time()
@@ -298,8 +288,12 @@ class ModuleServicer(ModuleServiceBase):
 
     # --- configuration -----------------------------------------------------------------------------------------------
 
-    async def _config_setup_module(self, stream: rpc.ServerCall) -> None:
-        request: ConfigSetupModuleRequest | None = await stream.recv_message()
+    async def config_setup(self, request: ConfigSetupModuleRequest | None, stream: rpc.ServerCall) -> None:
+        """Answer ConfigSetupModule on the stream itself.
+
+        Raises:
+            GRPCError: The status, unless it is OK.
+        """
         stream.send_timeout = self._settings.stream_drain_timeout
         try:
             if request is None:
@@ -363,7 +357,7 @@ class ModuleServicer(ModuleServiceBase):
     # --- schemas -----------------------------------------------------------------------------------------------------
 
     async def get_module_input(self, message: GetModuleInputRequest) -> GetModuleInputResponse:
-        """The JSON schema of the inputs. The request's module id is ignored here and below: there is one module."""
+        """The JSON schema of the inputs. `dk_trio.routing` has looked at the request's module id."""
         with _statuses():
             schema = Struct.from_dict(self._schemas.input(llm=message.llm_format))
         return GetModuleInputResponse(success=True, input_schema=schema)
@@ -422,7 +416,7 @@ def _statuses() -> Iterator[None]:
         raise status_of(error) from error
 
 
-async def _fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None:
+async def fail(stream: rpc.ServerCall, error: DkTrioError, job_id: str) -> None:
     """One response that says `success=false`, then the status, raised so that interceptors see it too."""
     if stream.done:  # told by `abandon`, or there is nobody left
         return

@@ -22,10 +22,9 @@ from tests.test_exports import public_names
 from dk_trio import Settings, rpc
 from dk_trio.module import ModuleDiscoverer, TrioModule
 from dk_trio.module._utility import UTILITY_PROTOCOLS
-from dk_trio.server import MAX_MESSAGE_BYTES
 from dk_trio.services.channels import GRACE
 from dk_trio.services.config import _LOCAL, _REMOTE, OF_THE_SERVER, SERVICES
-from dk_trio.settings._layers import LAYERS
+from dk_trio.settings._layers import LAYERS, ServerSettings
 from dk_trio.settings._variable import variable_of
 from dk_trio.signals import _remote, inbox, outbox
 
@@ -224,7 +223,7 @@ def test_presets_have_effect_and_keep_the_golden_rule(preset: Path) -> None:
 
 def test_what_the_server_fixes() -> None:
     fixed = dict(rows(GUIDES["grpc-tuning"], "| value"))
-    assert fixed["largest message, each way"] == f"{MAX_MESSAGE_BYTES // 1024**2} MB"
+    assert fixed["largest message, each way"] == f"{ServerSettings().max_send_message_bytes // 1024**2} MB"
 
 
 @pytest.mark.parametrize("layer", ["signals", "query", "channel"])

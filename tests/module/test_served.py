@@ -14,7 +14,7 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     StartModuleResponse,
 )
 from dk_trio.pb.google.rpc import ErrorInfo
-from dk_trio.servicer import START_MODULE
+from dk_trio.routing import START_MODULE
 
 from .sample import Message, Output, module_with, protocols_of, send_one
 from .served import outputs_of, served

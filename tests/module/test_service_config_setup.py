@@ -15,7 +15,7 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     ModuleServiceStub,
 )
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupVersion
-from dk_trio.servicer import CONFIG_SETUP_MODULE
+from dk_trio.routing import CONFIG_SETUP_MODULE
 
 from .sample import Message
 from .service_kit import (

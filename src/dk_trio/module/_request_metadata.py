@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from dk_trio.extensions import MODULE_ID
+
 # They speak of one connection or one call, not of what the caller wants: RFC 9110 section 7.6.1, RFC 9113 section
-# 8.2.2, gRPC's call definition. Passed on, they would lie about ours, or be refused on the way out.
+# 8.2.2, gRPC's call definition. Passed on, they would lie about ours, or be refused on the way out; and whoever is
+# called next is another module.
 NOT_FORWARDED: Final = frozenset(
     {
         "connection",
         "content-encoding",
         "content-length",
         "content-type",
+        MODULE_ID,
         "host",
         "keep-alive",
         "proxy-authenticate",

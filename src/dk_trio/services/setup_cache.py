@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import contextvars
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
 import trio
@@ -61,6 +61,12 @@ class SetupCacheStatistics:
     failures: int
     evicted: int
     expired: int
+
+    @classmethod
+    def total(cls, parts: Iterable[Self]) -> Self:
+        """The numbers of several caches together."""
+        rows = list(parts)
+        return cls(**{row.name: sum(getattr(part, row.name) for part in rows) for row in fields(cls)})
 
 
 @dataclass(slots=True, eq=False)
@@ -188,6 +194,17 @@ class SetupCache:
             return answer
         assert answer is not None
         raise _own(answer) from answer
+
+    def held(self, setup_id: str) -> SetupVersion | None:
+        """What `get_setup` would answer without asking its source."""
+        version, expires = self._entries.get(bare(setup_id), (None, 0.0))
+        return version if trio.current_time() < expires else None
+
+    def clear(self) -> None:
+        """Whoever asks for any setup from now on gets what the source says from now on."""
+        self._entries.clear()
+        for flight in self._flights.values():
+            flight.forgotten = True
 
     def put(self, version: SetupVersion) -> None:
         """From now on `version` is the current version of its setup, here and in the source if that is a store.

@@ -17,13 +17,16 @@ class SchemaCache:
 
     Args:
         fetch_timeout: Seconds for one fetcher, where its field says none.
+        threads: Limits the threads of all fetchers; None: each has a limit of its own.
 
     Attributes:
         fetches: The values of fetchers, for those who build documents.
     """
 
-    def __init__(self, fetch_timeout: float = DEFAULT_FETCH_TIMEOUT) -> None:
-        self.fetches = Fetches(fetch_timeout)
+    def __init__(
+        self, fetch_timeout: float = DEFAULT_FETCH_TIMEOUT, threads: trio.CapacityLimiter | None = None
+    ) -> None:
+        self.fetches = Fetches(fetch_timeout, threads)
         self._kept: dict[Hashable, Document] = {}
         self._flights: dict[Hashable, _Flight] = {}
 

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import trio
 from pydantic import BaseModel
@@ -26,7 +26,7 @@ from ._dynamic import DEFAULT_FETCH_TIMEOUT, MARK, Dynamic, ResolveResult, marki
 _log = logging.getLogger("dk_trio.module")
 
 _CAUSE_LENGTH = 300  # characters of a fetcher's error in a schema
-_THREADS = 4  # of one field: a provider that hangs keeps no more than these, whatever else is fetched
+_THREADS = 4  # of one field: a provider that hangs keeps no more than these, and never all that there are
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,12 @@ class Fetches:
 
     Args:
         timeout: Seconds for one fetcher, where its field says none.
+        threads: Limits the threads of all fetchers; None: each field has a limit of its own, and no more.
     """
 
-    def __init__(self, timeout: float = DEFAULT_FETCH_TIMEOUT) -> None:
+    def __init__(self, timeout: float = DEFAULT_FETCH_TIMEOUT, threads: trio.CapacityLimiter | None = None) -> None:
         self._timeout = timeout
+        self._threads = threads
         self._kept: dict[Dynamic, tuple[ResolveResult, float]] = {}
         self._limiters: dict[Dynamic, trio.CapacityLimiter] = {}
 
@@ -149,8 +151,7 @@ class Fetches:
 
         async def fetch(marker: Dynamic, path: str) -> None:
             began = trio.current_time()
-            limiter = self._limiters.setdefault(marker, trio.CapacityLimiter(_THREADS))
-            result = results[marker] = await marker.resolve(self._timeout, limiter)
+            result = results[marker] = await marker.resolve(self._timeout, self._limiter(marker))
             until[marker] = began + marker.fresh_for if result.success else began
             if until[marker] > trio.current_time():
                 self._kept[marker] = (result, until[marker])
@@ -166,3 +167,30 @@ class Fetches:
                 else:
                     nursery.start_soon(fetch, marker, path)
         return results, min(until.values(), default=math.inf)
+
+    def _limiter(self, marker: Dynamic) -> trio.CapacityLimiter:
+        threads = self._threads
+        most = _THREADS if threads is None else max(1, min(_THREADS, int(threads.total_tokens) - 1))
+        own = self._limiters.setdefault(marker, trio.CapacityLimiter(most))
+        # `run_sync` asks a limiter for these two methods alone, and CapacityLimiter cannot be derived from.
+        return own if threads is None else cast("trio.CapacityLimiter", _Both(own, threads))
+
+
+class _Both:
+    """Two limiters as one. A thread that was left to itself has both until it ends."""
+
+    def __init__(self, own: trio.CapacityLimiter, shared: trio.CapacityLimiter) -> None:
+        self._own = own
+        self._shared = shared
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await self._own.acquire_on_behalf_of(borrower)
+        try:
+            await self._shared.acquire_on_behalf_of(borrower)
+        except BaseException:
+            self._own.release_on_behalf_of(borrower)
+            raise
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._shared.release_on_behalf_of(borrower)
+        self._own.release_on_behalf_of(borrower)

@@ -94,6 +94,13 @@ class LocalRegistry:
         finally:
             self._served.remove(served)
 
+    def renew(self, info: ModuleInfo) -> None:
+        """A module that is served here has changed in all but where it is served."""
+        for served in self._served:
+            if bare_module_id(served.info.module_id) == bare_module_id(info.module_id):
+                kept = {name: getattr(served.info, name) for name in ("address", "port", "status")}
+                served.info = info.model_copy(update=kept)
+
     def connect_for(self, address: str, port: int) -> Connect | None:
         """The way to a module that this process serves at an address; None for any other address."""
         for served in reversed(self._served):

@@ -20,13 +20,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from dk_trio.errors import DkTrioError, SetupFileError, SetupNotFoundError, SetupUnavailableError, Violation
+from dk_trio.errors import DkTrioError, SetupFileError, SetupNotFoundError, Violation
 from dk_trio.services.registry import bare_module_id
 from dk_trio.services.setup import PREFIX, SetupService, SetupVersion, bare
+from dk_trio.services.stored_setups import owner_of, stored_setup
 
 _log = logging.getLogger("dk_trio.setup")
 
 _RECORD_KEYS = frozenset({"content", "version", "id"})
+
+DEFAULT_VERSION: Final = "setup_versions:default"
+"""The id of what jobs get whose setup nobody knows."""
 
 # Setup ids of which was logged why they get the default. Callers choose the ids, so the set needs a bound; beyond it
 # nothing is logged.
@@ -95,18 +99,12 @@ class LocalSetup:
                 violations=[Violation("setup_id", f"must be the id of a setup, not {setup_id!r}")],
             )
         self._log_once(logging.INFO, setup_id, "is not stored here: the module's default setup is used")
-        return SetupVersion(id="setup_versions:default", setup_id=setup_id, content=self._default)
+        return SetupVersion(id=DEFAULT_VERSION, setup_id=setup_id, content=self._default)
 
     async def _stored(self, setup_id: str) -> SetupVersion | None:
-        if self._service is None or not bare(setup_id):  # callers may name none: nothing is stored under no id
+        setup = await stored_setup(self._service, setup_id)
+        if setup is None:
             return None
-        try:
-            setup = await self._service.get_setup(setup_id)
-        except SetupNotFoundError:
-            return None
-        except DkTrioError as error:
-            text = f"Whether there is a setup {setup_id!r} cannot be told: {error.message}"
-            raise SetupUnavailableError(text, hint=error.hint) from error
         if bare_module_id(setup.module_id) != bare_module_id(self._module_id):
             whose = f"is stored for the module {setup.module_id!r}, and does not count for {self._module_id!r}"
             self._log_once(logging.WARNING, setup_id, whose)
@@ -151,6 +149,23 @@ class LocalSetup:
         """The ids that are known by name, with their prefix; those that are stored are not among them."""
         known = {**self._setups, **self._configured}
         return [PREFIX + key for key in known] + ([self._default_id] if self._default_id else [])
+
+    def knows(self, setup_id: str) -> bool:
+        """Whether `ids` has it."""
+        key = bare(setup_id)
+        return key in self._configured or key in self._setups or (bool(key) and key == bare(self._default_id))
+
+    async def owner(self, setup_id: str) -> str:
+        """The module that a stored setup is for; empty when none is stored under this id.
+
+        Raises:
+            SetupUnavailableError: It cannot be told now.
+        """
+        return await owner_of(self._service, setup_id)
+
+    def adopt(self, other: LocalSetup) -> None:
+        """What was configured in `other` is configured here."""
+        self._configured = other._configured
 
     def put(self, version: SetupVersion) -> None:
         """See `SetupStore.put`. It goes before what the file says, which is not written.
