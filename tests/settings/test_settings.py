@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dk_trio.errors import SettingError
 from dk_trio.settings import (
     ChannelSettings,
     LifecycleSettings,
+    ObserveSettings,
     QuerySettings,
+    SecuritySettings,
+    ServerSettings,
     ServicesSettings,
     Settings,
     SignalSettings,
@@ -53,6 +55,23 @@ def test_defaults_are_those_of_the_tuning_guide() -> None:
     assert channel.dns_resolution_interval == 0.5
     assert (channel.initial_reconnect_backoff, channel.max_reconnect_backoff) == (1, 10)
     assert channel.min_reconnect_backoff == 0.5
+    server = settings.server
+    assert (server.host, server.port, server.workers, server.grace, server.preset) == ("127.0.0.1", 50055, 1, 10, None)
+    assert server.thread_pool_workers == min(4, os.cpu_count() or 1)
+    assert (server.reflection, server.health_check, server.compression) == (True, True, "none")
+    assert (server.keepalive_time, server.keepalive_timeout, server.min_ping_interval) == (120, 20, 10)
+    assert server.max_receive_message_bytes == server.max_send_message_bytes == 100 * 1024 * 1024
+    security = settings.security
+    assert not security.server_tls
+    assert not security.client_tls
+    assert (security.auth_token, security.auth_tokens_file, security.client_token) == (None, None, None)
+    observe = settings.observe
+    assert (observe.log_level, observe.log_format, observe.file_log_level) == ("info", "auto", "debug")
+    assert (observe.log_dir, observe.log_file, observe.access_log) == (Path("/app/logs"), None, True)
+    assert (observe.metrics_port, observe.traces_endpoint, observe.traces_sample) == (None, None, 1)
+    assert (observe.inspector, observe.inspector_host, observe.inspector_port) == (False, "127.0.0.1", 8765)
+    assert (observe.inspector_token, observe.inspector_actions, observe.stall_threshold) == (None, False, 1)
+    assert (observe.profiler, observe.profile_output_dir) == ("none", Path("./profiles"))
 
 
 def test_every_variable_is_read_in_its_unit() -> None:
@@ -108,9 +127,52 @@ def test_every_variable_is_read_in_its_unit() -> None:
         DIGITALKIN_GRPC_KEEPALIVE_TIME_MS="30000",
         DIGITALKIN_GRPC_KEEPALIVE_TIMEOUT_MS="10000",
         DIGITALKIN_GRPC_MIN_PING_INTERVAL_MS="15000",
+        DIGITALKIN_PRESET="Small",
+        DIGITALKIN_THREAD_POOL_WORKERS="3",
+        DIGITALKIN_WORKERS="2",
+        DIGITALKIN_GRACE="2.5",
+        SERVER_REFLECTION="False",
+        SERVER_HEALTH_CHECK="0",
+        SERVER_GRPC_COMPRESSION="GZIP",
+        SERVER_GRPC_OPTIONS_KEEPALIVE_TIME="60000",
+        SERVER_GRPC_OPTIONS_KEEPALIVE_TIMEOUT="1500",
+        SERVER_GRPC_OPTIONS_MIN_PING_INTERVAL="5000",
+        SERVER_GRPC_OPTIONS_MAX_RECEIVE_MESSAGE_LENGTH="1048576",
+        SERVER_GRPC_OPTIONS_MAX_SEND_MESSAGE_LENGTH="2097152",
+        SERVER_CHANNEL_SECURITY="secure",
+        DIGITALKIN_TLS_CERT="/tls/cert.pem",
+        DIGITALKIN_TLS_KEY="~/key.pem",
+        DIGITALKIN_TLS_CLIENT_CA="/tls/ca.pem",
+        DIGITALKIN_TLS_RELOAD_INTERVAL="0.5",
+        DIGITALKIN_AUTH_TOKEN="abc",
+        DIGITALKIN_AUTH_TOKENS_FILE="/tls/tokens",
+        DIGITALKIN_MAX_CONNECTIONS_PER_CLIENT="4",
+        DIGITALKIN_MAX_RPCS_PER_CLIENT="5",
+        DIGITALKIN_CLIENT_SECURITY="Secure",
+        DIGITALKIN_CLIENT_CA="/tls/their_ca.pem",
+        DIGITALKIN_CLIENT_CERT="/tls/our_cert.pem",
+        DIGITALKIN_CLIENT_KEY="/tls/our_key.pem",
+        DIGITALKIN_CLIENT_TOKEN="def",
+        DIGITALKIN_CLIENT_TOKEN_PLAINTEXT="true",
+        DIGITALKIN_LOG_LEVEL="WARNING",
+        DIGITALKIN_LOG_FORMAT="json",
+        DIGITALKIN_LOG_DIR="logs",
+        DIGITALKIN_LOG_FILE="logs/mine.log",
+        DIGITALKIN_FILE_LOG_LEVEL="error",
+        DIGITALKIN_ACCESS_LOG="no",
+        DIGITALKIN_METRICS_PORT="0",
+        DIGITALKIN_METRICS_HOST="[::]",
+        DIGITALKIN_TRACES_ENDPOINT="http://collector:4318",
+        DIGITALKIN_TRACES_SAMPLE="0.25",
+        DIGITALKIN_INSPECTOR="yes",
+        DIGITALKIN_INSPECTOR_PORT="9000",
+        DIGITALKIN_INSPECTOR_HOST="0.0.0.0",
+        DIGITALKIN_INSPECTOR_TOKEN="ghi",
+        DIGITALKIN_INSPECTOR_ACTIONS="on",
+        DIGITALKIN_STALL_THRESHOLD="0",
+        DIGITALKIN_PROFILER="Yappi",
+        DIGITALKIN_PROFILE_OUTPUT_DIR="/var/profiles",
     )
-    assert (settings.server.host, settings.server.port, settings.server.max_concurrent_rpcs) == ("::", 0, 7)
-    assert (settings.server.advertise_host, settings.server.heartbeat_interval) == ("module.example", 2.5)
     assert settings.module.module_id == "modules:mine"
     assert settings.tasks == TaskSettings(
         max_concurrent_tasks=5,
@@ -165,6 +227,63 @@ def test_every_variable_is_read_in_its_unit() -> None:
         keepalive_timeout=10,
         min_ping_interval=15,
     )
+    assert settings.server == ServerSettings(
+        preset="small",
+        host="::",
+        port=0,
+        advertise_host="module.example",
+        heartbeat_interval=2.5,
+        max_concurrent_rpcs=7,
+        thread_pool_workers=3,
+        workers=2,
+        grace=2.5,
+        reflection=False,
+        health_check=False,
+        compression="gzip",
+        keepalive_time=60,
+        keepalive_timeout=1.5,
+        min_ping_interval=5,
+        max_receive_message_bytes=1_048_576,
+        max_send_message_bytes=2_097_152,
+    )
+    assert settings.security == SecuritySettings(
+        server_security="secure",
+        tls_cert=Path("/tls/cert.pem"),
+        tls_key=Path("~/key.pem").expanduser(),
+        tls_client_ca=Path("/tls/ca.pem"),
+        tls_reload_interval=0.5,
+        auth_token="abc",
+        auth_tokens_file=Path("/tls/tokens"),
+        max_connections_per_client=4,
+        max_rpcs_per_client=5,
+        client_security="secure",
+        client_ca=Path("/tls/their_ca.pem"),
+        client_cert=Path("/tls/our_cert.pem"),
+        client_key=Path("/tls/our_key.pem"),
+        client_token="def",
+        client_token_plaintext=True,
+    )
+    assert settings.observe == ObserveSettings(
+        log_level="warning",
+        log_format="json",
+        log_dir=Path("logs"),
+        log_file=Path("logs/mine.log"),
+        file_log_level="error",
+        access_log=False,
+        metrics_port=0,
+        metrics_host="::",
+        traces_endpoint="http://collector:4318",
+        traces_sample=0.25,
+        inspector=True,
+        inspector_port=9000,
+        inspector_host="0.0.0.0",
+        inspector_token="ghi",
+        inspector_actions=True,
+        stall_threshold=0,
+        profiler="yappi",
+        profile_output_dir=Path("/var/profiles"),
+    )
+    assert {row.variable.name for row in settings.sources if row.origin == "default"} == set()
 
 
 def test_a_name_of_the_existing_sdk_is_a_fallback() -> None:
@@ -175,79 +294,6 @@ def test_a_name_of_the_existing_sdk_is_a_fallback() -> None:
 
 def test_an_empty_variable_is_unset() -> None:
     assert read(SERVER_CHANNEL_PORT="").server.port == 50055
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expects"),
-    [
-        ("SERVER_CHANNEL_PORT", "65536", "a port number"),
-        ("SERVER_CHANNEL_PORT", "http", "a port number"),
-        ("SERVER_CHANNEL_HOST", "a b", "a host name"),
-        ("DIGITALKIN_MAX_CONCURRENT_RPCS", "0", "a whole number of RPCs"),
-        ("DIGITALKIN_MAX_CONCURRENT_TASKS", "0", "a whole number of tasks from 1"),
-        ("DIGITALKIN_MAX_CONCURRENT_TASKS", "1e3", "a whole number of tasks from 1"),
-        ("DIGITALKIN_MAX_QUEUED_TASKS", "-1", "a whole number of tasks from 0 (no queue)"),
-        ("DIGITALKIN_ADMISSION_TIMEOUT", "nan", "a number of seconds from 0 to 604800"),
-        ("DIGITALKIN_ADMISSION_TIMEOUT", "5s", "a number of seconds from 0 to 604800"),
-        ("DIGITALKIN_TASK_WAIT_TIMEOUT", "inf", "a number of seconds from 0 to 604800"),
-        ("DIGITALKIN_QUEUE_SLOT_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
-        ("DIGITALKIN_BACKPRESSURE_STRATEGY", "drop_newest", "block or reject"),
-        ("DIGITALKIN_BACKPRESSURE_TIMEOUT", "-0.5", "a number of seconds from 0 to 604800"),
-        ("DIGITALKIN_COMPLETION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
-        ("DIGITALKIN_STREAM_DRAIN_TIMEOUT", "604801", "a number of seconds from 0.001 to 604800"),
-        ("DIGITALKIN_SETUP_CACHE_MAX", "-1", "a whole number of setups from 0 (keep none)"),
-        ("DIGITALKIN_SETUP_CACHE_TTL", "ten", "a number of seconds from 0 to 604800"),
-        ("DIGITALKIN_CONFIG_SETUP_TIMEOUT", "-inf", "a number of seconds from 0.001 to 604800"),
-        ("DIGITALKIN_EXECUTION_TIMEOUT", "0", "a number of seconds from 0.001 to 604800"),
-        ("SERVICE_MODE", "cloud", "local or remote"),
-        ("DIGITALKIN_TIMEZONE", "Europe/Atlantis", "a time zone of the IANA database"),
-        ("DIGITALKIN_TIMEZONE", "../../etc/passwd", "a time zone of the IANA database"),
-        ("DIGITALKIN_CHAT_HISTORY_FLUSH_THRESHOLD", "0", "a whole number of messages from 1"),
-        ("DIGITALKIN_TOOL_RESOLVE_TIMEOUT", "0", "a number of seconds from 0.001"),
-        ("DIGITALKIN_PROVIDER", "localhost", "HOST:PORT"),
-        ("DIGITALKIN_PROVIDER", "localhost:0", "HOST:PORT"),
-        ("DIGITALKIN_PROVIDER", "::1:50051", "HOST:PORT"),
-        ("DIGITALKIN_PROVIDER", ":50051", "HOST:PORT"),
-        ("SERVER_CHANNEL_ADVERTISE_HOST", "a/b", "a host name"),
-        ("DIGITALKIN_HEARTBEAT_INTERVAL", "0", "a number of seconds from 0.01"),
-        ("DIGITALKIN_GRPC_TIMEOUT", "0", "a number of seconds from 0.001"),
-        ("DIGITALKIN_SIGNAL_MAX_BATCH_SIZE", "0", "a whole number of signals from 1 to 10000"),
-        ("DIGITALKIN_SIGNAL_FLUSH_INTERVAL", "-1", "a number of seconds from 0"),
-        ("DIGITALKIN_SIGNAL_SEND_RETRIES", "101", "a whole number of retries from 0 to 100"),
-        ("DIGITALKIN_SIGNAL_SEND_BACKOFF_MS", "100ms", "a number of milliseconds"),
-        ("DIGITALKIN_POLL_TIMEOUT", "nan", "a number of seconds"),
-        ("DIGITALKIN_SIGNAL_QUEUE_SIZE", "0", "a whole number of signals from 1"),
-        ("DIGITALKIN_GRPC_QUERY_MAX_RETRIES", "-1", "a whole number of retries from 0"),
-        ("DIGITALKIN_GRPC_QUERY_BACKOFF_BASE_MS", "inf", "a number of milliseconds"),
-        ("DIGITALKIN_GRPC_QUERY_TIMEOUT", "0", "a number of seconds from 0.001"),
-        ("DIGITALKIN_GRPC_RETRY_MAX_ATTEMPTS", "2.5", "a whole number of attempts"),
-        ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "0.1", '"0.1s"'),
-        ("DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF", "100ms", '"0.1s"'),
-        ("DIGITALKIN_GRPC_RETRY_BACKOFF_MULTIPLIER", "nan", "a number from 1 to 100"),
-        ("DIGITALKIN_GRPC_KEEPALIVE_TIME_MS", "60s", "milliseconds"),
-        ("DIGITALKIN_GRPC_KEEPALIVE_TIME_MS", "-1", "milliseconds"),
-    ],
-)
-def test_a_bad_value_names_variable_value_and_remedy(name: str, value: str, expects: str) -> None:
-    with pytest.raises(SettingError) as caught:
-        read(**{name: value})
-    text = caught.value.text
-    assert f"{name}={value!r}" in text
-    assert expects in text
-    assert "Unset it for the default" in text
-
-
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [
-        ({"DIGITALKIN_GRPC_RETRY_INITIAL_BACKOFF": "5s"}, {"DIGITALKIN_GRPC_RETRY_MAX_BACKOFF": "3s"}),
-        ({"DIGITALKIN_GRPC_MIN_RECONNECT_MS": "3000"}, {"DIGITALKIN_GRPC_MAX_RECONNECT_MS": "2000"}),
-    ],
-)
-def test_values_that_contradict_each_other_are_refused(low: dict[str, str], high: dict[str, str]) -> None:
-    with pytest.raises(SettingError) as caught:
-        read(**low, **high)
-    assert all(name in caught.value.text for name in low | high)
 
 
 def test_the_report_shows_each_value_with_its_source() -> None:

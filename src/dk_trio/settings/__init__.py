@@ -92,7 +92,8 @@ class Settings:
         Args:
             flags: Options of a command that stand for variables.
             environ: Read from this mapping in place of the process's environment.
-            env_file: Lines of NAME=value. Its variables that are no settings are put into the process's environment.
+            env_file: Lines of NAME=value. Those that are no settings are put into the process's environment, unless
+                another is read.
             preset: Name of a preset, before that of DIGITALKIN_PRESET.
             serving: Whether the process serves; a client in a server's environment need not hear of its limits.
 
@@ -100,12 +101,13 @@ class Settings:
             SettingError: Values do not parse, are out of range, or contradict others; it tells of all of them. Or the
                 file cannot be read.
         """
-        environ = os.environ if environ is None else environ
+        own, environ = environ is None, os.environ if environ is None else environ
         places = [*given_by((*flags, Flag("--preset", PRESET, preset))), Given("environment", environ)]
         names = frozenset(name for row in all_variables() for name in row.names)
         if env_file is not None:
             values = read_env_file(env_file)
-            export_others(values, read=names)
+            if own:
+                export_others(values, read=names)
             places.append(Given(f"file {env_file}", values, where=str(env_file)))
         chosen = find(next(row for row in all_variables() if row.name == PRESET), places)
         if chosen is not None:

@@ -100,7 +100,7 @@ def setting(
     row = Variable(
         name=name, convert=convert, default=make, expects=expects, about=about, aliases=aliases, secret=secret
     )
-    return dataclasses.field(default_factory=make, metadata={"variable": row})
+    return dataclasses.field(default_factory=make, metadata={"variable": row}, repr=not secret)
 
 
 def variable_of(spec: dataclasses.Field[Any]) -> Variable:
