@@ -50,7 +50,7 @@ def imported(folder: str) -> dict[str, Path]:
     providers = packages_distributions()
     found: dict[str, Path] = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
-        if GENERATED.search(path.as_posix()):
+        if GENERATED.search(path.as_posix()) or "/cli/templates/" in path.as_posix():
             continue
         for module in modules_of(path):
             top, _, rest = module.partition(".")

@@ -20,8 +20,10 @@ from ._exits import TABLE, Exit, exit_of
 
 _GROUPS: Final = {
     "Serve and develop": {
+        "new": "Start a project: a module with its tests.",
         "serve": "Serve a module class over gRPC.",
         "call": "Call a module and print its outputs, one JSON object a line.",
+        "schema": "Print the JSON schemas of a module, served or not.",
         "demo": "Serve an example, call it, show its stream and a cancel.",
     },
     "Operate": {
@@ -30,6 +32,7 @@ _GROUPS: Final = {
         "stop": "Stop jobs of a module server.",
     },
     "Configure": {
+        "config": "Show every setting: its value, its source, what it means.",
         "completion": "Print what makes a shell complete commands and options.",
     },
 }
@@ -74,6 +77,7 @@ def _meant(name: str) -> str:
     cls=_Commands,
     epilog=f"""\b
 Examples:
+  dk-trio new weather
   dk-trio serve mymodule.py --port 50055
   dk-trio call 127.0.0.1:50055 --protocol message --input '{{"text": "hello"}}'
   dk-trio jobs 127.0.0.1:50055
