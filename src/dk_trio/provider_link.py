@@ -57,7 +57,7 @@ class ProviderLink:
 
     Args:
         settings: Of the server.
-        channels: The server's channels.
+        channels: The server's channels, with the TLS of all that it calls.
         connect: Opens the byte stream to the provider, in place of TCP.
         interceptors: Around each call to it.
 
@@ -85,7 +85,11 @@ class ProviderLink:
             connect=connect,
         )
         self._channel = rpc.open_channel(
-            self.target, options=channel_options(settings.channel), connect=connect, interceptors=interceptors
+            self.target,
+            options=channel_options(settings.channel),
+            ssl_context=channels.tls if connect is None else None,
+            connect=connect,
+            interceptors=interceptors,
         )
         self.signals = RemoteSignals(self._channel, settings.signals)
         self._registrations: dict[str, Registration] = {}

@@ -11,7 +11,6 @@ who comes in between moves the deadline away; one who comes when it has passed m
 from __future__ import annotations
 
 import contextvars
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ class _Key(NamedTuple):
     """Everything that makes two channels different."""
 
     target: str
-    ssl_context: ssl.SSLContext | bool | None
+    ssl_context: rpc.TLS
     options: rpc.ChannelOptions
     connect: Connect | None
 
@@ -110,8 +109,10 @@ class ChannelCache:
         options: Of channels that are not given their own.
         grace: Seconds that a channel without users stays open.
         interceptors: Around each call on each channel.
+        tls: Of channels that are not given their own, but for those with a `connect` of their own; None is plaintext.
 
     Attributes:
+        tls: As given.
         id: Of the owner, whom servers that are called by his jobs are told.
     """
 
@@ -121,12 +122,14 @@ class ChannelCache:
         options: rpc.ChannelOptions | None = None,
         grace: float = GRACE,
         interceptors: Sequence[rpc.Interceptor] = (),
+        tls: rpc.TLS = None,
     ) -> None:
         if not grace >= 0:
             raise ValueError(f"grace must not be negative, not {grace!r}")
         self.id = uuid4().hex[:16]
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
+        self.tls = tls
         self._interceptors = tuple(interceptors)
         self._channels: dict[_Key, _Shared] = {}
         self._nursery: trio.Nursery | None = None
@@ -165,7 +168,7 @@ class ChannelCache:
         address: str,
         port: int,
         *,
-        ssl_context: ssl.SSLContext | bool | None = None,
+        ssl_context: rpc.TLS = None,
         options: rpc.ChannelOptions | None = None,
         connect: Connect | None = None,
     ) -> AsyncIterator[rpc.Channel]:
@@ -181,7 +184,7 @@ class ChannelCache:
         address: str,
         port: int,
         *,
-        ssl_context: ssl.SSLContext | bool | None = None,
+        ssl_context: rpc.TLS = None,
         options: rpc.ChannelOptions | None = None,
         connect: Connect | None = None,
     ) -> Lease:
@@ -190,7 +193,7 @@ class ChannelCache:
         Args:
             address: Host name or IP address, or the whole target of a Unix socket (`unix:/path`).
             port: Its port.
-            ssl_context: TLS as for `rpc.open_channel`; None is plain text.
+            ssl_context: TLS as for `rpc.open_channel`; None is the cache's, False is plaintext in any case.
             options: Of the channel; those of the cache when None.
             connect: Makes the byte stream in place of TCP, for a server in this process. `address` and `port` only
                 name it then.
@@ -206,7 +209,7 @@ class ChannelCache:
         self,
         target: str,
         *,
-        ssl_context: ssl.SSLContext | bool | None = None,
+        ssl_context: rpc.TLS = None,
         options: rpc.ChannelOptions | None = None,
         connect: Connect | None = None,
     ) -> Lease:
@@ -214,6 +217,8 @@ class ChannelCache:
         nursery = self._nursery
         if nursery is None:
             raise RuntimeError("This ChannelCache is not open: use it inside `async with cache.opened():`.")
+        if ssl_context is None and connect is None:
+            ssl_context = self.tls
         key = _Key(target, ssl_context, options or self._options, connect)
         shared = self._channels.get(key)
         if shared is None or shared.lifetime.cancel_called:

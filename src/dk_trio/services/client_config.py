@@ -86,12 +86,24 @@ class ClientConfig:
     Attributes:
         target: `host:port`, for `rpc.open_channel`.
         options: Of the channel.
-        credentials: Of TLS; None is plain text.
+        credentials: Of TLS; None: that of the process, which is plaintext unless it was told otherwise.
+        plaintext: `security` is `insecure`, in so many words.
     """
 
     target: str
     options: rpc.ChannelOptions
     credentials: Credentials | None = None
+    plaintext: bool = False
+
+    def tls(self) -> rpc.TLS:
+        """For `ChannelCache`. Reads the files.
+
+        Raises:
+            ConfigurationError: One of them cannot be used.
+        """
+        if self.credentials is not None:
+            return self.credentials.ssl_context()
+        return False if self.plaintext else None
 
 
 def parse_client_config(value: Any, *, defaults: rpc.ChannelOptions) -> ClientConfig:
@@ -122,7 +134,10 @@ def parse_client_config(value: Any, *, defaults: rpc.ChannelOptions) -> ClientCo
         options = replace(options, retry=_retry(retry, "retry_policy", options))
     if fields.get("compression") is not None:
         options = replace(options, compression=_word(fields, "compression", _COMPRESSIONS, "identity"))
-    return ClientConfig(target=target_of(host.strip(), port), options=options, credentials=credentials)
+    plaintext = not secure and fields.get("security") is not None
+    return ClientConfig(
+        target=target_of(host.strip(), port), options=options, credentials=credentials, plaintext=plaintext
+    )
 
 
 def _fields_of(value: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:

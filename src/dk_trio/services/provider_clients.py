@@ -7,7 +7,6 @@ end. What is learnt of a provider, its circuit breaker and what it honours, is t
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -51,7 +50,7 @@ class ProviderClients:
         target: The server's provider: `host:port`, `unix:/path`, ...
         channel_settings: Of all channels.
         query_settings: Of all queries.
-        ssl_context: TLS to the server's provider, as for `rpc.open_channel`; None is plain text.
+        ssl_context: TLS to the server's provider, as for `rpc.open_channel`; None is that of `channels`.
         connect: Makes byte streams to the server's provider in place of TCP, for a provider in this process.
         breaker: Options of circuit breakers.
         random: Source of jitter.
@@ -67,7 +66,7 @@ class ProviderClients:
         target: str,
         channel_settings: ChannelSettings | None = None,
         query_settings: QuerySettings | None = None,
-        ssl_context: ssl.SSLContext | bool | None = None,
+        ssl_context: rpc.TLS = None,
         connect: Connect | None = None,
         breaker: BreakerOptions | None = None,
         random: Random | None = None,
@@ -130,7 +129,7 @@ class ProviderClients:
         query = self._queries.get(key)
         if query is None:
             # Read now, so that a wrong file is told to whoever named it, and not by some later call.
-            context = key.credentials.ssl_context() if key is not None and key.credentials is not None else None
+            context = None if key is None else key.tls()
             query = self._queries[key] = ProviderQuery(
                 partial(self._channel, key, context),
                 self._settings,
@@ -140,7 +139,7 @@ class ProviderClients:
             )
         return query
 
-    async def _channel(self, key: ClientConfig | None, context: ssl.SSLContext | None) -> rpc.Channel:
+    async def _channel(self, key: ClientConfig | None, context: rpc.TLS) -> rpc.Channel:
         async with self._leasing:
             lease = self._leases.get(key)
             if lease is None:

@@ -176,7 +176,7 @@ class GrpcCommunication(BaseStrategy, Communication):
         setup_id: Its setup.
         setup_version_id: The version of the setup.
         channels: Where channels come from; of the server.
-        ssl_context: TLS for every call, as for `rpc.open_channel`; None is plain text.
+        ssl_context: TLS for every call, as for `rpc.open_channel`; None is that of `channels`.
         request_metadata: Of the job's own caller.
     """
 
