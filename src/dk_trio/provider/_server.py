@@ -29,6 +29,8 @@ from dk_trio import extensions, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError
 from dk_trio.listening import address_of, open_listeners
+from dk_trio.security import Security, SecurityStatistics
+from dk_trio.settings import SecuritySettings
 
 from ._large import MESSAGE_MAX
 from ._options import ProviderOptions
@@ -82,6 +84,7 @@ class ProviderStatistics:
         ready: Whether the store could be written when it was looked at last.
         rpc: Connections and calls.
         database: The store.
+        security: What was refused, and files that were loaded again.
         validation: Rules of the contract that were broken.
         services: What single services have to tell, by the name of the service.
     """
@@ -89,6 +92,7 @@ class ProviderStatistics:
     ready: bool
     rpc: rpc.ServerStatistics
     database: DatabaseStatistics
+    security: SecurityStatistics
     validation: ValidationStatistics
     services: Mapping[str, object]
 
@@ -101,6 +105,7 @@ class Provider:
         directory: Where contents of files are kept; None: in memory.
         options: How clients are treated.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
+        security: TLS, and who may call; the caller opens it. None: plaintext, for everybody.
     """
 
     def __init__(
@@ -110,7 +115,9 @@ class Provider:
         directory: Path | None = None,
         options: ProviderOptions | None = None,
         interceptors: Sequence[rpc.Interceptor] = (),
+        security: Security | None = None,
     ) -> None:
+        security = self._security = security or Security(SecuritySettings())
         options = self._options = options or ProviderOptions()
         self._stores = Stores.of(database, directory, options=options)
         self._validation = Validation(options.validate)
@@ -128,11 +135,12 @@ class Provider:
             [*services, *rpc.reflection(services)],
             options=rpc.ServerOptions(
                 max_concurrent_rpcs=options.max_concurrent_rpcs,
+                max_connections_per_client=security.max_connections_per_client,
                 max_receive_message_bytes=MESSAGE_MAX - _AROUND,
                 max_send_message_bytes=MESSAGE_MAX,
                 response_metadata={extensions.HONOURS: ",".join(sorted(extensions.ALL))},
             ),
-            interceptors=interceptors,
+            interceptors=security.among(interceptors),
         )
 
     def __repr__(self) -> str:
@@ -146,6 +154,7 @@ class Provider:
             ready=self._ready,
             rpc=self._rpc.statistics(),
             database=self._stores.database.statistics(),
+            security=self._security.statistics(),
             validation=self._validation.statistics(),
             services={name: statistics for name, statistics in told.items() if statistics is not None},
         )
@@ -190,7 +199,8 @@ class Provider:
         """
         async with self.opened(), unwrapped(), trio.open_nursery() as nursery:
             listeners = await open_listeners(host, port)
-            await nursery.start(self._rpc.serve, listeners)
+            self._security.warn(host)
+            await nursery.start(self._rpc.serve, self._security.listeners(listeners))
             try:
                 yield address_of(host, listeners)
             finally:
@@ -211,6 +221,8 @@ class Provider:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over any stream, until it ends; for tests and for transports of one's own.
+
+        TLS is theirs (`Security.stream`); a token is asked for here.
 
         Raises:
             RuntimeError: Outside of `opened` and `running`.

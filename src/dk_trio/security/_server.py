@@ -59,7 +59,9 @@ class Security:
             await server.serve(security.listeners(await rpc.open_tcp_listeners(port)))
 
     Attributes:
-        interceptors: For the server, inside of those that log and measure, around all others.
+        gate: The interceptor of a server that wants tokens, client certificates, or limits of one client.
+        interceptors: It, if the server wants any of these. Its place is inside of those that log and measure, and
+            around all others.
         client: For calls that this process makes.
 
     Raises:
@@ -75,7 +77,10 @@ class Security:
         self._tls = None if files is None else Reloaded("the server's TLS", files.paths, files.load)
         self._tokens = _tokens_of(settings)
         self.gate = Gate(self._tokens, max_rpcs_per_client=settings.max_rpcs_per_client)
-        self.interceptors: Sequence[rpc.Interceptor] = [self.gate]
+        guarded = self._tokens is not None or settings.tls_client_ca is not None
+        self.interceptors: Sequence[rpc.Interceptor] = (
+            [self.gate] if guarded or settings.max_rpcs_per_client is not None else []
+        )
 
     def __repr__(self) -> str:
         return f"<Security {'TLS' if self._tls else 'plaintext'}, {self.gate!r}, {self.client!r}>"
@@ -95,7 +100,16 @@ class Security:
     def _certificate(self) -> Certificate | None:
         return None if self._tls is None else self._tls.current[1]
 
+    def among(self, interceptors: Sequence[rpc.Interceptor]) -> Sequence[rpc.Interceptor]:
+        """All interceptors of a server: in front of these, unless whoever wrote them has given the gate its place."""
+        return interceptors if self.gate in interceptors else [*self.interceptors, *interceptors]
+
     # -- connections --------------------------------------------------------------------------------------------------
+
+    @property
+    def max_connections_per_client(self) -> int | None:
+        """For `rpc.ServerOptions`."""
+        return self._settings.max_connections_per_client
 
     def listeners(
         self, listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
