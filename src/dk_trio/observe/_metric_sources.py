@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from dk_trio.lifecycle import State
+from dk_trio.rpc.handshake import HANDSHAKE_FAILURES
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -44,6 +45,9 @@ def tell_server(book: Book, server: ModuleServer) -> None:
     _loop(book, now.loop)
     _rpc(book, now.rpc)
     _admission(book, now.admission)
+    for module in server.modules.values():
+        book.add("jobs_queued", 0, module.name)
+        book.add("jobs_running", 0, module.name)
     for session in server.jobs:
         waits = session.state is State.CREATED
         book.add("jobs_queued", waits, session.module_name)
@@ -97,8 +101,8 @@ def _rpc(book: Book, now: rpc.ServerStatistics) -> None:
     book.add("connections", now.connections)
     book.add("connections_started_total", now.connections_started)
     book.add("connections_refused_total", now.connections_refused)
-    for cause, count in now.handshakes_failed.items():
-        book.add("handshakes_failed_total", count, cause)
+    for cause in HANDSHAKE_FAILURES:
+        book.add("handshakes_failed_total", now.handshakes_failed.get(cause, 0), cause)
     book.add("received_bytes_total", now.bytes_received)
     book.add("sent_bytes_total", now.bytes_sent)
     book.add("draining", now.draining)
