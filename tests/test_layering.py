@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"jobs", "registration"}),
     frozenset({"healthchecks", "listening", "provider_link", "refusals", "schemas", "siblings", "statuses"}),
     frozenset({"servicer", "server_statistics"}),
-    frozenset({"hosting"}),
+    frozenset({"draining", "hosting"}),
     frozenset({"routing"}),
     frozenset({"server", "provider"}),
     frozenset({"observe"}),

@@ -8,7 +8,9 @@ they began with: nobody else holds it, so it is gone with the last of them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -19,7 +21,7 @@ import trio
 
 from dk_trio.admission import Admission
 from dk_trio.config_setup import ConfigSetup
-from dk_trio.errors import ModuleDefinitionError
+from dk_trio.errors import ModuleDefinitionError, SettingError, SetupFileError
 from dk_trio.hooks import JobHook
 from dk_trio.jobs import Jobs
 from dk_trio.lifecycle import SessionOptions
@@ -39,6 +41,8 @@ from dk_trio.signals import SignalExchange
 
 ModuleClass = type[TrioModule[Any, Any, Any, Any]]
 
+_NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]+")
+_LONGEST_NAME: Final = 100  # of a directory; file systems take 255 bytes
 _KEEP_DATA: Final = frozenset({"cost", "filesystem", "setup", "snapshot", "storage"})
 _KEEP_DATA_REMOTE: Final = frozenset({"snapshot"})  # the others are the provider's
 _UNKNOWN: Final = "unknown"  # the id of a module that names none
@@ -317,3 +321,67 @@ def define(module: ModuleClass, settings: Settings) -> ModuleDefinition:
 def module_id_of(definition: ModuleDefinition) -> str:
     """The id in the registry, where a module that names none goes by its name."""
     return definition.name if definition.id == _UNKNOWN else definition.id
+
+
+def defined(modules: Iterable[ModuleClass], settings: Settings) -> dict[str, ModuleDefinition]:
+    """The modules by their ids without prefix.
+
+    Raises:
+        ModuleDefinitionError: A class is not complete, or two have the same id.
+        SettingError: DIGITALKIN_MODULE_ID is set, and there are several modules.
+        ValueError: There is none.
+    """
+    definitions: dict[str, ModuleDefinition] = {}
+    for number, module in enumerate(modules):
+        if number and settings.module.module_id is not None:
+            raise SettingError(
+                f"DIGITALKIN_MODULE_ID={settings.module.module_id!r} is the id of one module, and several are served.",
+                hint="Unset it, and give each module its own in its `metadata`.",
+            )
+        definition = define(module, settings)
+        module_id = module_id_of(definition)
+        other = definitions.setdefault(bare_module_id(module_id), definition)
+        if other is not definition:
+            raise ModuleDefinitionError(
+                f"{other.cls.__qualname__} and {definition.cls.__qualname__} have the same id, {module_id!r}.",
+                hint="Calls find a module by its id: give each its own in its `metadata`.",
+            )
+    if not definitions:
+        raise ValueError("a server needs a module")
+    return definitions
+
+
+def files_by_module(setup_file: Path | Mapping[str, Path] | None, modules: Collection[str]) -> dict[str, Path]:
+    """The setup files by module id without prefix.
+
+    Raises:
+        SetupFileError: One is for no module, or there are several and it is not said for which.
+    """
+    if setup_file is None:
+        return {}
+    if isinstance(setup_file, Path):
+        if len(modules) > 1:
+            raise SetupFileError(
+                f"The setup file {setup_file} names no module, and there are several: {', '.join(modules)}.",
+                hint="Give each its own: --setup MODULE=FILE.json.",
+            )
+        return dict.fromkeys(modules, setup_file)
+    files = {bare_module_id(module_id): path for module_id, path in setup_file.items()}
+    for module_id, path in files.items():
+        if module_id not in modules:
+            raise SetupFileError(
+                f"The setup file {path} is for the module {module_id!r}, which is not served.",
+                hint=f"Served are {', '.join(modules)}.",
+            )
+    return files
+
+
+def data_directory(data_dir: Path | None, modules: Sequence[str]) -> Path | None:
+    """A directory for the modules that are served together: two servers that start in one place do not meet in it."""
+    if data_dir is None:
+        return None
+    names = [_NO_FILE_NAME.sub("-", module_id).strip(".-") or "module" for module_id in sorted(modules)]
+    name = "+".join(names)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{zlib.crc32(name.encode()):08x}"
+    return data_dir / name

@@ -1,15 +1,18 @@
-"""The address that a server listens on, and what to say when it cannot."""
+"""How a server listens: its address, what to say when it cannot, and what its settings mean to the transport."""
 
 from __future__ import annotations
 
 import errno
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 
 import trio
 
 from dk_trio import rpc
 from dk_trio.errors import ListenError
+from dk_trio.settings import SecuritySettings, ServerSettings
+from dk_trio.wire.limits import Rate
 
 
 async def open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:
@@ -58,3 +61,22 @@ def address_of(host: str, listeners: Sequence[trio.SocketListener]) -> str:
 def address(host: str, port: int) -> str:
     """`HOST:PORT`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def server_options(settings: ServerSettings, security: SecuritySettings) -> rpc.ServerOptions:
+    """What the settings mean to the transport."""
+    limits = rpc.ServerOptions().limits
+    interval = settings.min_ping_interval
+    if interval:
+        # The burst stays: clients that measure the way also ping, and are honest.
+        limits = replace(limits, pings=Rate(burst=limits.pings.burst, rate=1 / interval))
+    return rpc.ServerOptions(
+        max_concurrent_rpcs=settings.max_concurrent_rpcs,
+        max_connections_per_client=security.max_connections_per_client,
+        max_receive_message_bytes=settings.max_receive_message_bytes,
+        max_send_message_bytes=settings.max_send_message_bytes,
+        compression="identity" if settings.compression == "none" else settings.compression,
+        keepalive_time=settings.keepalive_time,
+        keepalive_timeout=settings.keepalive_timeout,
+        limits=limits,
+    )

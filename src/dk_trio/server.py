@@ -19,15 +19,12 @@ them. Code that goes on although it was cancelled cannot be ended from within; i
 from __future__ import annotations
 
 import logging
-import re
 import signal
-import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -36,30 +33,37 @@ from dk_trio.admission import Admission
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
 from dk_trio.config_setup import ConfigSetup
-from dk_trio.errors import ModuleDefinitionError, SettingError, SetupFileError
+from dk_trio.draining import Stuck, drain_report, drained
 from dk_trio.hooks import JobHook
-from dk_trio.hosting import Edition, HostedModule, ModuleClass, Surroundings, define, module_id_of
-from dk_trio.jobs import SLACK, Jobs, JobStatistics
-from dk_trio.lifecycle import Reason, SessionOptions
-from dk_trio.listening import address, open_listeners
+from dk_trio.hosting import (
+    Edition,
+    HostedModule,
+    ModuleClass,
+    Surroundings,
+    data_directory,
+    defined,
+    files_by_module,
+)
+from dk_trio.jobs import Jobs
+from dk_trio.lifecycle import SessionOptions
+from dk_trio.listening import address, open_listeners, server_options
 from dk_trio.module import ModuleDefinition
 from dk_trio.routing import ModuleStream, Routing
+from dk_trio.security import Security
 from dk_trio.server_statistics import DrainReport as DrainReport
 from dk_trio.server_statistics import ServerStatistics as ServerStatistics
-from dk_trio.servicer import LAST_WORDS, ModuleServicer
+from dk_trio.servicer import ModuleServicer
 from dk_trio.services.channels import ChannelCache, Connect
 from dk_trio.services.config import SharedServices
 from dk_trio.services.local.platform import LocalPlatform
-from dk_trio.services.registry import bare_module_id
 from dk_trio.services.setup import SetupSource
 from dk_trio.services.setup_cache import SetupCacheStatistics
 from dk_trio.services.strategy import ServicesMode
-from dk_trio.session import ABANDON_AFTER, Session
-from dk_trio.settings import ServerSettings, Settings
+from dk_trio.session import Session
+from dk_trio.settings import Settings
 from dk_trio.siblings import JobDirectory
 from dk_trio.signals import LocalSignals, SignalExchange
 from dk_trio.stalls import StallWatch
-from dk_trio.wire.limits import Rate
 
 if TYPE_CHECKING:
     from dk_trio.provider_link import ProviderLink
@@ -73,9 +77,6 @@ MODULE_SERVICE = "agentic_mesh_protocol.module.v1.ModuleService"
 
 # A third of the 30 s that Kubernetes gives a pod to end; the cleanup of what was cut takes another third.
 DEFAULT_GRACE = 10.0
-
-_NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]+")
-_LONGEST_NAME: Final = 100  # of a directory; file systems take 255 bytes
 
 
 class ModuleServer:
@@ -106,6 +107,7 @@ class ModuleServer:
 
     Attributes:
         modules: What is served, by id without the prefix `modules:`.
+        security: TLS, and who may call.
         jobs: The jobs that are here, of all modules.
         directory: Finds jobs here, and with siblings once it has some.
 
@@ -113,6 +115,7 @@ class ModuleServer:
         ModuleDefinitionError: A class is not complete, or two have the same id.
         SettingError: DIGITALKIN_MODULE_ID is set, and there are several modules.
         SetupFileError: A setup file cannot be used.
+        ConfigurationError: A file of TLS or tokens cannot be used.
     """
 
     def __init__(
@@ -137,7 +140,8 @@ class ModuleServer:
         if setups is not None and len(definitions) > 1:
             raise ValueError(f"setups is where those of one module come from, and there are {len(definitions)} modules")
         files = files_by_module(setup_file, definitions)
-        self.platform = platform or LocalPlatform(_directory(settings.services.data_dir, list(definitions)))
+        self.security = Security(settings.security)
+        self.platform = platform or LocalPlatform(data_directory(settings.services.data_dir, list(definitions)))
         self._owns_platform = platform is None
         self._channels = ChannelCache(options=channel_options(settings.channel), interceptors=client_interceptors)
         remote = ServicesMode(settings.services.mode) is ServicesMode.REMOTE
@@ -193,7 +197,11 @@ class ModuleServer:
             services.append(self.health)
         if settings.server.reflection:
             services += rpc.reflection(services)
-        self._rpc = rpc.Server(services, options=server_options(settings.server), interceptors=interceptors)
+        self._rpc = rpc.Server(
+            services,
+            options=server_options(settings.server, settings.security),
+            interceptors=self.security.among(interceptors),
+        )
 
     def __repr__(self) -> str:
         names = ", ".join(module.name for module in self.modules.values())
@@ -280,27 +288,21 @@ class ModuleServer:
                     if on_ready is not None:
                         on_ready(address)
                     number = await anext(signals)
-                    before = self.statistics().jobs
+                    before = self.jobs.statistics()
                     name = signal.Signals(number).name
                     told = (name, before.running, before.queued, grace)
                     _log.info("%s: draining, %d running and %d waiting jobs get %g s", *told)
                     nursery.start_soon(hurry)
-                    stuck: list[Session | ConfigSetup | str] = []
+                    stuck: list[Stuck] = []
                     with drain_scope:
                         stuck = await self.drain(grace)
                     if drain_scope.cancelled_caught:
                         stuck = await self.drain(0)
-                    report = self._report(before, stuck=len(stuck))
+                    report = drain_report(before, self.jobs.statistics(), stuck=len(stuck))
                     if stuck and on_stuck is not None:
                         on_stuck(report)
                 nursery.cancel_scope.cancel()
-        return self._report(before, stuck=len(stuck))
-
-    def _report(self, before: JobStatistics, *, stuck: int) -> DrainReport:
-        after = self.jobs.statistics()
-        cut = after.ended.get(Reason.SHUTDOWN, 0) - before.ended.get(Reason.SHUTDOWN, 0)
-        ended = sum(after.ended.values()) - sum(before.ended.values())
-        return DrainReport(finished=ended - cut, cut=cut, stuck=stuck)
+        return drain_report(before, self.jobs.statistics(), stuck=len(stuck))
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -364,8 +366,8 @@ class ModuleServer:
         Args:
             host: Address to listen on; the settings' when None.
             port: Port to listen on, 0 for any free one; the settings' when None.
-            listeners: What to accept from, in place of listening; they are closed at the end. Then `host` and `port`
-                are where others reach them.
+            listeners: What to accept from, before TLS, in place of listening; they are closed at the end. Then `host`
+                and `port` are where others reach them.
 
         Raises:
             ListenError: The address cannot be listened on.
@@ -373,11 +375,12 @@ class ModuleServer:
         host = self._settings.server.host if host is None else host
         port = self._settings.server.port if port is None else port
         watched = self.stalls.opened() if self._owns_stalls else nullcontext()
-        async with self.opened(), watched, unwrapped(), trio.open_nursery() as nursery:
+        self.security.warn(host)
+        async with self.opened(), self.security.opened(), watched, unwrapped(), trio.open_nursery() as nursery:
             if listeners is None:
                 sockets = await open_listeners(host, port)
                 port, listeners = sockets[0].socket.getsockname()[1], sockets
-            await nursery.start(self._rpc.serve, listeners)
+            await nursery.start(self._rpc.serve, self.security.listeners(listeners))
             async with self._in_the_registry(host, port):
                 try:
                     yield address(host, port)
@@ -432,7 +435,7 @@ class ModuleServer:
             raise RuntimeError("the server is not open: write `async with server.opened():` around serve_stream()")
         await self._rpc.serve_stream(stream)
 
-    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Session | ConfigSetup | str]:
+    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Stuck]:
         """Take readiness away, accept nothing new, let jobs end for `grace` seconds, cancel the rest.
 
         Cancelling this leaves the server draining, with no end to the grace; it may be called again.
@@ -446,111 +449,12 @@ class ModuleServer:
         async with unwrapped(), trio.open_nursery() as nursery:
             if self._link is not None:
                 nursery.start_soon(self._link.withdraw)
-            return await self._drain(grace)
+            return await drained(self._rpc, self.jobs, self._config_setups, grace)
         raise AssertionError("unreachable")
-
-    async def _drain(self, grace: float) -> list[Session | ConfigSetup | str]:
-        with trio.move_on_after(grace):
-            await self._rpc.drain()
-            return []
-        stuck: list[Session | ConfigSetup | str] = [*await self.jobs.shut_down()]
-        if not stuck:
-            # Authors' code runs in configurations, health checks and schemas too, and would hold its call for ever.
-            with trio.move_on_after(LAST_WORDS + ABANDON_AFTER + SLACK):
-                await self._rpc.drain(LAST_WORDS)
-            stuck = [*self._config_setups]
-            others = self._rpc.statistics().rpcs - len(stuck)
-            if others > 0:
-                stuck.append(f"{others} health checks or schemas")
-        if stuck:
-            _log.critical("jobs that go on although they were cancelled: %d, %r", len(stuck), stuck)
-        return stuck
 
     def _set_ready(self, *, ready: bool, why: str = "") -> None:
         self.health.set(READINESS, ready, why=why)
         self.health.set(MODULE_SERVICE, ready, why=why)
-
-
-def defined(modules: Iterable[ModuleClass], settings: Settings) -> dict[str, ModuleDefinition]:
-    """The modules by their ids without prefix.
-
-    Raises:
-        ModuleDefinitionError: A class is not complete, or two have the same id.
-        SettingError: DIGITALKIN_MODULE_ID is set, and there are several modules.
-        ValueError: There is none.
-    """
-    definitions: dict[str, ModuleDefinition] = {}
-    for number, module in enumerate(modules):
-        if number and settings.module.module_id is not None:
-            raise SettingError(
-                f"DIGITALKIN_MODULE_ID={settings.module.module_id!r} is the id of one module, and several are served.",
-                hint="Unset it, and give each module its own in its `metadata`.",
-            )
-        definition = define(module, settings)
-        module_id = module_id_of(definition)
-        other = definitions.setdefault(bare_module_id(module_id), definition)
-        if other is not definition:
-            raise ModuleDefinitionError(
-                f"{other.cls.__qualname__} and {definition.cls.__qualname__} have the same id, {module_id!r}.",
-                hint="Calls find a module by its id: give each its own in its `metadata`.",
-            )
-    if not definitions:
-        raise ValueError("a server needs a module")
-    return definitions
-
-
-def files_by_module(setup_file: Path | Mapping[str, Path] | None, modules: Collection[str]) -> dict[str, Path]:
-    """The setup files by module id without prefix.
-
-    Raises:
-        SetupFileError: One is for no module, or there are several and it is not said for which.
-    """
-    if setup_file is None:
-        return {}
-    if isinstance(setup_file, Path):
-        if len(modules) > 1:
-            raise SetupFileError(
-                f"The setup file {setup_file} names no module, and there are several: {', '.join(modules)}.",
-                hint="Give each its own: --setup MODULE=FILE.json.",
-            )
-        return dict.fromkeys(modules, setup_file)
-    files = {bare_module_id(module_id): path for module_id, path in setup_file.items()}
-    for module_id, path in files.items():
-        if module_id not in modules:
-            raise SetupFileError(
-                f"The setup file {path} is for the module {module_id!r}, which is not served.",
-                hint=f"Served are {', '.join(modules)}.",
-            )
-    return files
-
-
-def server_options(settings: ServerSettings) -> rpc.ServerOptions:
-    """What the settings of the layer `server` mean to the transport."""
-    limits = rpc.ServerOptions().limits
-    interval = settings.min_ping_interval
-    if interval:
-        # The burst stays: clients that measure the way also ping, and are honest.
-        limits = replace(limits, pings=Rate(burst=limits.pings.burst, rate=1 / interval))
-    return rpc.ServerOptions(
-        max_concurrent_rpcs=settings.max_concurrent_rpcs,
-        max_receive_message_bytes=settings.max_receive_message_bytes,
-        max_send_message_bytes=settings.max_send_message_bytes,
-        compression="identity" if settings.compression == "none" else settings.compression,
-        keepalive_time=settings.keepalive_time,
-        keepalive_timeout=settings.keepalive_timeout,
-        limits=limits,
-    )
-
-
-def _directory(data_dir: Path | None, modules: Sequence[str]) -> Path | None:
-    """A directory for the modules that are served together: two servers that start in one place do not meet in it."""
-    if data_dir is None:
-        return None
-    names = [_NO_FILE_NAME.sub("-", module_id).strip(".-") or "module" for module_id in sorted(modules)]
-    name = "+".join(names)
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{zlib.crc32(name.encode()):08x}"
-    return data_dir / name
 
 
 def _link(
