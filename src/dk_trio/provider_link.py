@@ -76,6 +76,7 @@ class ProviderLink:
         interceptors: Sequence[rpc.Interceptor] = (),
     ) -> None:
         self._settings = settings
+        self._channels = channels
         self.target = settings.services.provider
         self.clients = ProviderClients(
             channels,
@@ -127,6 +128,7 @@ class ProviderLink:
 
         Can be entered once.
         """
+        self._channels.warn(self._channel)
         async with self.clients.opened(), self._channel, self.signals.opened():
             yield
 

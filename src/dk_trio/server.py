@@ -143,8 +143,14 @@ class ModuleServer:
         self.security = Security(settings.security)
         self.platform = platform or LocalPlatform(data_directory(settings.services.data_dir, list(definitions)))
         self._owns_platform = platform is None
-        self._channels = ChannelCache(options=channel_options(settings.channel), interceptors=client_interceptors)
+        client = self.security.client
+        client_interceptors = [*client_interceptors, *client.interceptors]
+        self._channels = ChannelCache(
+            options=channel_options(settings.channel), interceptors=client_interceptors, tls=client.tls
+        )
         remote = ServicesMode(settings.services.mode) is ServicesMode.REMOTE
+        if remote and provider is None:
+            client.check(settings.services.provider)
         self._link = _link(settings, self._channels, provider, client_interceptors) if remote else None
         self._admission = admission or Admission(settings.tasks)
         self.signals = signals or (LocalSignals() if self._link is None else self._link.signals)

@@ -40,4 +40,4 @@ class Notices:
         if len(self._said) > LIMIT:
             self._log.warning("%d peers and reasons were told of; others are counted, and not named for a while", LIMIT)
             return
-        self._log.log(level, "%s (said once for this peer)", text)
+        self._log.log(level, "%s (told once)", text)

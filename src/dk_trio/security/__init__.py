@@ -6,10 +6,11 @@
 call. Nothing is on by default, and nothing is reachable beyond this machine by default.
 """
 
+from ._authorization import Authorization as Authorization
 from ._authorization import Authorize as Authorize
-from ._authorization import authorization as authorization
 from ._certificates import Certificate as Certificate
 from ._client import ClientSecurity as ClientSecurity
+from ._client import exposed as exposed
 from ._identity import Identity as Identity
 from ._server import Security as Security
 from ._server import SecurityStatistics as SecurityStatistics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -13,7 +12,6 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import ConfigurationError
-from dk_trio.rpc.notices import Notices
 from dk_trio.rpc.resolver import parse_target
 
 from ._certificates import client_files
@@ -25,9 +23,17 @@ if TYPE_CHECKING:
     from dk_trio import rpc
     from dk_trio.settings import SecuritySettings
 
-_log = logging.getLogger("dk_trio.security")
-
 _HEADER: Final = "authorization"
+
+
+def exposed(channel: rpc.Channel) -> str:
+    """What is risky about calls on a channel; empty when nothing is."""
+    if channel.private:
+        return ""
+    return (
+        f"calls to {channel.target} are plaintext: whoever is on the way can read and change them. Speak TLS "
+        "(DIGITALKIN_CLIENT_CA, or DIGITALKIN_CLIENT_SECURITY=secure)"
+    )
 
 
 class ClientSecurity:
@@ -35,7 +41,7 @@ class ClientSecurity:
 
     Attributes:
         tls: For `rpc.open_channel` and whoever opens channels; None is plaintext.
-        interceptors: For the same.
+        interceptors: For the same; they show the token, but not in plaintext beyond this machine.
 
     Raises:
         TLSFileError: A file cannot be used.
@@ -48,8 +54,7 @@ class ClientSecurity:
         files = client_files(settings)
         self._files = None if files is None else Reloaded("the client's TLS", files.paths, lambda: files.load()[0])
         self.tls: rpc.TLS = None if self._files is None else self._context
-        self._notices = Notices(_log)
-        self.interceptors: Sequence[rpc.Interceptor] = [self._around]
+        self.interceptors: Sequence[rpc.Interceptor] = [] if self._token is None else [self._show_token]
 
     def __repr__(self) -> str:
         return f"<ClientSecurity {'TLS' if self._files else 'plaintext'}{', token' if self._token else ''}>"
@@ -83,14 +88,8 @@ class ClientSecurity:
             nursery.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def _around(self, call: rpc.CallInfo) -> AsyncIterator[None]:
-        if not call.private:
-            text = (
-                f"calls to {call.target} are plaintext: whoever is on the way can read and change them. Speak TLS with "
-                "DIGITALKIN_CLIENT_CA, or DIGITALKIN_CLIENT_SECURITY=secure"
-            )
-            self._notices.say(logging.WARNING, call.target, "plaintext", text)
-        if self._token is not None and _HEADER not in call.metadata:
+    async def _show_token(self, call: rpc.CallInfo) -> AsyncIterator[None]:
+        if _HEADER not in call.metadata:  # a call that brings its own is whoever made it
             if not call.private and not self._plaintext_token:
                 raise GRPCError(
                     Status.UNAUTHENTICATED,

@@ -16,6 +16,7 @@ from dk_trio import rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import TokenFileError
 
+from ._authorization import Authorization
 from ._certificates import Certificate, server_files
 from ._client import ClientSecurity
 from ._gate import Gate
@@ -54,14 +55,13 @@ class Security:
     """Made from the settings, whose files it reads at once.
 
         security = Security(settings.security)
-        server = rpc.Server(services, interceptors=[*outer, *security.interceptors, *inner])
+        server = rpc.Server(services, interceptors=security.among(interceptors))
         async with security.opened():
             await server.serve(security.listeners(await rpc.open_tcp_listeners(port)))
 
     Attributes:
         gate: The interceptor of a server that wants tokens, client certificates, or limits of one client.
-        interceptors: It, if the server wants any of these. Its place is inside of those that log and measure, and
-            around all others.
+        interceptors: It, if the server wants any of these.
         client: For calls that this process makes.
 
     Raises:
@@ -101,8 +101,14 @@ class Security:
         return None if self._tls is None else self._tls.current[1]
 
     def among(self, interceptors: Sequence[rpc.Interceptor]) -> Sequence[rpc.Interceptor]:
-        """All interceptors of a server: in front of these, unless whoever wrote them has given the gate its place."""
-        return interceptors if self.gate in interceptors else [*self.interceptors, *interceptors]
+        """A server's interceptors with the gate in its place.
+
+        It is inside of all others, so that a refused call is logged and measured as any call is, and around those that
+        ask what the caller may do.
+        """
+        outer = [each for each in interceptors if not isinstance(each, Authorization)]
+        inner = [each for each in interceptors if isinstance(each, Authorization)]
+        return [*outer, *self.interceptors, *inner]
 
     # -- connections --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ who comes in between moves the deadline away; one who comes when it has passed m
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,11 @@ import trio
 
 from dk_trio import rpc
 from dk_trio.boundary import unwrapped
+from dk_trio.rpc.notices import Notices
+from dk_trio.security import exposed
 from dk_trio.services.registry import target_of
+
+_log = logging.getLogger("dk_trio.security")
 
 Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Makes the byte stream to a server, in place of TCP."""
@@ -130,6 +135,7 @@ class ChannelCache:
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
         self.tls = tls
+        self._notices = Notices(_log)
         self._interceptors = tuple(interceptors)
         self._channels: dict[_Key, _Shared] = {}
         self._nursery: trio.Nursery | None = None
@@ -147,6 +153,11 @@ class ChannelCache:
         return ChannelCacheStatistics(
             channels=len(users), in_use=sum(map(bool, users)), leases=sum(users), opened=self._opened
         )
+
+    def warn(self, channel: rpc.Channel) -> None:
+        """Tell, once for each server, that calls to it can be read on the way."""
+        if text := exposed(channel):
+            self._notices.say(logging.WARNING, channel.target, "plaintext", text)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Self]:
@@ -229,6 +240,7 @@ class ChannelCache:
                 connect=connect,
                 interceptors=self._interceptors,
             )
+            self.warn(channel)
             shared = self._channels[key] = _Shared(channel)
             self._opened += 1
             # In the context of the cache's owner: the first user's must not live on in it.
