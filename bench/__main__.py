@@ -12,7 +12,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from bench import cases, drivers, provider_measure, task_measure
+from bench import cases, drivers, observe_measure, provider_measure, task_measure
 from bench.processes import cores
 from bench.protos import compile_protos
 from bench.run import FULL, QUICK, Bench, Effort
@@ -57,6 +57,7 @@ def main() -> int:
         bench = Bench(Path(directory), effort, args.only)
         bench.run()
         task_measure.measure(bench)
+        observe_measure.measure(bench)
         provider_measure.measure(bench)
     found = [verdict for verdict in verdicts(bench.results) if args.only in verdict.aim.case]
     print("\n".join(str(verdict) for verdict in found))

@@ -11,6 +11,10 @@ SERVED_MODULE = "dk-trio serve"
 PROVIDER = "dk-trio provider"
 STORE_ALONE = "the store alone"
 TRANSPORT = "the transport alone"
+QUIET = "no logs, no metrics"
+QUIET_AGAIN = "the same, again"
+WATCHED = "logs and metrics"
+TRACED = "traces"
 
 PER_SECOND = "per_second"
 PER_MINUTE = "per_minute"
@@ -128,4 +132,6 @@ AIMS = (
     Aim("cancel-spread", P99_MS, at_most=20, contestant=SERVED_MODULE, absolute=True),
     Aim("provider-store-64", OF_BOUND, at_least=1, contestant=PROVIDER, absolute=True),
     Aim("provider-signals-64", OF_BOUND, at_least=1, contestant=PROVIDER, absolute=True),
+    Aim("observe-64", PER_SECOND, at_least=0.9, contestant=WATCHED),
+    Aim("observe-64", CPU_US, at_most=1.1, contestant=WATCHED),
 )
