@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dk_trio import Settings
+from dk_trio.settings import all_variables
 
 REPO = Path(__file__).parents[2]
 
@@ -18,8 +19,10 @@ def test_the_quiet_one_watches_nothing_and_the_watched_one_all(tmp_path: Path) -
     from bench.cases import QUIET, QUIET_AGAIN, TRACED, WATCHED
     from bench.observe_measure import settings
 
-    found = {name: Settings.from_environment(env) for name, env in settings(tmp_path, 9464).items()}
-    assert not [warning for each in found.values() for warning in each.warnings]
+    environments = settings(tmp_path, 9464)
+    known = {name for variable in all_variables() for name in variable.names}
+    assert {name for env in environments.values() for name in env} <= known
+    found = {name: Settings.from_environment(env) for name, env in environments.items()}
     quiet, watched = found[QUIET].observe, found[WATCHED].observe
     assert found[QUIET_AGAIN].observe == quiet
     assert (quiet.access_log, quiet.log_level, quiet.metrics_port, quiet.traces_endpoint) == (
