@@ -14,10 +14,9 @@ import click
 
 from ._exits import Exit, exit_of_status
 from ._output import unwritten
+from ._settings import load_settings
 
 if TYPE_CHECKING:
-    import ssl
-
     from grpclib.exceptions import GRPCError
 
     from dk_trio import rpc
@@ -43,6 +42,7 @@ _OPTIONS: Final = (
     click.option("--cert", type=_FILE, help="Certificate to show to the server (mTLS), as PEM."),
     click.option("--key", type=_FILE, help="Private key of --cert, as PEM."),
     click.option("--token", metavar="TEXT|@FILE", help="Token to show to the server."),
+    click.option("--module", metavar="ID", help="Which module is meant, where a server has several."),
 )
 
 
@@ -56,6 +56,7 @@ class Connection:
         cert: The certificate to show.
         key: Its private key.
         token: What is shown in `authorization`.
+        module: Which module is meant, where a server has several.
     """
 
     tls: bool | None = None
@@ -63,6 +64,7 @@ class Connection:
     cert: Path | None = None
     key: Path | None = None
     token: str | None = None
+    module: str | None = None
 
     def over(self, settings: SecuritySettings) -> SecuritySettings:
         """The settings with what the options say in their place.
@@ -89,14 +91,22 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_connection(
-        *, tls: bool | None, ca: Path | None, cert: Path | None, key: Path | None, token: str | None, **others: Any
+        *,
+        tls: bool | None,
+        ca: Path | None,
+        cert: Path | None,
+        key: Path | None,
+        token: str | None,
+        module: str | None,
+        **others: Any,
     ) -> Any:
         if (cert is None) != (key is None):
             raise click.UsageError("--cert and --key belong together: give both, or neither.")
         if tls is False and (ca is not None or cert is not None):
             raise click.UsageError("--plaintext contradicts --ca and --cert, which are for TLS.")
         token = None if token is None else _token(token)
-        return command(connection=Connection(tls=tls, ca=ca, cert=cert, key=key, token=token), **others)
+        connection = Connection(tls=tls, ca=ca, cert=cert, key=key, token=token, module=module)
+        return command(connection=connection, **others)
 
     for option in reversed(_OPTIONS):
         with_connection = option(with_connection)
@@ -120,10 +130,8 @@ def _token(text: str) -> str:
 
 
 def settings_of_a_client() -> Settings:
-    """The settings, their warnings told."""
-    from dk_trio.settings import Settings
-
-    settings = Settings.from_environment(serving=False)
+    """The settings, `.env` included, their warnings told."""
+    settings = load_settings(serving=False)
     for warning in settings.warnings:
         click.echo(f"dk-trio: {warning}", err=True)
     return settings
@@ -134,18 +142,24 @@ async def opened(address: str, connection: Connection, settings: Settings) -> As
     """A channel to a server, for the length of the block.
 
     Raises:
-        ConfigurationError: The files for TLS cannot be used.
+        ConfigurationError: A file for TLS cannot be used, or the token would go there in plaintext.
     """
     from dk_trio import rpc
     from dk_trio.client import channel_options
+    from dk_trio.security import ClientSecurity
 
-    security = connection.over(settings.security)
-    async with rpc.open_channel(
-        address,
-        options=channel_options(settings.channel),
-        ssl_context=tls_context(security),
-        interceptors=[] if security.client_token is None else [shows(security.client_token)],
-    ) as channel:
+    security = ClientSecurity(connection.over(settings.security))
+    security.check(address)
+    modules = [] if connection.module is None else [_for_module(connection.module)]
+    async with (
+        security.opened(),
+        rpc.open_channel(
+            address,
+            options=channel_options(settings.channel),
+            ssl_context=security.tls,
+            interceptors=[*security.interceptors, *modules],
+        ) as channel,
+    ):
         yield channel
 
 
@@ -189,36 +203,16 @@ def _told(field: str, rule: str, text: str) -> str:
     return f"({field})" if rule.lower() in text.lower() else f"{field}: {rule}."
 
 
-def tls_context(security: SecuritySettings) -> ssl.SSLContext | None:
-    """What a client speaks TLS with; None for plaintext.
-
-    Raises:
-        ConfigurationError: A file cannot be used.
-    """
-    if not security.client_tls:
-        return None
-    import ssl
-
-    from dk_trio.errors import ConfigurationError
-
-    try:
-        context = ssl.create_default_context(cafile=None if security.client_ca is None else str(security.client_ca))
-        if security.client_cert is not None:
-            context.load_cert_chain(security.client_cert, security.client_key)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigurationError(f"The files for TLS cannot be used: {error.strerror or error}.") from error
-    return context
-
-
-def shows(token: str) -> rpc.Interceptor:
-    """An interceptor that shows a token to the server."""
+def _for_module(module: str) -> rpc.Interceptor:
+    """An interceptor that says which module of a server is meant."""
+    from dk_trio.extensions import MODULE_ID
 
     @asynccontextmanager
-    async def show(call: rpc.CallInfo) -> AsyncIterator[None]:
-        call.metadata["authorization"] = f"Bearer {token}"
+    async def say(call: rpc.CallInfo) -> AsyncIterator[None]:
+        call.metadata.setdefault(MODULE_ID, module)
         yield
 
-    return show
+    return say
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------
