@@ -75,7 +75,10 @@ class _Answer:
 
     async def _on_the_loop(self, began: threading.Event) -> None:
         began.set()
-        _log.warning("SIGUSR1: %s", _text(await self._surveyor.survey()))
+        try:
+            _log.warning("SIGUSR1: %s", _text(await self._surveyor.survey()))
+        except Exception:  # noqa: BLE001  boundary: to look at a server must not end it
+            _log.exception("SIGUSR1: the tasks could not be told")
 
     def _beside_the_loop(self) -> None:
         stacks = "\n".join(stacks_of_threads())

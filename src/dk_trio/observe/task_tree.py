@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import re
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -40,6 +40,9 @@ ALIKE: Final = 3
 NODES_MAX: Final = 2000
 """Tasks or groups of them that are told at all; what is beyond is only counted. 0.5 MB of JSON."""
 
+DEPTH_MAX: Final = 100
+"""Nurseries within nurseries that are told; an author's code may have as many as it likes."""
+
 _ID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-f]{6,}|\d+")
 _INSTALLED: Final = re.compile(rf"^.*/(?:site|dist)-packages/|^{re.escape(str(Path(dk_trio.__file__).parents[1]))}/")
 _PRIVATE: Final = re.compile(r"^.*<locals>\.|^(dk_trio|trio)\.(_\w+\.)*")
@@ -50,9 +53,9 @@ class TaskNode:
     """A task, or several that are alike.
 
     Attributes:
-        name: Of the task; where there are several, of one of them.
+        name: Of the task; where there are several, with `*` for ids and numbers.
         count: How many there are.
-        job: The job that it works for; empty when there is none.
+        job: The job that it works for; empty when there is none, and where there are several.
         waits: What it has called that waits, such as `Event.wait`; empty when it was about to run.
         at: Its innermost line outside of Trio.
         author: Its innermost line of an author's code; empty when there is none.
@@ -266,29 +269,30 @@ class _Seen:
         shape = tuple(frozenset((group[0].key, len(group)) for group in groups) for groups in self.nurseries)
         self.key = hash((_ID.sub("", self.name), self.wait, shape))
 
-    def node(self, budget: _Budget, count: int = 1, seconds: float | None = None) -> TaskNode:
+    def node(self, budget: _Budget, depth: int = 0, *, one_of: int = 1, alike: bool = False) -> TaskNode:
+        """As it is told. Of several that are alike it stands for the others, without what is its own."""
         budget.left -= 1
+        alike = alike or one_of > 1
         told = 0
         nurseries = []
         for groups in self.nurseries:
             nodes = []
             for group in groups:
                 longest = sorted(group, key=lambda each: -(each.seconds or 0.0))
-                heads: Sequence[_Seen] = longest if len(group) <= ALIKE else longest[:1]
-                for head in heads:
-                    if budget.left > 0:
-                        number = 1 if heads is longest else len(group)
-                        nodes.append(head.node(budget, number, head.seconds))
+                number = 1 if len(group) <= ALIKE else len(group)
+                for head in longest if number == 1 else longest[:1]:
+                    if budget.left > 0 and depth < DEPTH_MAX:
+                        nodes.append(head.node(budget, depth + 1, one_of=number, alike=alike))
                         told += number * (1 + head.total)
             nurseries.append(tuple(nodes))
         return TaskNode(
-            name=self.name,
-            count=count,
-            job=self.job,
+            name=_ID.sub("*", self.name) if alike else self.name,
+            count=one_of,
+            job="" if alike else self.job,
             waits=self.wait.call,
             at=self.wait.at,
             author=self.wait.author,
-            seconds=self.seconds if seconds is None else seconds,
+            seconds=self.seconds,
             nurseries=tuple(nurseries),
             more=max(0, self.total - told),
         )
