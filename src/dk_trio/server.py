@@ -263,6 +263,9 @@ class ModuleServer:
         grace: float = DEFAULT_GRACE,
         on_ready: Callable[[str], object] | None = None,
         on_stuck: Callable[[DrainReport], object] | None = None,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+        signals: AsyncIterator[int] | None = None,
+        others_stay: Callable[[], bool] = bool,
     ) -> DrainReport:
         """Serve until SIGTERM or SIGINT, then drain; a second signal cancels what is left at once.
 
@@ -275,35 +278,41 @@ class ModuleServer:
             on_ready: Called once with `HOST:PORT` when RPCs are accepted.
             on_stuck: Called when everything has ended but code that goes on although it was cancelled. This waits for
                 that code, as it must; a program that wants to end all the same ends the process here.
+            listeners: See `running`.
+            signals: Numbers of signals to obey, in place of those that the process gets.
+            others_stay: Asked when the drain begins: whether other processes serve on at this address, so that the
+                registry is told nothing.
 
         Raises:
             ListenError: The address cannot be listened on.
         """
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        own = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) if signals is None else nullcontext(signals)
+        with own as orders:
             async with unwrapped(), trio.open_nursery() as nursery:
                 drain_scope = trio.CancelScope()
 
                 async def hurry() -> None:
-                    async for number in signals:  # all of them: one that is left would be raised again at the end
+                    async for number in orders:  # all of them: one that is left would be raised again at the end
                         _log.warning("%s again: cancelling", signal.Signals(number).name)
                         drain_scope.cancel()
                         if self._link is not None:
                             self._link.hasten()
 
-                async with self.running(host=host, port=port) as address:
+                async with self.running(host=host, port=port, listeners=listeners) as address:
                     if on_ready is not None:
                         on_ready(address)
-                    number = await anext(signals)
+                    number = await anext(orders)
                     before = self.jobs.statistics()
                     name = signal.Signals(number).name
                     told = (name, before.running, before.queued, grace)
                     _log.info("%s: draining, %d running and %d waiting jobs get %g s", *told)
                     nursery.start_soon(hurry)
                     stuck: list[Stuck] = []
+                    withdraw = not others_stay()
                     with drain_scope:
-                        stuck = await self.drain(grace)
+                        stuck = await self.drain(grace, withdraw=withdraw)
                     if drain_scope.cancelled_caught:
-                        stuck = await self.drain(0)
+                        stuck = await self.drain(0, withdraw=withdraw)
                     report = drain_report(before, self.jobs.statistics(), stuck=len(stuck))
                     if stuck and on_stuck is not None:
                         on_stuck(report)
@@ -441,8 +450,10 @@ class ModuleServer:
             raise RuntimeError("the server is not open: write `async with server.opened():` around serve_stream()")
         await self._rpc.serve_stream(stream)
 
-    async def drain(self, grace: float = DEFAULT_GRACE) -> list[Stuck]:
+    async def drain(self, grace: float = DEFAULT_GRACE, *, withdraw: bool = True) -> list[Stuck]:
         """Take readiness away, accept nothing new, let jobs end for `grace` seconds, cancel the rest.
+
+        With `withdraw` the registry is told, so that it sends nobody here any more.
 
         Cancelling this leaves the server draining, with no end to the grace; it may be called again.
 
@@ -453,7 +464,7 @@ class ModuleServer:
         self._accepting = False
         self._set_ready(ready=False)
         async with unwrapped(), trio.open_nursery() as nursery:
-            if self._link is not None:
+            if withdraw and self._link is not None:
                 nursery.start_soon(self._link.withdraw)
             return await drained(self._rpc, self.jobs, self._config_setups, grace)
         raise AssertionError("unreachable")
