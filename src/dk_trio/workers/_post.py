@@ -1,0 +1,49 @@
+"""Where a worker is posted: its number, its sockets, its parent's address; in the words of a command line."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import asdict, dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """What a parent tells a worker when it starts it.
+
+    Attributes:
+        number: Of the worker, from 0.
+        control: Descriptor of the worker's end of the control line.
+        handover: Descriptor of the socket that connections come over.
+        host: Address that the parent listens on.
+        port: Its port.
+    """
+
+    number: int
+    control: int
+    handover: int
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The post that `str` gave this text.
+
+        Raises:
+            ValueError: It is none, or its sockets are not there: only a parent can give one.
+        """
+        try:
+            post = cls(**json.loads(text))
+            for descriptor in (post.control, post.handover):
+                with socket.socket(fileno=descriptor) as found:
+                    is_ours = found.family == socket.AF_UNIX
+                    found.detach()
+                if not is_ours:
+                    raise ValueError(f"{descriptor} is not a Unix socket")
+        except (TypeError, OSError) as error:
+            raise ValueError(str(error)) from error
+        return post
