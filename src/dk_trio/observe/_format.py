@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 from math import isfinite
 from traceback import TracebackException
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dk_trio.log_context import CURRENT
 from dk_trio.redaction import MASK, SECRET_NAME
+
+if TYPE_CHECKING:
+    from dk_trio.module import SessionIds
 
 ACCESS: Final = "dk_trio.access"
 """Name of the logger of the access log."""
@@ -28,6 +31,7 @@ MAX_MESSAGE: Final = 16 * 1024
 MAX_EXCEPTION: Final = 64 * 1024
 """Characters of a message and of a traceback; a longer one is cut, and says so."""
 
+_MAX_MIDDLES: Final = 1000
 _MAX_ITEMS: Final = 100
 _MAX_DEPTH: Final = 4
 
@@ -45,25 +49,6 @@ _MARGIN: Final = "\n    | "
 Redact = Callable[[str], str]
 
 
-class Access:
-    """What the access log says of one call."""
-
-    __slots__ = ("code", "ids", "level", "method", "milliseconds", "peer")
-
-    def __init__(
-        self, method: str, code: str, milliseconds: float, peer: str, ids: Mapping[str, str], level: int
-    ) -> None:
-        self.method = method
-        self.code = code
-        self.milliseconds = milliseconds
-        self.peer = peer
-        self.ids = ids
-        self.level = level
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.code} in {self.milliseconds:.1f} ms from {self.peer}"
-
-
 class Format(Protocol):
     """Makes lines."""
 
@@ -71,7 +56,9 @@ class Format(Protocol):
         """A record of `logging`."""
         ...
 
-    def access(self, access: Access) -> str:
+    def access(
+        self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
+    ) -> str:
         """A line of the access log. Half of what a server logs is this, so no record is made for it."""
         ...
 
@@ -82,17 +69,18 @@ class _Clock:
     def __init__(self, form: str, convert: Callable[[float], time.struct_time], end: str) -> None:
         self._form = form
         self._convert = convert
-        self._end = end
-        self._second = -1
-        self._text = ""
+        self._ends = [f".{number:03}{end}" for number in range(1000)]
+        self._now: tuple[int, str] = (-1, "")
 
     def __call__(self, now: float) -> str:
-        second = int(now)
-        text = self._text
-        if second != self._second:  # another thread may do the same; each uses what it has made
+        milliseconds = int(now * 1000)
+        second, text = self._now
+        rest = milliseconds - second * 1000
+        if not 0 <= rest < 1000:
+            second, rest = divmod(milliseconds, 1000)
             text = time.strftime(self._form, self._convert(second))
-            self._text, self._second = text, second
-        return "%s.%03d%s" % (text, (now - second) * 1000, self._end)  # noqa: UP031  twice as fast as an f-string here
+            self._now = (second, text)
+        return text + self._ends[rest]
 
 
 class JsonFormat:
@@ -105,7 +93,7 @@ class JsonFormat:
     def __init__(self, redact: Redact) -> None:
         self._redact = redact
         self._clock = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime, "Z")
-        self._methods: dict[str, str] = {}
+        self._middles: dict[tuple[str, str], str] = {}
         self._pid = os.getpid()
 
     def record(self, record: logging.LogRecord) -> str:
@@ -127,14 +115,31 @@ class JsonFormat:
             fields["extra"] = extra
         return json.dumps(fields, default=str) + "\n"
 
-    def access(self, access: Access) -> str:
-        ids = "".join([f', "{name}": {quoted(value)}' for name, value in access.ids.items()])
+    def access(
+        self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
+    ) -> str:
+        middle = self._middles.get((path, code))
+        if middle is None:
+            middle = self._middle(path, code)
+        ids = ""
+        if job is not None:
+            mission, setup = quoted(job.mission_id), quoted(job.setup_id)
+            ids = f', "job": "{job.job_id}", "mission": {mission}, "setup": {setup}'
         return (
-            f'{{"timestamp": "{self._clock(time.time())}", "level": "{_LEVELS[access.level]}", "logger": "{ACCESS}", '
-            f'"message": {quoted(str(access))}, "pid": {self._pid}, "method": {quoted(access.method)}, '
-            f'"code": "{access.code}", "duration_ms": {access.milliseconds:.3f}, '
-            f'"peer": {quoted(access.peer)}{ids}}}\n'
+            f'{{"timestamp": "{self._clock(time.time())}", "level": "{_LEVELS[level]}"{middle}{milliseconds:.3f}, '
+            f'"peer": "{peer}", "request": {quoted(request)}{ids}}}\n'
         )
+
+    def _middle(self, path: str, code: str) -> str:
+        """What lines of one method and code have in common."""
+        if len(self._middles) >= _MAX_MIDDLES:  # callers have chosen the names of methods that there are not
+            self._middles.clear()
+        method = path.rpartition("/")[2]
+        middle = self._middles[path, code] = (
+            f', "logger": "{ACCESS}", "message": {quoted(f"{method} {code}")}, "pid": {self._pid}, '
+            f'"method": {quoted(path)}, "code": "{code}", "duration_ms": '
+        )
+        return middle
 
 
 class TextFormat:
@@ -162,8 +167,14 @@ class TextFormat:
             line += "\n" + self._dim(_MARGIN.removeprefix("\n") + _plain(self._redact(trace)))
         return line + "\n"
 
-    def access(self, access: Access) -> str:
-        return self._line(time.time(), _LEVELS[access.level], ACCESS, str(access), access.ids) + "\n"
+    def access(
+        self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
+    ) -> str:
+        ids = {"request": request}
+        if job is not None:
+            ids |= {"job": job.job_id, "mission": job.mission_id, "setup": job.setup_id}
+        text = f"{path} {code} in {milliseconds:.1f} ms from {peer}"
+        return self._line(time.time(), _LEVELS[level], ACCESS, text, ids) + "\n"
 
     def _line(self, now: float, level: str, logger: str, message: str, ids: Mapping[str, str]) -> str:
         word = level.upper()

@@ -46,6 +46,7 @@ class LogHandler(logging.Handler):
         super().__init__(level)
         self.form = form
         self.put = writer.put
+        self.access = form.access
         self._writer = writer
 
     def handle(self, record: logging.LogRecord) -> bool:

@@ -15,7 +15,8 @@ still change `call.metadata`, or refuse the call by raising `GRPCError`. What st
 ended. A call that fails raises its exception at the `yield`; an interceptor may raise another one in its place, but it
 cannot turn a failure into a success: there would be no reply to go with it. Interceptors nest, the first is outermost.
 With retries, the client's interceptors see the call once, not each attempt. One that counts or logs how calls end
-asks `call.status_for` with what was raised at its `yield`, or None.
+asks `call.status_for` with what was raised at its `yield`, or None. A server turns calls away for which it has no
+method or no room, and no interceptor runs: one that has `refused(call, status)` is told by that. It must not raise.
 
 On the client, generated stubs for streaming replies are generators, and the call stays open across their `yield`s.
 There an interceptor must not hold a cancel scope or a nursery open across its own `yield`; everything else is fine.

@@ -21,13 +21,14 @@ class Peer:
         in_process: As given.
     """
 
-    __slots__ = ("_addr", "_cert", "_stream", "in_process")
+    __slots__ = ("_addr", "_cert", "_name", "_stream", "in_process")
 
     def __init__(self, stream: trio.abc.Stream, *, in_process: bool = False) -> None:
         self.in_process = in_process
         self._stream = stream
         self._addr: Any = _UNKNOWN
         self._cert: dict[str, Any] | None = None
+        self._name = ""
 
     def __repr__(self) -> str:
         return f"<Peer {self.addr()!r}>"
@@ -59,6 +60,18 @@ class Peer:
         if self.in_process:
             return "this process"
         return "unknown" if address is None else "a Unix socket"
+
+    @property
+    def name(self) -> str:
+        """`HOST:PORT` for logs, in words what has none. Made once, since it is asked for by each call."""
+        if not self._name:
+            address = self.addr()
+            host = self.host()
+            if isinstance(address, tuple):
+                self._name = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+            else:
+                self._name = host
+        return self._name
 
     def cert(self) -> dict[str, Any] | None:
         """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS or without one.

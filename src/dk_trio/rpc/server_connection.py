@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Final
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from multidict import MultiDict
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from dk_trio.wire import ErrorCode, PeerError, PrefaceError, Refusal, RequestHead, ServerConnection, Stream
-from dk_trio.wire.metadata import encode_metadata
+from dk_trio.wire.metadata import decode_metadata, encode_metadata
 
 from .interceptors import CallInfo, InterceptorStack
 from .peer import Peer, client_of
@@ -216,6 +217,8 @@ class ConnectionTasks:
         server = self._server
         handler = server.route(head)
         if isinstance(handler, Refusal):
+            if server.refused_to:
+                self._tell_refused(head, handler.status)
             return handler
         call = ServerCall(self._transport, stream_id, head, handler, self._options)
         timeout = head.timeout
@@ -240,6 +243,22 @@ class ConnectionTasks:
         if timeout is not None:
             worker.scope.deadline = call.deadline_at
         return call
+
+    def _tell_refused(self, head: RequestHead, status: Status) -> None:
+        try:
+            metadata = decode_metadata(head.fields)
+        except ValueError:
+            metadata = MultiDict()
+        call = CallInfo(
+            path=head.path,
+            cardinality=None,
+            metadata=metadata,
+            deadline=inf if head.timeout is None else self._wire.now + head.timeout,
+            peer=self._transport.peer,
+            side="server",
+        )
+        for refused in self._server.refused_to:
+            refused(call, status)
 
     # -- RPCs -------------------------------------------------------------------------------------------------------
 
