@@ -22,6 +22,8 @@ from ._server import DatabaseError as DatabaseError
 from ._server import DiscoveryError as DiscoveryError
 from ._server import DiscoverySecurityError as DiscoverySecurityError
 from ._server import InitializeFailedError as InitializeFailedError
+from ._server import InspectorRefusedError as InspectorRefusedError
+from ._server import InspectorUnavailableError as InspectorUnavailableError
 from ._server import InvalidInputError as InvalidInputError
 from ._server import InvalidOutputError as InvalidOutputError
 from ._server import InvalidSetupError as InvalidSetupError

@@ -54,6 +54,24 @@ class TokenFileError(ConfigurationError):
     code = "BAD_TOKEN_FILE"
 
 
+class InspectorUnavailableError(DkTrioError):
+    """No inspector answers where one was looked for."""
+
+    code = "INSPECTOR_UNAVAILABLE"
+    status = Status.UNAVAILABLE
+    fault = Fault.OPERATOR
+    short_description = "No inspector"
+
+
+class InspectorRefusedError(DkTrioError):
+    """The inspector asks for its token, or does not allow what was asked for."""
+
+    code = "INSPECTOR_REFUSED"
+    status = Status.UNAUTHENTICATED
+    fault = Fault.OPERATOR
+    short_description = "Refused by the inspector"
+
+
 class DatabaseError(ConfigurationError):
     """A database cannot be used: its URL, its server, its file, or a schema that is newer than this program."""
 
