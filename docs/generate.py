@@ -25,7 +25,7 @@ from dk_trio.errors import (
     RequestError,
 )
 from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Reason, State
-from dk_trio.settings import Variable
+from dk_trio.settings import PRESETS, Variable
 from dk_trio.settings._layers import LAYERS, RPCS_PER_CPU
 from dk_trio.settings._names import NOT_USED, NotUsed
 from dk_trio.settings._variable import variable_of
@@ -169,14 +169,37 @@ def exits() -> str:
     return table("exit code | why", (f"{exit_code.value} | {why}" for exit_code, why in _OWN.items()))
 
 
-def conformance() -> dict[str, str]:
-    """What the suite of all strategies checks; it counts itself."""
+def presets() -> str:
+    """The presets side by side; a dash where one leaves a variable to its default."""
+    names = dict.fromkeys(name for preset in PRESETS.values() for name in preset)
+    return table(
+        f"variable | {' | '.join(PRESETS)}",
+        (f"{code(name)} | {' | '.join(preset.get(name, '–') for preset in PRESETS.values())}" for name in names),
+    )
+
+
+def one_setting() -> str:
+    """What `dk-trio config NAME` prints."""
+    from click.testing import CliRunner
+
+    command = commands.get_command(click.Context(commands), "config")
+    return CliRunner().invoke(command, ["max_queued_tasks", "--preset", "medium"], env={}).stdout
+
+
+def of_tests() -> dict[str, str]:
+    """What tests know: what the suite of all strategies checks, and which test shows what a variable changes."""
     root = str(Path(__file__).parent.parent)
     if root not in sys.path:  # mkdocs runs this, not pytest
         sys.path.append(root)
     from tests.conformance.table import differences, table
+    from tests.settings.table import guide_table, other_table
 
-    return {"conformance.md": table(), "differences.md": differences()}
+    return {
+        "conformance.md": table(),
+        "differences.md": differences(),
+        "variables-guide.md": guide_table(),
+        "variables-other.md": other_table(),
+    }
 
 
 def code(text: str) -> str:
@@ -192,8 +215,10 @@ def files() -> dict[str, str]:
         "errors.md": errors(),
         "exits.md": exits(),
         "not-used.md": not_used(),
+        "presets.md": presets(),
+        "config-one.txt": one_setting(),
     }
-    out |= conformance()
+    out |= of_tests()
     out |= {f"{name.replace(' ', '-')}.txt": help_of(name) for name in command_names()}
     return out | {f"settings-{layer}.md": settings(layer) for layer in LAYERS}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ._checks import contradictions, warnings_of, without_effect
 from ._envfile import export_others, read_env_file
-from ._layers import LAYERS
+from ._layers import LAYERS as LAYERS
 from ._layers import ChannelSettings as ChannelSettings
 from ._layers import LifecycleSettings as LifecycleSettings
 from ._layers import ModuleSettings as ModuleSettings
