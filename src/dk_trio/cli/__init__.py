@@ -30,6 +30,7 @@ _GROUPS: Final = {
         "provider": "Serve what modules share: setups, registry, signals, records, files, costs.",
         "jobs": "List the jobs of a module server.",
         "stop": "Stop jobs of a module server.",
+        "top": "Watch a server in the terminal: jobs, tasks, gauges, stalls.",
     },
     "Configure": {
         "config": "Show every setting: its value, its source, what it means.",
