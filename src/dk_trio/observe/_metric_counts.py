@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from types import TracebackType
 from typing import Final
 
@@ -102,7 +103,7 @@ class JobCounts(JobHook):
         reason = outcome.reason
         module.ended[reason] += 1
         module.waited.observe(outcome.waited)
-        if reason is not Reason.REFUSED and job.admitted_at <= trio.current_time():  # inf: it never had a slot
+        if job.admitted_at != inf:  # otherwise it never had a slot
             module.ran[reason].observe(outcome.ran)
             module.outputs.observe(job.outputs)
 
