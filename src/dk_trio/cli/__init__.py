@@ -31,6 +31,7 @@ _GROUPS: Final = {
         "jobs": "List the jobs of a module server.",
         "stop": "Stop jobs of a module server.",
         "top": "Watch a server in the terminal: jobs, tasks, gauges, stalls.",
+        "doctor": "Look for what keeps a server from working here, and say what to do.",
     },
     "Configure": {
         "config": "Show every setting: its value, its source, what it means.",
@@ -82,6 +83,7 @@ Examples:
   dk-trio serve mymodule.py --port 50055
   dk-trio call 127.0.0.1:50055 --protocol message --input '{{"text": "hello"}}'
   dk-trio jobs 127.0.0.1:50055
+  dk-trio doctor
 
 \b
 {TABLE}""",

@@ -20,7 +20,9 @@ TIMEOUT: Final = 10.0
 
 
 async def check(channel: rpc.Channel, *, timeout: float | None, metadata: Any) -> dict[str, Any]:
-    """The health of a server: `name` of what was asked, its `status`, and `why` it does not serve, where that is told.
+    """The health of a server: `name` of what was asked, its `status`, and `why` it does not serve, if that is told.
+
+    With the metadata `CLOCK` of `dk_trio.rpc.health` also what the server's clock shows.
 
     Raises:
         GRPCError: It does not answer, or has no health service.
@@ -36,7 +38,7 @@ async def check(channel: rpc.Channel, *, timeout: float | None, metadata: Any) -
 
 async def _check(channel: rpc.Channel, name: str, *, timeout: float, metadata: Any) -> dict[str, Any]:
     from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse
-    from dk_trio.rpc.health import WHY
+    from dk_trio.rpc.health import CLOCK, WHY
 
     async with channel.request(
         _CHECK, Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse, timeout=timeout, metadata=metadata
@@ -48,4 +50,6 @@ async def _check(channel: rpc.Channel, name: str, *, timeout: float, metadata: A
     health = {"name": name, "status": status}
     if why := told.get(WHY):
         health["why"] = unquote(str(why))
+    if clock := told.get(CLOCK):
+        health[CLOCK] = str(clock)
     return health

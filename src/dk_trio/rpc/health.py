@@ -11,6 +11,7 @@ told, and their calls end with UNAVAILABLE, upon which clients turn to another s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -29,6 +30,10 @@ FAREWELL: Final = 1.0
 
 WHY: Final = "health-why"
 """Initial metadata of a Check whose answer is NOT_SERVING, where somebody has said why: text, percent-encoded."""
+
+CLOCK: Final = "health-clock"
+"""Metadata of a Check by which it asks for the server's clock: the initial metadata of the answer have it, in seconds
+since the epoch. So `dk-trio doctor` finds clocks that differ."""
 
 _SERVICE: Final = "/grpc.health.v1.Health/"
 
@@ -135,8 +140,11 @@ class Health:
         if service not in self._serving:
             raise GRPCError(Status.NOT_FOUND, f"the health of service {service!r} is not known here")
         why = "the server is shutting down" if self._shut_down else self._reasons.get(service)
-        if why:
-            await call.send_initial_metadata(metadata={WHY: quote(why, safe=" ,;:!()[]'/=-")})
+        metadata = {WHY: quote(why, safe=" ,;:!()[]'/=-")} if why else {}
+        if CLOCK in call.metadata:
+            metadata[CLOCK] = f"{time.time():.6f}"
+        if metadata:
+            await call.send_initial_metadata(metadata=metadata)
         await call.send_message(_response(self._status(service)))
 
     async def _watch(self, call: Any) -> None:

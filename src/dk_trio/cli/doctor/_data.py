@@ -1,0 +1,72 @@
+"""Whether what is kept can be kept: the directory of data, its locks, its disk."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ._finding import Finding, fail, ok, warn
+
+if TYPE_CHECKING:
+    from dk_trio.settings import ServicesSettings
+
+_SETTING: Final = "DIGITALKIN_DATA_DIR"
+_FULL: Final = 64 * 2**20
+_LITTLE: Final = 2**30
+
+
+def data(settings: ServicesSettings) -> Iterator[Finding]:
+    """Blocks for as long as the disk does."""
+    directory = settings.data_dir
+    if directory is None:
+        yield ok("Nothing is kept on disk.")
+        return
+    there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        yield fail(
+            f"{there}, for local data, cannot be written: {error.strerror}.",
+            f"Make it writable, or set {_SETTING} to another directory.",
+        )
+        return
+    facts = {"directory": str(directory)}
+    yield ok(f"{directory} can be written." if directory.exists() else f"{directory} is made when needed.", **facts)
+    yield from _locks(directory)
+    yield _room(there)
+
+
+def _room(there: Path) -> Finding:
+    free = shutil.disk_usage(there).free
+    inodes = os.statvfs(there).f_favail
+    text = f"{free / 2**30:.1f} GiB are free at {there}."
+    remedy = f"Make room, or set {_SETTING} to another disk."
+    if free < _FULL or inodes == 0:
+        return fail(text if inodes else f"No more files can be made at {there}: it has no inodes left.", remedy)
+    if free < _LITTLE:
+        return warn(text, remedy, free_bytes=free)
+    return ok(text, free_bytes=free)
+
+
+def _locks(directory: Path) -> Iterator[Finding]:
+    """Each server and provider has a directory of its own in it, and locks it for as long as it runs."""
+    from dk_trio.services.stores._sqlite import LOCK
+
+    for lock in sorted({directory / LOCK, *directory.glob(f"*/{LOCK}")}):
+        try:
+            descriptor = os.open(lock, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            yield ok(f"{lock.parent} is in use by the process {pid}.", directory=str(lock.parent), pid=pid)
+        finally:
+            os.close(descriptor)  # and with it the lock
