@@ -93,7 +93,7 @@ class JsonFormat:
     def __init__(self, redact: Redact) -> None:
         self._redact = redact
         self._clock = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime, "Z")
-        self._middles: dict[tuple[str, str], str] = {}
+        self.middles: dict[tuple[str, str], str] = {}
         self._pid = os.getpid()
 
     def record(self, record: logging.LogRecord) -> str:
@@ -118,7 +118,7 @@ class JsonFormat:
     def access(
         self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
     ) -> str:
-        middle = self._middles.get((path, code))
+        middle = self.middles.get((path, code))
         if middle is None:
             middle = self._middle(path, code)
         ids = ""
@@ -132,10 +132,10 @@ class JsonFormat:
 
     def _middle(self, path: str, code: str) -> str:
         """What lines of one method and code have in common."""
-        if len(self._middles) >= _MAX_MIDDLES:  # callers have chosen the names of methods that there are not
-            self._middles.clear()
+        if len(self.middles) >= _MAX_MIDDLES:  # callers have chosen the names of methods that there are not
+            self.middles.clear()
         method = path.rpartition("/")[2]
-        middle = self._middles[path, code] = (
+        middle = self.middles[path, code] = (
             f', "logger": "{ACCESS}", "message": {quoted(f"{method} {code}")}, "pid": {self._pid}, '
             f'"method": {quoted(path)}, "code": "{code}", "duration_ms": '
         )

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 REQUEST_ID: Final = "x-request-id"
 MAX_REQUEST_ID: Final = 100
+MAX_PATH: Final = 200
+"""Characters of a caller's choice in one line."""
 
 _QUIET: Final = frozenset(
     {
@@ -119,7 +121,7 @@ _OPEN: Final[ContextVar[_Line | None]] = ContextVar("dk_trio_access", default=No
 
 
 def _write(call: rpc.CallInfo, status: Status, seconds: float, request: str, job: SessionIds | None) -> None:
-    path = call.path
+    path = call.path if len(call.path) <= MAX_PATH else f"{call.path[:MAX_PATH]}..."
     level = logging.DEBUG if path in _QUIET and status in _EXPECTED else logging.INFO
     if not _log.isEnabledFor(level):
         return
