@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,7 @@ def record(number: int, *, size: int) -> StoreRecordRequest:
 
 
 def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -> str:
-    """Run a provider that does not start; what it says, which is one paragraph."""
+    """Run a provider that does not start; what it says, which is one paragraph behind the lines of its log."""
     late = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGTERM))  # one that starts would not end
     late.start()
     try:
@@ -71,7 +71,12 @@ def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -> str:
     assert done.returncode == code, told
     assert done.stdout == b""
     assert "Traceback" not in told
-    (line,) = told.strip().splitlines()
+    return one_paragraph(told.splitlines())
+
+
+def one_paragraph(lines: Sequence[str]) -> str:
+    """What is no line of the log, as which JSON is written where no terminal is."""
+    (line,) = [line for line in lines if not line.startswith("{")]
     assert line.startswith("dk-trio: ")
     return line
 
@@ -229,7 +234,7 @@ async def test_a_directory_that_is_not_writable() -> None:
     async with started("provider", "--port", "0", "--data-dir", "data", program=program) as provider:
         code = await provider.wait()
     assert code == Exit.CONFIGURATION, provider.lines
-    (line,) = provider.lines["stderr"]
+    line = one_paragraph(provider.lines["stderr"])
     assert "Permission denied" in line or "cannot be written" in line
 
 
@@ -290,7 +295,7 @@ async def test_a_disk_that_is_full_at_the_start(full_disk: list[str]) -> None:
     full_disk[4] = full_disk[4].replace(" && ", ' && head -c 690000 /dev/zero > "$0"/zeros && ')
     async with started("provider", "--port", "0", "--data-dir", "data", program=full_disk) as provider:
         assert await provider.wait() == Exit.CONFIGURATION, provider.lines
-    (line,) = provider.lines["stderr"]
+    line = one_paragraph(provider.lines["stderr"])
     assert "the disk is full" in line
     assert "Free some space, or set --data-dir to another directory" in line
     assert [path.name for path in Path("data").iterdir()] == []

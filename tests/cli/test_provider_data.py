@@ -129,15 +129,15 @@ async def test_a_copy_does_not_overwrite_and_leaves_nothing_when_it_fails() -> N
         await provider.wait()
     Path("there").mkdir()
     Path("there", "precious").touch()
-    assert "there exists, and is not overwritten" in await backed_up("--data-dir", "data", "there", code=4)
+    assert "there exists, and is not overwritten" in await backed_up("--data-dir", "data", "there", code=Exit.CONFIGURATION)
     assert [path.name for path in Path("there").iterdir()] == ["precious"]
-    assert "no database in nowhere" in await backed_up("--data-dir", "nowhere", "copy", code=4)
-    assert "nothing to copy" in await backed_up("--db", ":memory:", "copy", code=4)
+    assert "no database in nowhere" in await backed_up("--data-dir", "nowhere", "copy", code=Exit.CONFIGURATION)
+    assert "nothing to copy" in await backed_up("--db", ":memory:", "copy", code=Exit.CONFIGURATION)
 
     (content, *_) = Path("data", "files").iterdir()
     content.chmod(0o600)
     content.write_bytes(b"other bytes")
-    assert "is damaged: it has other bytes" in await backed_up("--data-dir", "data", "copy", code=4)
+    assert "is damaged: it has other bytes" in await backed_up("--data-dir", "data", "copy", code=Exit.CONFIGURATION)
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["data", "there"]
 
 

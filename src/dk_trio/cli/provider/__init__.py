@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging
 import os
@@ -14,6 +13,8 @@ import click
 from click.core import ParameterSource
 
 from dk_trio.cli._exits import TABLE, Exit
+from dk_trio.cli._security import Flags, security_options
+from dk_trio.cli._settings import load_settings, settings_options
 from dk_trio.cli.serve import COLLECT_EVERY, tell_ready
 
 from ._where import SETTING, data_dir_option, database_of, db_option
@@ -22,7 +23,10 @@ from .backup import command as backup
 from .setups import get_setup, put_setup
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dk_trio.provider import DrainReport
+    from dk_trio.settings import Settings
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -34,6 +38,7 @@ Examples:
   dk-trio provider
   dk-trio provider --host 0.0.0.0 --data-dir /var/lib/dk-trio
   dk-trio provider --db postgresql://user@host/database --data-dir /srv/contents
+  dk-trio provider --host 0.0.0.0 --tls-cert certs/server.pem --tls-key certs/server.key --auth-token-file tokens
   dk-trio provider put-setup '{{"name": "quotes", "module_id": "modules:m", "content": {{}}}}'
   dk-trio provider backup /backups/today
 
@@ -65,11 +70,11 @@ calls get the grace; a second signal cancels them at once.
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Seconds that running calls get to end after the first signal.",
+    help="Seconds that running calls get to end after the first signal.  [DIGITALKIN_GRACE, default: 10]",
 )
-@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+@security_options
+@click.option("--log-level", type=click.Choice(_LEVELS), help="[DIGITALKIN_LOG_LEVEL, default: info]")
+@settings_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -79,28 +84,44 @@ def command(
     db: str | None,
     data_dir: str | None,
     validate: str,
-    grace: float,
-    log_level: str,
+    grace: float | None,
+    security: Flags,
+    log_level: str | None,
+    env_file: Path | None,
+    preset: str | None,
 ) -> None:
     """Serve what modules share: setups, registry, signals, records, files, costs and profiles."""
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
 
+    from dk_trio.observe.logs import logging_to
+
+    own = (("--grace", "DIGITALKIN_GRACE", grace), ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level))
+    settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False)
+    with logging_to(settings, service="provider"):
+        _serve(settings, host=host, port=port, db=db, data_dir=data_dir, validate=validate)
+
+
+def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir: str | None, validate: str) -> None:
     import trio
 
     from dk_trio.errors import DatabaseError, StorageServiceError
+    from dk_trio.observe import Observation, Observed
     from dk_trio.provider import Provider, ProviderOptions
-    from dk_trio.settings import Settings
+    from dk_trio.security import Security
 
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log = logging.getLogger("dk_trio.provider")
-    settings = Settings.from_environment(serving=False)
     for warning in settings.warnings:
         log.warning(warning)
     database, directory = database_of(db, data_dir, settings.services.data_dir)
+    guard = Security(settings.security)
+    observation = Observation(settings)
     options = ProviderOptions(validate=validate, setting=SETTING)  # type: ignore[arg-type]  # click has checked it
-    provider = Provider(database, directory=directory, options=options)
+    provider = Provider(
+        database, directory=directory, options=options, interceptors=observation.interceptors, security=guard
+    )
+    grace = settings.server.grace
 
     def ready(address: str) -> None:
         # As in `serve`: what has been loaded stays, and need not be looked through again.
@@ -116,11 +137,13 @@ def command(
         logging.shutdown()
         os._exit(Exit.STUCK)
 
-    address = host.removeprefix("[").removesuffix("]")
+    async def serve() -> DrainReport:
+        address = host.removeprefix("[").removesuffix("]")
+        async with guard.opened(), observation.opened(Observed(provider=provider)):
+            return await provider.serve(host=address, port=port, grace=grace, on_ready=ready, on_stuck=leave)
+
     try:
-        report = trio.run(
-            functools.partial(provider.serve, host=address, port=port, grace=grace, on_ready=ready, on_stuck=leave)
-        )
+        report = trio.run(serve)
     except StorageServiceError as error:  # of the start: afterwards it is a caller who is told
         raise DatabaseError(error.message, hint=error.hint) from error
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is exit code 0
