@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dk_trio.lifecycle import Outcome, State
-from dk_trio.module import RequestMetadata, SessionIds
+if TYPE_CHECKING:  # a provider, which has the access log and no jobs, does not load what modules are made of
+    from dk_trio.lifecycle import Outcome, State
+    from dk_trio.module import RequestMetadata, SessionIds
 
 
 class Job(Protocol):

@@ -74,5 +74,8 @@ class Observation:
 
 def _parts(settings: Settings, worker: int) -> Iterator[Part]:
     observe = settings.observe
-    del worker, observe
-    yield from ()
+    del worker
+    if observe.access_log:
+        from .access_log import AccessLog
+
+        yield AccessLog()
