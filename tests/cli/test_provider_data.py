@@ -129,7 +129,9 @@ async def test_a_copy_does_not_overwrite_and_leaves_nothing_when_it_fails() -> N
         await provider.wait()
     Path("there").mkdir()
     Path("there", "precious").touch()
-    assert "there exists, and is not overwritten" in await backed_up("--data-dir", "data", "there", code=Exit.CONFIGURATION)
+    assert "there exists, and is not overwritten" in await backed_up(
+        "--data-dir", "data", "there", code=Exit.CONFIGURATION
+    )
     assert [path.name for path in Path("there").iterdir()] == ["precious"]
     assert "no database in nowhere" in await backed_up("--data-dir", "nowhere", "copy", code=Exit.CONFIGURATION)
     assert "nothing to copy" in await backed_up("--db", ":memory:", "copy", code=Exit.CONFIGURATION)
