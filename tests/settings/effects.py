@@ -62,13 +62,23 @@ _BY_FILE = {
         "test_retry_max_backoff": "GRPC_RETRY_MAX_BACKOFF",
     },
     "tests/settings/test_effects.py": {
-        "test_cleanup_grace": "CLEANUP_GRACE",
-        "test_heartbeat_interval": "HEARTBEAT_INTERVAL",
         "test_initial_poll_interval_and_its_ceiling": "SIGNAL_POLL_INTERVAL SIGNAL_INITIAL_POLL_INTERVAL",
         "test_poll_timeout": "POLL_TIMEOUT",
         "test_send_retries_and_backoff": "SIGNAL_SEND_RETRIES SIGNAL_SEND_BACKOFF_MS",
         "test_setup_cache_max": "SETUP_CACHE_MAX",
         "test_tool_resolve_timeout": "TOOL_RESOLVE_TIMEOUT",
+    },
+    "tests/settings/test_effects_of_server.py": {
+        "test_cleanup_grace": "CLEANUP_GRACE",
+        "test_compression": "SERVER_GRPC_COMPRESSION",
+        "test_heartbeat_interval": "HEARTBEAT_INTERVAL",
+        "test_keepalive": "SERVER_GRPC_OPTIONS_KEEPALIVE_TIME SERVER_GRPC_OPTIONS_KEEPALIVE_TIMEOUT",
+        "test_max_message_length": """
+            SERVER_GRPC_OPTIONS_MAX_RECEIVE_MESSAGE_LENGTH SERVER_GRPC_OPTIONS_MAX_SEND_MESSAGE_LENGTH
+        """,
+        "test_min_ping_interval": "SERVER_GRPC_OPTIONS_MIN_PING_INTERVAL",
+        "test_services_that_can_be_switched_off": "SERVER_HEALTH_CHECK SERVER_REFLECTION",
+        "test_thread_pool_workers": "THREAD_POOL_WORKERS",
     },
     "tests/settings/test_sources.py": {
         "test_a_preset_has_the_guide_s_numbers": "PRESET",

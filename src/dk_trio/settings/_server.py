@@ -129,7 +129,7 @@ class ServerSettings:
         milliseconds(0, _HOUR_MS),
         default=10.0,
         expects=_MS.format(0, _HOUR_MS),
-        about="Least time between two PINGs of a client; one that asks more often loses its connection.",
+        about="Least time between two PINGs of a client; one that goes on asking more often loses its connection.",
     )
     max_receive_message_bytes: int = setting(
         "SERVER_GRPC_OPTIONS_MAX_RECEIVE_MESSAGE_LENGTH",
@@ -143,7 +143,7 @@ class ServerSettings:
         whole(1024, _LARGEST_MESSAGE),
         default=_MESSAGE,
         expects=_BYTES,
-        about="Longest response; one that is longer ends its call with RESOURCE_EXHAUSTED.",
+        about="Longest response; one that is longer is not sent, and its call fails.",
     )
 
 
