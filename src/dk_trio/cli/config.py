@@ -85,8 +85,10 @@ def _named(name: str, settings: Settings) -> Source | None:
         if (why := why_not_used(candidate)) is not None:
             click.echo(f"{candidate} is not used: {why}.")
             return None
-    near = nearest(word, by_name, likeness=0.5) or nearest(_PREFIX + word, by_name, likeness=0.7)
-    hint = f"Did you mean {near}?" if near else "`dk-trio config` lists them."
+    # Without what all names have in common, which would make any word resemble any name.
+    bare = {known.removeprefix(_PREFIX): known for known in by_name}
+    near = nearest(word.removeprefix(_PREFIX), bare, likeness=0.6)
+    hint = f"Did you mean {bare[near]}?" if near else "`dk-trio config` lists them."
     raise click.BadParameter(f"{name!r} is not a known variable. {hint}", param_hint="VARIABLE")
 
 
