@@ -35,6 +35,7 @@ _GROUPS: Final = {
     },
     "Configure": {
         "config": "Show every setting: its value, its source, what it means.",
+        "certs": "Make an authority and certificates, to try TLS and mTLS with.",
         "completion": "Print what makes a shell complete commands and options.",
     },
 }
