@@ -17,7 +17,7 @@ from ._metric_names import JOB_SECONDS, OUTPUTS, RPC_SECONDS, WAIT_SECONDS
 from ._metric_values import Book, Histogram
 
 _CODES: Final = max(status.value for status in Status) + 1
-_ADMITTED: Final = [reason for reason in Reason if reason is not Reason.REFUSED]
+_ADMITTED: Final[list[Reason]] = [reason for reason in Reason if reason is not Reason.REFUSED]
 
 
 class _Method:
@@ -82,7 +82,7 @@ class _Module:
 
     def __init__(self) -> None:
         self.ended = dict.fromkeys(Reason, 0)
-        self.ran = {reason: Histogram(JOB_SECONDS) for reason in _ADMITTED}
+        self.ran: dict[Reason, Histogram] = {reason: Histogram(JOB_SECONDS) for reason in _ADMITTED}
         self.waited = Histogram(WAIT_SECONDS)
         self.outputs = Histogram(OUTPUTS)
 

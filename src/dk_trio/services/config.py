@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -75,6 +76,10 @@ _OFFERED: Final = frozenset({"platform", "channels", "providers", "job_id", "req
 _REMOTE_ONLY: Final = frozenset({"client_config"})
 _REHEARSAL: Final = ("missions:start", "setups:start", "setup_versions:start")
 _IDS: Final = ("mission_id", "setup_id", "setup_version_id")
+
+WRAP: Final[ContextVar[Callable[[str, Any], Any] | None]] = ContextVar("dk_trio_wrap_strategy", default=None)
+"""What is put around the strategies of jobs in this context, by the name of their service and themselves; None:
+nothing. For those who look at calls of services."""
 
 # Seconds that a check which is cancelled has to end.
 _PROMPT: Final = 0.5
@@ -318,7 +323,11 @@ class JobServices:
         """
         strategy = self._made.get(name)
         if strategy is None:
-            strategy = self._made[name] = self.config.make(name, self.ids, {**self.shared.offered(), **self.offered})
+            strategy = self.config.make(name, self.ids, {**self.shared.offered(), **self.offered})
+            wrap = WRAP.get()
+            if wrap is not None:
+                strategy = wrap(name, strategy)
+            self._made[name] = strategy
         return strategy
 
     def at_end(self, key: object, flush: Callable[[], Awaitable[None]]) -> None:
