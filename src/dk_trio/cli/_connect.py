@@ -73,8 +73,10 @@ class Connection:
             SettingError: A certificate without a key, or the other way round.
         """
         given: dict[str, Any] = {}
-        if self.tls is not None:
-            given["client_security"] = "secure" if self.tls else "insecure"
+        if self.tls is False:  # whatever the environment has for TLS
+            given |= {"client_security": "insecure", "client_ca": None, "client_cert": None, "client_key": None}
+        elif self.tls:
+            given["client_security"] = "secure"
         elif self.ca is not None or self.cert is not None:
             given["client_security"] = None  # whoever names a file means TLS, whatever the environment says
         if self.ca is not None:

@@ -17,7 +17,13 @@ from ._processes import DemoError
 DEADLINE = 90.0
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  dk-trio demo
+
+It takes some seconds and ports of 127.0.0.1 that are free, and leaves nothing behind."""
+)
 def command() -> None:
     """Serve examples, call them, show a stream, cancels, and a mesh around a provider."""
     import trio
