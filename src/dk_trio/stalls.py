@@ -137,8 +137,7 @@ class StallWatch:
     async def opened(self) -> AsyncIterator[None]:
         """Watch for the length of the block."""
         async with unwrapped(), trio.open_nursery() as nursery:
-            self._expect()
-            nursery.start_soon(self._look, name="the watch over the loop")
+            nursery.start_soon(self._look, self._expect(), name="the watch over the loop")
             with self._thread():
                 yield
             nursery.cancel_scope.cancel()
@@ -150,15 +149,15 @@ class StallWatch:
         self._next = (self._next[0] + 1, time.perf_counter() + EVERY)
         return trio.current_time() + EVERY
 
-    async def _look(self) -> None:
+    async def _look(self, due: float) -> None:
         while True:
-            due = self._expect()
             await trio.sleep_until(due)
             late = max(0.0, trio.current_time() - due)
             self._lags.append(late)
             self._longest = max(self._longest, late)
             if 0 < self._threshold < late:
                 self._tell(late)
+            due = self._expect()
 
     def _tell(self, late: float) -> None:
         caught = self._caught
