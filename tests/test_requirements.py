@@ -15,6 +15,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 GENERATED = re.compile(r"/pb/(agentic_mesh_protocol|google|grpc)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/")
 
+OTLP = "opentelemetry-exporter-otlp-proto-http"
+OF_THE_REPOSITORY = {"bench", "dev", "docs", "proto", "test"}
+
 # Needed without an import: programs that are run, plugins, and data.
 PROGRAMS = {
     "grpcio-tools",
@@ -58,6 +61,9 @@ def imported(folder: str) -> dict[str, Path]:
                 continue
             if top == "google":  # a namespace that several distributions share
                 names = {"protobuf"} if rest.startswith("protobuf") else {module}
+            elif top == "opentelemetry":  # so do these
+                part = rest.partition(".")[0]
+                names = {{"sdk": "opentelemetry-sdk", "exporter": OTLP}.get(part, "opentelemetry-api")}
             else:
                 names = {canonical(name) for name in providers.get(top, [])}
             for name in names:
@@ -76,7 +82,7 @@ def modules_of(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("src", ["agui", "postgres"]),
+        ("src", sorted(EXTRAS.keys() - OF_THE_REPOSITORY)),
         ("examples", []),
         ("bench", ["bench"]),
         ("tests", ["test", "bench"]),
