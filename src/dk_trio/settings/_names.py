@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _PREFIXES = ("DIGITALKIN_", "SERVER_")
 
@@ -11,8 +11,7 @@ _PREFIXES = ("DIGITALKIN_", "SERVER_")
 _NEAR = 0.9
 
 
-@dataclass(frozen=True)
-class NotUsed:
+class NotUsed(NamedTuple):
     """Names that mean nothing here for one reason."""
 
     names: tuple[str, ...]

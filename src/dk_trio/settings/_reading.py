@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from dk_trio.errors import SettingError
@@ -27,8 +27,7 @@ class Flag(NamedTuple):
     """None when the option was not given."""
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """A place with values: what it is called in the report, and the variables that are set there."""
 
     origin: str
@@ -39,8 +38,7 @@ class Given:
     """The file, which an error names beside the variable."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """One line of the report: a variable, its value in the variable's own unit, and where that came from."""
 
     variable: Variable

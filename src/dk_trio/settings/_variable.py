@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dk_trio.errors import SettingError, Violation
 
@@ -23,8 +22,7 @@ WEEK = 604_800.0
 SECONDS = "a number of seconds from {:g} to 604800"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variable:
+class Variable(NamedTuple):
     """A row of the settings table.
 
     `convert` turns the text into the value and raises `ValueError` with the remedy ("needs a whole number ...").
