@@ -79,3 +79,7 @@ def _parts(settings: Settings, worker: int) -> Iterator[Part]:
         from .access_log import AccessLog
 
         yield AccessLog()
+    if observe.profiler != "none":
+        from .profilers import Profilers
+
+        yield Profilers(observe)
