@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from random import Random
 from signal import SIGTERM
 from typing import Any
@@ -14,8 +14,10 @@ from trio.testing import memory_stream_pair
 
 from dk_trio.workers._control import Control
 from dk_trio.workers._group import GroupReport, WorkerGroup
+from dk_trio.workers._places import WorkerStartError
 
 GRACE = 10.0
+MOMENT = 0.05
 DRAIN_WITHIN = 40.0
 
 
@@ -163,9 +165,18 @@ class Running:
     ready: trio.Event = field(default_factory=trio.Event)
     ended: trio.Event = field(default_factory=trio.Event)
     report: GroupReport | None = None
+    error: WorkerStartError | None = None
 
     def latest(self, number: int) -> FakeWorker:
         return [worker for worker in self.workers if worker.number == number][-1]
+
+    def served(self) -> list[str]:
+        """All connections that any worker has taken."""
+        return sorted(chain.from_iterable(worker.connections for worker in self.workers))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():  # noqa: ASYNC110 - virtual time
+            await trio.sleep(MOMENT)
 
     async def stop(self) -> GroupReport:
         self.orders.send_nowait(SIGTERM)
@@ -176,7 +187,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    size: int, *, arranged: Callable[[FakeWorker], float | None | OSError] = lambda _: 0.0
+    size: int, *, arranged: Callable[[FakeWorker], float | OSError | None] = lambda _: 0.0
 ) -> AsyncIterator[Running]:
     """A group of fake workers.
 
@@ -199,7 +210,10 @@ async def running(
             return worker
 
         async def serve() -> None:
-            run.report = await run.group.run([source], orders=ordered, on_ready=run.ready.set)
+            try:
+                run.report = await run.group.run([source], orders=ordered, on_ready=run.ready.set)
+            except WorkerStartError as error:
+                run.error = error
             run.ended.set()
 
         closed: list[str] = []

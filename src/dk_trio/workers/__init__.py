@@ -16,8 +16,8 @@ other messages (`_control`): load and heartbeats, readiness, orders, and questio
 """
 
 from ._group import GroupReport as GroupReport
-from ._group import WorkerStartError as WorkerStartError
 from ._link import WorkerLink as WorkerLink
+from ._places import WorkerStartError as WorkerStartError
 from ._post import Post as Post
 from ._spawn import run_workers as run_workers
 from ._unkept import UnkeptPlatform as UnkeptPlatform

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from typing import Self
 
 import trio
 
@@ -107,11 +108,19 @@ async def run_workers(
             close=lambda connection: connection.socket.close(),
         )
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return await group.run(listeners, orders=_orders(signals), on_ready=lambda: on_ready(address))
+        return await group.run(listeners, orders=_Orders(signals), on_ready=lambda: on_ready(address))
 
 
-async def _orders(signals: AsyncIterator[int]) -> AsyncIterator[int]:
+class _Orders:
     """Signals as they come. The SIGHUP of a terminal that is gone means what it does to everybody: the end."""
-    at_a_terminal = os.isatty(2)
-    async for number in signals:
-        yield signal.SIGTERM if number == signal.SIGHUP and at_a_terminal and not os.isatty(2) else number
+
+    def __init__(self, signals: AsyncIterator[int]) -> None:
+        self._signals = signals
+        self._at_a_terminal = os.isatty(2)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        number = await anext(self._signals)
+        return signal.SIGTERM if number == signal.SIGHUP and self._at_a_terminal and not os.isatty(2) else number
