@@ -61,6 +61,21 @@ def test_a_rule_that_is_just_kept_is_silent(environ: dict[str, str]) -> None:
     assert warnings_of(**environ) == ()
 
 
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"DIGITALKIN_METRICS_PORT": "8765"},  # the inspector is off
+        {"DIGITALKIN_METRICS_PORT": "8766", "DIGITALKIN_INSPECTOR": "true"},
+        {"DIGITALKIN_METRICS_PORT": "8767", "DIGITALKIN_INSPECTOR": "true", "DIGITALKIN_WORKERS": "2"},
+        {"DIGITALKIN_METRICS_PORT": "50055", "DIGITALKIN_METRICS_HOST": "10.0.0.7"},
+        {"DIGITALKIN_METRICS_PORT": "0", "DIGITALKIN_INSPECTOR": "true", "DIGITALKIN_INSPECTOR_PORT": "0"},
+    ],
+    ids=str,
+)
+def test_ports_that_do_not_meet(environ: dict[str, str]) -> None:
+    assert warnings_of(**environ) == ()
+
+
 @pytest.mark.parametrize("name", ["small", "medium", "large", "railway"])
 def test_a_preset_of_the_guide_that_breaks_its_own_rule_says_so(name: str) -> None:
     settings = Settings.load(environ={}, preset=name)

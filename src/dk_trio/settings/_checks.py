@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from dk_trio.errors import SettingError
 
@@ -17,23 +17,40 @@ from ._tasks import TaskSettings
 # "20-50x fewer" tasks than RPCs is the guide's second rule. Its own recommendations have 10 to 30, and its defaults 2
 # on a machine of one CPU: only what is narrower than all of these is told.
 _RPCS_PER_TASK = 2
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})
 # The most that the guide gives any machine, one of 32 CPUs, and that with a queue of 5,000.
 _SLOTS_WITHOUT_QUEUE = 400
 
 
+class _Listener(NamedTuple):
+    name: str
+    host: str
+    port: int
+    count: int
+
+    def meets(self, other: _Listener) -> bool:
+        """Whether both want one port of one address."""
+        if not self.port or not other.port:  # any free one
+            return False
+        same_host = self.host == other.host or not _EVERYWHERE.isdisjoint({self.host, other.host})
+        return same_host and self.port < other.port + other.count and other.port < self.port + self.count
+
+
 def contradictions(server: ServerSettings, observe: ObserveSettings) -> Iterator[SettingError]:
     """Ports that two listeners would take. Each worker takes the next port of the inspector and of the metrics."""
-    taken = [("SERVER_CHANNEL_PORT", server.port, 1)]
+    taken = [_Listener("SERVER_CHANNEL_PORT", server.host, server.port, 1)]
     if observe.inspector:
-        taken.append(("DIGITALKIN_INSPECTOR_PORT", observe.inspector_port, server.workers))
+        inspector = observe.inspector_host, observe.inspector_port
+        taken.append(_Listener("DIGITALKIN_INSPECTOR_PORT", *inspector, server.workers))
     if observe.metrics_port is not None:
-        taken.append(("DIGITALKIN_METRICS_PORT", observe.metrics_port, server.workers))
-    for (name, port, count), (other, other_port, other_count) in combinations(taken, 2):
-        if port and other_port and port < other_port + other_count and other_port < port + count:
+        metrics = observe.metrics_host, observe.metrics_port
+        taken.append(_Listener("DIGITALKIN_METRICS_PORT", *metrics, server.workers))
+    for one, other in combinations(taken, 2):
+        if one.meets(other):
             more = f" for {server.workers} workers" if server.workers > 1 else ""
             yield SettingError(
-                f"{other} is {other_port} and {name} is {port}{more}: both would listen on one port.",
-                hint=f"Set {other} to another port.",
+                f"{other.name} is {other.port} and {one.name} is {one.port}{more}: both would listen on one port.",
+                hint=f"Set {other.name} to another port.",
             )
 
 
