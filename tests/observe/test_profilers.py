@@ -38,7 +38,7 @@ async def profiled(name: str, directory: Path, handler: Any) -> AsyncIterator[Mo
 
 
 def a_step_of_the_author() -> int:
-    return sum(len(str(number)) for number in range(100_000))
+    return sum(map(len, map(str, range(100_000))))  # one call, whoever counts them
 
 
 def another_step() -> int:
