@@ -26,14 +26,14 @@ class _Listener(NamedTuple):
     name: str
     host: str
     port: int
-    count: int
+    ports: int
 
     def meets(self, other: _Listener) -> bool:
         """Whether both want one port of one address."""
         if not self.port or not other.port:  # any free one
             return False
         same_host = self.host == other.host or not _EVERYWHERE.isdisjoint({self.host, other.host})
-        return same_host and self.port < other.port + other.count and other.port < self.port + self.count
+        return same_host and self.port < other.port + other.ports and other.port < self.port + self.ports
 
 
 def contradictions(server: ServerSettings, observe: ObserveSettings) -> Iterator[SettingError]:
