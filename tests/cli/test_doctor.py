@@ -84,7 +84,7 @@ def test_everything_at_once_that_is_wrong(elsewhere: Path) -> None:
     assert "another process listens there. End that one, or set SERVER_CHANNEL_PORT" in found(lines, "ports", "fail")
     assert "DIGITALKIN_TLS_CERT=none.pem cannot be used: there is no such file" in found(lines, "security", "fail")
     assert "The provider at 127.0.0.1:1 does not answer: UNAVAILABLE" in found(lines, "provider", "fail")
-    assert "for local data, cannot be written" in found(lines, "data", "fail")
+    assert "for data, cannot be written" in found(lines, "data", "fail")
 
 
 def test_settings_that_cannot_be_used_do_not_keep_it_from_looking_further(elsewhere: Path) -> None:
@@ -371,26 +371,44 @@ def test_a_package_that_a_setting_needs(monkeypatch: pytest.MonkeyPatch) -> None
     assert missing.remedy == "`pip install 'dk-trio[metrics]'`."
 
 
+def keeping(directory: Path | None, **observe: Any) -> Settings:
+    settings = Settings()
+    return replace(
+        settings, services=ServicesSettings(data_dir=directory), observe=replace(settings.observe, **observe)
+    )
+
+
 def test_a_directory_that_another_process_has_locked(tmp_path: Path) -> None:
     lock = tmp_path / "echo" / "dk-trio.lock"
     write(lock, f"{os.getpid()}\n")
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        texts = [each.text for each in _data.data(ServicesSettings(data_dir=tmp_path))]
+        texts = [each.text for each in _data.data(keeping(tmp_path))]
         assert f"{lock.parent} is in use by the process {os.getpid()}." in texts
-    assert not any("in use" in each.text for each in _data.data(ServicesSettings(data_dir=tmp_path)))
+    assert not any("in use" in each.text for each in _data.data(keeping(tmp_path)))
 
 
 @pytest.mark.parametrize(("free", "level"), [(2**40, "ok"), (2**29, "warn"), (2**20, "fail")])
 def test_a_disk_that_gets_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
-    *_, room = _data.data(ServicesSettings(data_dir=tmp_path / "not" / "there"))
+    *_, room = _data.data(keeping(tmp_path / "not" / "there"))
     assert room.level.value == level
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_kept() -> None:
-    assert levels(_data.data(ServicesSettings(data_dir=None))) == ["ok"]
+    assert levels(_data.data(keeping(None))) == ["ok"]
+
+
+def test_logs_and_profiles_that_cannot_be_written() -> None:
+    places = {"log_file": Path("/proc/none/log"), "profiler": "yappi", "profile_output_dir": Path("/proc/none")}
+    kept, log, profiles = _data.data(keeping(None, **places))
+    assert kept.level is Level.OK
+    assert (log.level, profiles.level) == (Level.FAIL, Level.FAIL)
+    assert "or set DIGITALKIN_LOG_FILE to another place" in log.remedy
+    assert "or set DIGITALKIN_PROFILE_OUTPUT_DIR to another place" in profiles.remedy
+    *_, log = _data.data(keeping(None, log_dir=Path("/proc/none")))
+    assert (log.level, "DIGITALKIN_LOG_DIR" in log.remedy) == (Level.FAIL, True)
 
 
 def test_every_line_of_json_is_whole(elsewhere: Path) -> None:

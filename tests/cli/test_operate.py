@@ -6,16 +6,19 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import trio
 import trustme
+from tests.module.served import served as in_memory
 
 from dk_trio import DataTrigger, ModuleClient, ModuleServer, Settings, ToolModule
 from dk_trio.cli._exits import Exit
 from dk_trio.cli._output import write_table
+from dk_trio.cli.jobs import show_jobs
 from dk_trio.settings import SecuritySettings
 
 from .processes import PATIENCE, ROOT, beside, here, outputs_of
@@ -109,6 +112,21 @@ async def test_jobs_are_listed_and_stopped() -> None:
         assert {line["job_id"]: line["status"] for line in outputs_of(done.stdout)}[ids[0]] == "stopped"
 
 
+async def test_jobs_are_watched(autojump_clock: object, capsys: pytest.CaptureFixture[str]) -> None:
+    async with in_memory(waiter) as (_, client), trio.open_nursery() as nursery:
+        watch = partial(show_jobs, client.channel, running=False, every=5, as_json=True, timeout=1)
+        nursery.start_soon(watch)
+        await trio.sleep(12)
+        async with client.start({}, protocol="wait") as outputs:
+            await anext(outputs)
+            await trio.sleep(12)
+        await trio.sleep(12)
+        nursery.cancel_scope.cancel()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["status"] for line in lines] == ["processing", "canceled"]  # and nothing in between
+    assert {line["job_id"] for line in lines} == {outputs.job_id}
+
+
 @pytest.mark.parametrize(
     ("answer", "options", "stops"), [(b"n\n", [], False), (b"y\n", [], True), (b"", ["--yes"], True)]
 )
@@ -167,6 +185,15 @@ def test_a_table_has_columns_on_a_terminal_and_tabs_elsewhere(
     monkeypatch.setattr("dk_trio.cli._output.is_terminal", lambda: True)
     write_table(("JOB", "STATUS"), rows)
     assert capsys.readouterr().out == "JOB     STATUS\na       processing\nlonger  failed\n"
+
+
+def test_a_reader_who_leaves_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("click.echo", leave)
+    monkeypatch.setattr("dk_trio.cli._output.unwritten", lambda _: Exit.BROKEN_PIPE)
+    assert here("completion", "zsh").returncode == Exit.BROKEN_PIPE
 
 
 @pytest.mark.parametrize("no_color", [{}, {"NO_COLOR": "1"}])

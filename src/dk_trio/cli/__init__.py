@@ -110,6 +110,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except DkTrioError as error:
         click.echo(f"dk-trio: {error.text}", err=True)
         sys.exit(exit_of(error))
+    except BrokenPipeError as error:  # `| head`, with a command that does not look itself
+        from ._output import unwritten
+
+        sys.exit(unwritten(error))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Exit.INTERRUPTED)
     except BaseExceptionGroup as group:

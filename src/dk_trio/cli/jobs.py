@@ -50,25 +50,38 @@ def command(
     check_address(address)
 
     async def work(channel: rpc.Channel) -> None:
-        import trio
-
-        before: Mapping[str, str] = {}
-        while True:
-            jobs = await jobs_of(channel, running=running, timeout=timeout)
-            if as_json:
-                for job_id, status in jobs.items():
-                    if before.get(job_id) != status:
-                        write_line({"job_id": job_id, "status": status})
-            else:
-                if watch is not None and is_terminal():
-                    click.clear()
-                _show(jobs)
-            if watch is None:
-                return
-            before = jobs
-            await trio.sleep(watch)
+        await show_jobs(channel, running=running, every=watch, as_json=as_json, timeout=timeout)
 
     return talk(address, connection, work)
+
+
+async def show_jobs(channel: rpc.Channel, *, running: bool, every: float | None, as_json: bool, timeout: float) -> None:
+    """Print the jobs of a server.
+
+    Args:
+        channel: To the server.
+        running: Leave out those that have ended.
+        every: Print them again after so many seconds, until cancelled; None: once.
+        as_json: Print JSON, and of a job only what is new.
+        timeout: Seconds for each answer.
+    """
+    import trio
+
+    before: Mapping[str, str] = {}
+    while True:
+        jobs = await jobs_of(channel, running=running, timeout=timeout)
+        if as_json:
+            for job_id, status in jobs.items():
+                if before.get(job_id) != status:
+                    write_line({"job_id": job_id, "status": status})
+        else:
+            if every is not None and is_terminal():
+                click.clear()
+            _show(jobs)
+        if every is None:
+            return
+        before = jobs
+        await trio.sleep(every)
 
 
 async def jobs_of(channel: rpc.Channel, *, running: bool, timeout: float) -> dict[str, str]:

@@ -11,7 +11,7 @@ import click
 
 from ._connect import TIMEOUT, Connection, check_address, connection_options, settings_of_a_client, talk
 from ._exits import TABLE, Exit
-from ._output import with_integers
+from ._output import unwritten, with_integers
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -137,4 +137,7 @@ def _from_code(target: str, kind: str | None, *, llm: bool) -> int:
             return None
         return found
 
-    return trio.run(_show, document, kind, target)
+    try:
+        return trio.run(_show, document, kind, target)
+    except OSError as error:  # of stdout: a fetcher that fails is told by the schema
+        return unwritten(error)

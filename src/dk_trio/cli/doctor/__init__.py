@@ -119,7 +119,7 @@ def _probes(settings: Settings, address: str | None, connection: Connection, tim
         "limits": partial(_in_thread, lambda: limits(settings)),
         "clock": clock,
         "packages": partial(_in_thread, lambda: packages(settings)),
-        "data": partial(_in_thread, lambda: data(settings.services)),
+        "data": partial(_in_thread, lambda: data(settings)),
     }
     if settings.services.mode == "remote":
         provider = settings.services.provider

@@ -10,36 +10,55 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ._finding import Finding, fail, ok, warn
+from ._finding import Finding, Level, fail, ok, warn
 
 if TYPE_CHECKING:
-    from dk_trio.settings import ServicesSettings
+    from dk_trio.settings import Settings
 
 _SETTING: Final = "DIGITALKIN_DATA_DIR"
 _FULL: Final = 64 * 2**20
 _LITTLE: Final = 2**30
 
 
-def data(settings: ServicesSettings) -> Iterator[Finding]:
-    """Blocks for as long as the disk does."""
-    directory = settings.data_dir
+def data(settings: Settings) -> Iterator[Finding]:
+    """The directories that something is written to. Blocks for as long as the disk does."""
+    directory = settings.services.data_dir
     if directory is None:
-        yield ok("Nothing is kept on disk.")
-        return
-    there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
+        yield ok("No data are kept on disk.")
+    else:
+        written = _written("data", directory, _SETTING)
+        yield written
+        if written.level is Level.OK:
+            yield from _locks(directory)
+            yield _room(_nearest(directory))
+    observe = settings.observe
+    if observe.log_file is not None:
+        yield _written("the log", observe.log_file.parent, "DIGITALKIN_LOG_FILE")
+    elif observe.log_dir != type(observe)().log_dir:  # where the default cannot be written, there is no file
+        yield _written("the log", observe.log_dir, "DIGITALKIN_LOG_DIR")
+    if observe.profiler != "none":
+        yield _written("profiles", observe.profile_output_dir, "DIGITALKIN_PROFILE_OUTPUT_DIR")
+
+
+def _written(what: str, directory: Path, setting: str) -> Finding:
+    there = _nearest(directory)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        yield fail(
-            f"{there}, for local data, cannot be written: {error.strerror}.",
-            f"Make it writable, or set {_SETTING} to another directory.",
+        return fail(
+            f"{there}, for {what}, cannot be written: {error.strerror}.",
+            f"Make it writable, or set {setting} to another place.",
+            directory=str(directory),
         )
-        return
-    facts = {"directory": str(directory)}
-    yield ok(f"{directory} can be written." if directory.exists() else f"{directory} is made when needed.", **facts)
-    yield from _locks(directory)
-    yield _room(there)
+    state = "can be written" if directory.exists() else "is made when needed"
+    return ok(f"{directory}, for {what}, {state}.", directory=str(directory))
+
+
+def _nearest(directory: Path) -> Path:
+    """The directory, or the first one above it that there is."""
+    directory = directory.absolute()
+    return next(folder for folder in (directory, *directory.parents) if folder.exists())
 
 
 def _room(there: Path) -> Finding:
