@@ -88,6 +88,13 @@ _RPCS: Final = (
     _counter("connections_started", "Connections that were made."),
     _counter("connections_refused", "Connections beyond the limit of their client."),
     _counter("handshakes_failed", "Connections that came to nothing, by cause.", "cause"),
+    _counter("rpcs_denied", "RPCs without a token that is known, or beyond the limit of their client.", "cause"),
+    _gauge(
+        "certificate_expires_timestamp_seconds",
+        "When the server's certificate ends, in seconds since 1970; +Inf without TLS.",
+        unit="seconds",
+    ),
+    _counter("certificate_reloads", "Changed files of TLS and tokens: loaded, or failed.", "result"),
     _counter("received_bytes", "Received on all connections, without TLS.", unit="bytes"),
     _counter("sent_bytes", "Sent on all connections, without TLS.", unit="bytes"),
     _gauge("draining", "Whether the server takes nothing new, as it is about to end: 1 or 0."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dk_trio.admission import AdmissionStatistics
     from dk_trio.provider import Provider
     from dk_trio.provider_link import ProviderLinkStatistics
+    from dk_trio.security import SecurityStatistics
     from dk_trio.server import ModuleServer
     from dk_trio.services.channels import ChannelCacheStatistics
     from dk_trio.services.query import QueryStatistics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from ._metric_values import Book
 
+_DENIED: Final = ("no_token", "wrong_token", "rpcs_per_client")
 _BREAKER: Final = {"closed": 0.0, "half open": 0.5, "open": 1.0}
 
 
@@ -44,6 +46,7 @@ def tell_server(book: Book, server: ModuleServer) -> None:
     _health(book, server.health)
     _loop(book, now.loop)
     _rpc(book, now.rpc)
+    _security(book, server.security.statistics())
     _admission(book, now.admission)
     for module in server.modules.values():
         book.add("jobs_queued", 0, module.name)
@@ -66,6 +69,7 @@ def tell_provider(book: Book, provider: Provider) -> None:
     now = provider.statistics()
     _health(book, provider.health)
     _rpc(book, now.rpc)
+    _security(book, now.security)
     _database(book, now.database)
     book.add("provider_ready", now.ready)
     book.add("provider_requests_invalid_total", now.validation.refused)
@@ -106,6 +110,17 @@ def _rpc(book: Book, now: rpc.ServerStatistics) -> None:
     book.add("received_bytes_total", now.bytes_received)
     book.add("sent_bytes_total", now.bytes_sent)
     book.add("draining", now.draining)
+
+
+def _security(book: Book, now: SecurityStatistics) -> None:
+    for cause in _DENIED:
+        book.add("rpcs_denied_total", now.calls_refused.get(cause, 0), cause)
+    # The first to end, should there be several.
+    book.least(
+        "certificate_expires_timestamp_seconds", inf if now.certificate_expires is None else now.certificate_expires
+    )
+    book.add("certificate_reloads_total", now.reloads, "loaded")
+    book.add("certificate_reloads_total", now.reload_failures, "failed")
 
 
 def _admission(book: Book, now: AdmissionStatistics) -> None:

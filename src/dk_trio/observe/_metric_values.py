@@ -54,6 +54,11 @@ class Book:
         rows = self._numbers.setdefault(name, {})
         rows[labels] = rows.get(labels, 0.0) + value
 
+    def least(self, name: str, value: float) -> None:
+        """Tell a number of which, of two servers, the lesser one counts."""
+        rows = self._numbers.setdefault(name, {})
+        rows[()] = min(rows.get((), value), value)
+
     def count(self, name: str, histogram: Histogram, *labels: str) -> None:
         """Tell a histogram."""
         self._histograms.setdefault(name, {})[labels] = histogram.read()
