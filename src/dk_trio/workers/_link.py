@@ -122,6 +122,11 @@ class WorkerLink:
         """Tell why the worker cannot serve. Also outside of `opened`."""
         self._send_now({"do": "failed", "text": text})
 
+    def close(self) -> None:
+        """Close the descriptors. The end of the process does it, too."""
+        self._line.close()
+        self._channel.close()
+
     def _send_now(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a parent that is gone, or stopped: then there is nobody to be told
             self._line.send(line_of(message))

@@ -38,12 +38,17 @@ class Post:
         """
         try:
             post = cls(**json.loads(text))
-            for descriptor in (post.control, post.handover):
-                with socket.socket(fileno=descriptor) as found:
-                    is_ours = found.family == socket.AF_UNIX
-                    found.detach()
-                if not is_ours:
-                    raise ValueError(f"{descriptor} is not a Unix socket")
-        except (TypeError, OSError) as error:
-            raise ValueError(str(error)) from error
+            families = {_family(descriptor) for descriptor in (post.control, post.handover)}
+        except (TypeError, ValueError, OSError) as error:
+            raise ValueError(f"this is no post of a worker: {error}") from error
+        if families != {socket.AF_UNIX}:
+            raise ValueError("this is no post of a worker: its sockets are others'")
         return post
+
+
+def _family(descriptor: int) -> int:
+    found = socket.socket(fileno=descriptor)
+    try:
+        return found.family
+    finally:
+        found.detach()
