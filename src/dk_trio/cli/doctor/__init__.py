@@ -16,7 +16,7 @@ import click
 
 from dk_trio.cli._connect import Connection, check_address, connection_options
 from dk_trio.cli._exits import TABLE, Exit
-from dk_trio.cli._output import json_option, unwritten, write_line
+from dk_trio.cli._output import is_terminal, json_option, unwritten, write_line
 from dk_trio.cli._settings import load_settings, settings_options
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ async def _examine(probes: Mapping[str, Probe], timeout: float, show: Callable[[
 def _progress(names: str) -> None:
     """On a terminal, what is still looked at, in a line that the next one replaces."""
     if sys.stderr is not None and sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{f'looking at: {names}' if names else ''}", nl=False, err=True)
+        sys.stderr.write(f"\r\x1b[K{f'looking at: {names}' if names else ''}")  # click would take the \x1b for a colour
+        sys.stderr.flush()
 
 
 def _show(check: str, finding: Finding, *, as_json: bool) -> None:
@@ -188,8 +189,10 @@ def _show(check: str, finding: Finding, *, as_json: bool) -> None:
         line = {"check": check, "level": level, "text": finding.text, **finding.facts}
         write_line(line | ({"remedy": finding.remedy} if finding.remedy else {}))
         return
-    text = click.style(f"{level:<4}", fg=_COLOURS[level]) + f"  {check:<8}  {finding.text}"
-    click.echo(f"{text} {finding.remedy}".rstrip())
+    head = f"{level:<4}  {check:<8}  "
+    remedy = f"\n{' ' * len(head)}" if is_terminal() else " "  # below the text; a program wants one line
+    text = f"{finding.text}{remedy}{finding.remedy}" if finding.remedy else finding.text
+    click.echo(click.style(head[: len(level)], fg=_COLOURS[level]) + head[len(level) :] + text)
 
 
 def _sum_up(findings: Sequence[Finding], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,27 +26,27 @@ def data(settings: Settings) -> Iterator[Finding]:
     if directory is None:
         yield ok("No data are kept on disk.")
     else:
-        written = _written("data", directory, _SETTING)
+        written = _written("data", directory, _SETTING, fail)
         yield written
         if written.level is Level.OK:
             yield from _locks(directory)
             yield _room(_nearest(directory))
     observe = settings.observe
     if observe.log_file is not None:
-        yield _written("the log", observe.log_file.parent, "DIGITALKIN_LOG_FILE")
+        yield _written("the log", observe.log_file.parent, "DIGITALKIN_LOG_FILE", warn)
     elif observe.log_dir != type(observe)().log_dir:  # where the default cannot be written, there is no file
-        yield _written("the log", observe.log_dir, "DIGITALKIN_LOG_DIR")
+        yield _written("the log", observe.log_dir, "DIGITALKIN_LOG_DIR", warn)
     if observe.profiler != "none":
-        yield _written("profiles", observe.profile_output_dir, "DIGITALKIN_PROFILE_OUTPUT_DIR")
+        yield _written("profiles", observe.profile_output_dir, "DIGITALKIN_PROFILE_OUTPUT_DIR", warn)
 
 
-def _written(what: str, directory: Path, setting: str) -> Finding:
+def _written(what: str, directory: Path, setting: str, refuse: Callable[..., Finding]) -> Finding:
     there = _nearest(directory)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        return fail(
+        return refuse(
             f"{there}, for {what}, cannot be written: {error.strerror}.",
             f"Make it writable, or set {setting} to another place.",
             directory=str(directory),
