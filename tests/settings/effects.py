@@ -14,6 +14,12 @@ _BY_FILE = {
     "tests/cli/test_services_under_load.py": {
         "test_what_was_acknowledged_survives_a_kill": "DATA_DIR",
     },
+    "tests/cli/test_shutdown.py": {
+        "test_jobs_end_within_the_grace_or_are_cut": "GRACE",
+    },
+    "tests/cli/test_workers.py": {
+        "test_channels_are_spread_evenly_and_jobs_are_found_wherever_they_are": "WORKERS",
+    },
     "tests/docs/test_context_features.py": {
         "test_the_mode_chooses_between_two_strategies": "SERVICE_MODE",
         "test_the_session_has_its_ids_and_the_time_zone_of_the_server": "TIMEZONE",
@@ -49,6 +55,25 @@ _BY_FILE = {
         "test_completion_time_through_the_stack": "COMPLETION_TIMEOUT",
         "test_execution_time_begins_with_the_slot": "EXECUTION_TIMEOUT",
     },
+    "tests/observe/test_inspector.py": {
+        "test_a_token_is_asked_for_and_does_not_stay_in_the_address": "INSPECTOR_TOKEN",
+        "test_it_is_read_only_unless_told_otherwise": "INSPECTOR_ACTIONS",
+        "test_it_is_served_beside_the_server_for_the_length_of_the_block": "INSPECTOR_PORT",
+        "test_what_others_can_reach_needs_a_token": "INSPECTOR_HOST",
+    },
+    "tests/observe/test_metrics.py": {
+        "test_the_endpoint_is_open_for_the_length_of_the_block_whatever_a_slow_scraper_does": "METRICS_PORT",
+    },
+    "tests/observe/test_profilers.py": {
+        "test_a_file_for_each_job_names_the_authors_functions": "PROFILER PROFILE_OUTPUT_DIR",
+    },
+    "tests/observe/test_stalls.py": {
+        "test_the_stack_that_blocks_the_loop_is_taken_while_it_does": "STALL_THRESHOLD",
+    },
+    "tests/observe/test_traces.py": {
+        "test_the_queue_sends_to_the_path_of_otlp": "TRACES_ENDPOINT",
+        "test_the_share_of_traces_that_begin_here": "TRACES_SAMPLE",
+    },
     "tests/services/test_provider_clients.py": {
         "test_dns_resolution": "GRPC_DNS_RESOLUTION_MS",
         "test_initial_and_max_reconnect": "GRPC_INITIAL_RECONNECT_MS GRPC_MAX_RECONNECT_MS",
@@ -67,6 +92,14 @@ _BY_FILE = {
         "test_send_retries_and_backoff": "SIGNAL_SEND_RETRIES SIGNAL_SEND_BACKOFF_MS",
         "test_setup_cache_max": "SETUP_CACHE_MAX",
         "test_tool_resolve_timeout": "TOOL_RESOLVE_TIMEOUT",
+    },
+    "tests/settings/test_effects_of_observe.py": {
+        "test_log_dir_and_the_level_of_its_file": "LOG_DIR FILE_LOG_LEVEL",
+        "test_log_file": "LOG_FILE",
+        "test_log_format": "LOG_FORMAT",
+        "test_log_level": "LOG_LEVEL",
+        "test_metrics_host": "METRICS_HOST",
+        "test_what_looks_at_a_server": "ACCESS_LOG INSPECTOR",
     },
     "tests/settings/test_effects_of_server.py": {
         "test_cleanup_grace": "CLEANUP_GRACE",
