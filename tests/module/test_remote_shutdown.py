@@ -118,7 +118,7 @@ async def test_a_provider_that_hangs_holds_the_end_up_for_so_long_and_no_longer(
     assert server.statistics().jobs.ended == {Reason.SHUTDOWN: 1}
     assert left == []
     assert "could not be deregistered" in caplog.text
-    assert "are lost: the exchange was closed" in caplog.text
+    assert "is lost: the exchange was closed" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ async def test_each_further_signal_ends_a_wait(
     assert again_after[0] <= took < most + SHORT
     assert (report.finished, report.cut, report.stuck) == (0, 1, 0)
     assert left == []
-    assert "are lost: the exchange was closed" in caplog.text
+    assert "is lost: the exchange was closed" in caplog.text
 
 
 async def test_a_provider_that_answers_hears_everything(autojump_clock: trio.testing.MockClock) -> None:

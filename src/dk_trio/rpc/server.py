@@ -30,6 +30,7 @@ from grpclib.const import Handler, Status
 
 from dk_trio.wire import Refusal, RequestHead
 
+from .accepting import accept_all
 from .client_limit import ClientLimit
 from .handshake import Handshakes
 from .interceptors import CallInfo, Interceptor
@@ -182,9 +183,10 @@ class Server:
                 if self._draining:
                     scope.cancel()
                 try:
-                    await trio.serve_listeners(
-                        self._serve_guarded, list(listeners), handler_nursery=connections, task_status=task_status
-                    )
+                    async with trio.open_nursery() as accepting:
+                        for listener in listeners:
+                            accepting.start_soon(accept_all, listener, self._serve_guarded, connections)
+                        task_status.started(listeners)
                 finally:
                     del self._accepting[scope]
                     self._note_change()

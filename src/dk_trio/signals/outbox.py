@@ -420,7 +420,9 @@ class Outbox:
         ids = list(dict.fromkeys(entry.signal.task_id for entry in entries))
         named = ", ".join(ids[:IDS_TOLD]) + (f" and {len(ids) - IDS_TOLD} more" if len(ids) > IDS_TOLD else "")
         if tell:
-            _log.error("%d signals of %d jobs (%s) are lost: %s", len(entries), len(ids), named, why)
+            signals, are = ("1 signal", "is") if len(entries) == 1 else (f"{len(entries)} signals", "are")
+            jobs = "1 job" if len(ids) == 1 else f"{len(ids)} jobs"
+            _log.error("%s of %s (%s) %s lost: %s", signals, jobs, named, are, why)
         for entry in entries:
             entry.settle(_lost(entry.signal, why, status))
 
