@@ -9,6 +9,7 @@ from typing import TypeAlias
 import trio
 
 from .channel_options import ChannelOptions
+from .handshake import send_alert
 from .resolver import ConnectError, Resolver, Target, parse_target
 
 TLS: TypeAlias = ssl.SSLContext | Callable[[], ssl.SSLContext] | bool | None
@@ -68,7 +69,10 @@ class Connector:
             await secure.do_handshake()
             protocol = secure.selected_alpn_protocol()
         except trio.BrokenResourceError as error:
-            await trio.aclose_forcefully(stream)
+            try:
+                await send_alert(secure)
+            finally:
+                await trio.aclose_forcefully(stream)
             raise ConnectError(f"no TLS connection to {self.target!r}: {error.__cause__ or error}") from error
         except BaseException:
             await trio.aclose_forcefully(stream)

@@ -89,7 +89,7 @@ class Handshakes:
                 await stream.do_handshake()
             except trio.BrokenResourceError as error:
                 self.failed(peer, _reason(error.__cause__), error.__cause__)
-                await _send_alert(stream)
+                await send_alert(stream)
                 return False
             except trio.ClosedResourceError:
                 self.failed(peer, "closed")
@@ -107,8 +107,8 @@ class Handshakes:
         self.notices.say(level, peer.host(), reason, text)
 
 
-async def _send_alert(stream: trio.SSLStream[trio.abc.Stream]) -> None:
-    """Tell the client why. Trio leaves OpenSSL's alert where it is, and the client would see a lost connection."""
+async def send_alert(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    """Tell the peer why. Trio leaves OpenSSL's alert where it is, and the peer would see a lost connection."""
     outgoing: ssl.MemoryBIO | None = getattr(stream, "_outgoing", None)
     if outgoing is not None and outgoing.pending:
         with trio.move_on_after(1.0):

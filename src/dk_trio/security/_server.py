@@ -71,11 +71,11 @@ class Security:
 
     def __init__(self, settings: SecuritySettings) -> None:
         self._settings = settings
-        self.client = ClientSecurity(settings)
         files = server_files(settings)
         self._files = files
         self._tls = None if files is None else Reloaded("the server's TLS", files.paths, files.load)
         self._tokens = _tokens_of(settings)
+        self.client = ClientSecurity(settings)
         self.gate = Gate(self._tokens, max_rpcs_per_client=settings.max_rpcs_per_client)
         guarded = self._tokens is not None or settings.tls_client_ca is not None
         self.interceptors: Sequence[rpc.Interceptor] = (

@@ -1,0 +1,88 @@
+"""Who does not get in by TLS: refused, counted by why, and told once with the address. Over sockets, which have one."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import trustme
+from grpclib.const import Status
+
+from dk_trio import rpc
+from dk_trio.security import Security
+
+from .kit import Files, ask, calling, context, expired, serving, status, until, write
+
+Way = Callable[[Files], dict[str, object]]
+
+
+def nobody(files: Files) -> dict[str, object]:
+    return {"ssl_context": context(files.authority)}
+
+
+def a_stranger(files: Files) -> dict[str, object]:
+    return {"ssl_context": context(files.authority, trustme.CA().issue_cert("scheduler.mesh"))}
+
+
+def too_late(files: Files) -> dict[str, object]:
+    return {"ssl_context": context(files.authority, expired(files.authority, "scheduler.mesh"))}
+
+
+def mistrusting(files: Files) -> dict[str, object]:
+    return {"ssl_context": context(trustme.CA())}
+
+
+def in_plaintext(files: Files) -> dict[str, object]:
+    return {"ssl_context": None}
+
+
+@pytest.mark.parametrize(
+    ("way", "reason", "told_to_the_client"),
+    [
+        (nobody, "no_certificate", "CERTIFICATE_REQUIRED"),
+        (a_stranger, "wrong_ca", "UNKNOWN_CA"),
+        (too_late, "expired", "CERTIFICATE_EXPIRED"),
+        (mistrusting, "distrusted", "certificate verify failed"),
+        (in_plaintext, "plaintext", "cannot connect"),
+    ],
+)
+async def test_a_client_that_mtls_refuses(
+    files: Files, caplog: pytest.LogCaptureFixture, way: Way, reason: str, told_to_the_client: str
+) -> None:
+    caplog.set_level(logging.WARNING, "dk_trio.rpc.server")
+    security = Security(files.settings(mutual=True))
+    async with serving(security) as (server, address):
+        for _ in range(2):
+            async with calling(address, **way(files)) as channel:
+                code, text = await status(channel)
+            assert code is Status.UNAVAILABLE
+            assert told_to_the_client in text
+        async with calling(address, files.settings(mutual=True)) as channel:
+            await ask(channel)
+        await until(lambda: not server.statistics().connections)
+        statistics = server.statistics()
+    assert statistics.handshakes_failed == {reason: 2}
+    assert statistics.rpcs_started == 1
+    (record,) = caplog.records
+    assert f"connection from 127.0.0.1 refused: {rpc.HANDSHAKE_FAILURES[reason]}" in record.getMessage()
+    assert f"[{reason}]" in record.getMessage()
+
+
+async def test_tls_to_a_plaintext_port(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Security(replace(files.settings(), tls_cert=None, tls_key=None))) as (server, address):
+        async with calling(address, files.settings()) as channel:
+            assert (await status(channel))[0] is Status.UNAVAILABLE
+        await until(lambda: not server.statistics().connections)
+    assert server.statistics().handshakes_failed == {"tls_to_plaintext": 1}
+    assert "the client speaks TLS, and this port is plaintext" in caplog.text
+
+
+async def test_a_server_whose_name_is_not_in_its_certificate(files: Files) -> None:
+    cert, key = write(files.folder / "other", files.authority.issue_cert("other.example"))
+    async with serving(Security(replace(files.settings(), tls_cert=cert, tls_key=key))) as (server, address):
+        async with calling(address, files.settings()) as channel:
+            code, text = await status(channel)
+        assert code is Status.UNAVAILABLE
+        assert "IP address mismatch" in text
+        await until(lambda: not server.statistics().connections)
+    assert server.statistics().handshakes_failed == {"distrusted": 1}
