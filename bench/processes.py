@@ -3,6 +3,7 @@
 Two guards end them: the `with` block, and an alarm set before exec, so that nothing survives a harness that was killed.
 """
 
+import contextlib
 import os
 import selectors
 import signal
@@ -32,9 +33,10 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[-1]
 
 
-def before_exec(core: int) -> Callable[[], None]:
+def before_exec(core: int | None) -> Callable[[], None]:
     def prepare() -> None:
-        os.sched_setaffinity(0, {core})
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         signal.alarm(LIFETIME_S)
 
     return prepare
@@ -61,9 +63,14 @@ def run_pinned(argv: Sequence[str], *, core: int, timeout: float, env: dict[str,
 
 
 class Process:
-    """A child that prints a line starting with `announces` once it is ready; `announced` is the rest of that line."""
+    """A child that prints a line starting with `announces` once it is ready; `announced` is the rest of that line.
 
-    def __init__(self, argv: Sequence[str], *, core: int, env: dict[str, str], announces: str = "READY ") -> None:
+    `core` None leaves it on all of them.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, core: int | None, env: dict[str, str], announces: str = "READY "
+    ) -> None:
         self.argv = list(argv)
         self.core = core
         self.env = env
@@ -130,14 +137,34 @@ class Process:
         """The last number of the announcement: `READY 50051` and `READY 127.0.0.1:50051` both mean 50051."""
         return int(self.announced.rpartition(":")[2])
 
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._child.pid
+
     def cpu_seconds(self) -> float:
-        """User and system time of all threads so far (proc(5), fields 14 and 15; a tick is 10 ms)."""
-        fields = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        """User and system time of all threads so far."""
+        return cpu_seconds(self.pid)
 
     def rss_bytes(self) -> int:
         """Resident memory now (proc(5), statm)."""
         return int(Path(f"/proc/{self._child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all threads of a process so far (proc(5), fields 14 and 15; a tick is 10 ms)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started, and that are there now."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def children_cpu_seconds() -> float:
