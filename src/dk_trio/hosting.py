@@ -291,9 +291,13 @@ class HostedModule:
             documentation=definition.cls.description,
         )
 
-    def _setup_infos(self) -> list[SetupInfo]:
+    def setup_ids(self) -> list[str]:
+        """The ids of the setups that are known by name; those that are stored are not among them."""
         source = self.edition.source
-        return [self._setup_info(setup_id) for setup_id in (source.ids() if isinstance(source, LocalSetup) else ())]
+        return source.ids() if isinstance(source, LocalSetup) else []
+
+    def _setup_infos(self) -> list[SetupInfo]:
+        return [self._setup_info(setup_id) for setup_id in self.setup_ids()]
 
     def _setup_info(self, setup_id: str) -> SetupInfo:
         definition = self.edition.definition

@@ -106,6 +106,7 @@ class ModuleServer:
             None, which `running` opens.
 
     Attributes:
+        settings: As given.
         modules: What is served, by id without the prefix `modules:`.
         security: TLS, and who may call.
         jobs: The jobs that are here, of all modules.
@@ -135,7 +136,7 @@ class ModuleServer:
         admission: Admission | None = None,
         stalls: StallWatch | None = None,
     ) -> None:
-        settings = self._settings = settings or Settings()
+        settings = self.settings = settings or Settings()
         definitions = defined(modules, settings)
         if setups is not None and len(definitions) > 1:
             raise ValueError(f"setups is where those of one module come from, and there are {len(definitions)} modules")
@@ -387,8 +388,8 @@ class ModuleServer:
         Raises:
             ListenError: The address cannot be listened on.
         """
-        host = self._settings.server.host if host is None else host
-        port = self._settings.server.port if port is None else port
+        host = self.settings.server.host if host is None else host
+        port = self.settings.server.port if port is None else port
         watched = self.stalls.opened() if self._owns_stalls else nullcontext()
         self.security.warn(host)
         async with self.opened(), self.security.opened(), watched, unwrapped(), trio.open_nursery() as nursery:

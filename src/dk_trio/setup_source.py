@@ -55,7 +55,7 @@ def setup_source(
     if not strict and not remote:
         try:
             definition.parse_setup({}, setup_id="default")
-            default, default_id = {}, f"setups:{bare_module_id(definition.id)}"
+            default, default_id = {}, f"setups:{bare_module_id(module_id)}"
         except InvalidSetupError:
             name = definition.cls.setup_format.__name__
             hint = f"{name} has fields without defaults, so it must be given with --setup FILE.json."

@@ -225,7 +225,7 @@ async def test_every_refusal_names_field_value_and_rule_and_the_next_call_works(
     assert not any(SECRET in line for line in log), "the log has fields, and not what callers put into them"
     assert not any(line.startswith("2026-01-01") for line in log), "what a caller writes is no line of its own"
     [by_a_service] = [line for line in refusals if "INVALID_RECORD (collection)" in line]
-    assert re.search(r"\(.*refusing_module\.py:\d+ in handle\)$", by_a_service), "the place in the author's code"
+    assert re.search(r"\(.*refusing_module\.py:\d+ in handle\)(  |$)", by_a_service), "the place in the author's code"
 
 
 def check_status(what: str, told: dict[str, Any], status: str, reason: str, violations: list[tuple[str, str]]) -> None:
@@ -263,7 +263,7 @@ async def test_a_second_run_in_the_same_directory_has_what_the_first_one_kept_an
         assert first[-1]["status"] == "OK"
         arguments = (MODULE, "--port", "0")
         async with started("serve", *arguments, TOOL_PORT="1", DIGITALKIN_DATA_DIR=str(tmp_path / "data")) as beside:
-            assert await beside.wait() == 4
+            assert await beside.wait() == 3
         assert re.search(r"in use by the process \d+.*DIGITALKIN_DATA_DIR", "\n".join(beside.lines["stderr"]))
         server.process.terminate()
         assert await server.wait() == 0
@@ -284,5 +284,5 @@ async def test_a_wrong_variable_ends_the_command_with_its_name_and_the_rule(
     variable: str, value: str, says: str
 ) -> None:
     async with started("serve", MODULE, TOOL_PORT="1", **{variable: value}) as server:
-        assert await server.wait() == 4
+        assert await server.wait() == 3
     assert re.search(says, "\n".join(server.lines["stderr"]))

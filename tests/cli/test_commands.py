@@ -154,10 +154,10 @@ async def test_what_does_not_end_in_time_is_cut(second_signal: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "code", "message"),
     [
-        (["none.py"], {}, 3, "none.py does not exist"),
-        ([ECHO + ":Nobody"], {}, 3, "has no class 'Nobody'. It has EchoModule."),
-        ([ECHO], {"SERVER_CHANNEL_PORT": "http"}, 4, "SERVER_CHANNEL_PORT='http' cannot be used"),
-        ([ECHO, "--setup", "none.json"], {}, 4, "The setup file none.json cannot be read"),
+        (["none.py"], {}, 4, "none.py does not exist"),
+        ([ECHO + ":Nobody"], {}, 4, "has no class 'Nobody'. It has EchoModule."),
+        ([ECHO], {"SERVER_CHANNEL_PORT": "http"}, 3, "SERVER_CHANNEL_PORT='http' cannot be used"),
+        ([ECHO, "--setup", "none.json"], {}, 3, "The setup file none.json cannot be read"),
         ([ECHO, "--host", "no.such.host.invalid"], {}, 5, "The host 'no.such.host.invalid' is not an address"),
         ([ECHO, "--port", "65536"], {}, 2, "--port"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import sysconfig
 import traceback
@@ -20,6 +21,8 @@ _LIBRARIES = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 
+_INSTALLED = {"site-packages", "dist-packages", ".venv", "venv"}
+
 _PATTERN = "PATH.py[:Class] or package.module:Class"
 
 
@@ -33,7 +36,7 @@ def load_module(target: str) -> type[TrioModule[Any, Any, Any, Any]]:
         ModuleLoadError: The file or package cannot be imported, or does not hold one such class.
     """
     place, _, name = target.partition(":")
-    if place.endswith(".py") or "/" in place:
+    if _is_file(place):
         module = _import_file(Path(place))
     elif name and place:
         module = _import_name(place)
@@ -42,16 +45,43 @@ def load_module(target: str) -> type[TrioModule[Any, Any, Any, Any]]:
     return _class_in(module, name, place)
 
 
+def folder_of(target: str) -> Path:
+    """The folder whose files are the code of a module that was loaded: the file's own, or the package's."""
+    place = target.partition(":")[0]
+    if _is_file(place):
+        return Path(place).resolve().parent
+    top = sys.modules[place.partition(".")[0]]
+    paths = [*getattr(top, "__path__", ())] or [str(Path(top.__file__ or "").parent)]
+    return Path(paths[0]).resolve()
+
+
+def authors_modules(folder: Path) -> dict[str, ModuleType]:
+    """What is imported from a folder and those in it, by name; not us, and nothing that is installed there."""
+    found = {}
+    for name, module in [*sys.modules.items()]:
+        # A folder without `__init__.py` is a package too, and has no file.
+        file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+        if not file or name == "__main__" or name.partition(".")[0] == "dk_trio":
+            continue
+        path = Path(file)
+        if path.is_relative_to(folder) and path.suffix in {".py", ""} and not _INSTALLED & {*path.parts}:
+            found[name] = module
+    return found
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or "/" in place
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise ModuleLoadError(f"{path} {what}.", hint=f"Give {_PATTERN}.")
     path = path.resolve()
-    # As `python PATH.py` does: modules beside the file can be imported by it.
-    sys.path.insert(0, str(path.parent))
-    name = path.stem
-    if name in sys.modules:  # a file called trio.py must not become trio for everybody else
-        name = f"dk_trio_module_{name}"
+    _search_first(path.parent)  # as `python PATH.py` does: modules beside the file can be imported by it
+    # A file called trio.py must not become trio for everybody else.
+    others = (f"dk_trio_module_{path.stem}{number or ''}" for number in itertools.count())
+    name = next(name for name in itertools.chain([path.stem], others) if name not in sys.modules)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ModuleLoadError(f"{path} is not a Python file.", hint=f"Give {_PATTERN}.")
@@ -60,13 +90,13 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # boundary: an author's file runs while it is imported
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise _author_error(error, str(path)) from error
     return module
 
 
 def _import_name(name: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    _search_first(Path.cwd())  # as `python -m` does
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -78,6 +108,10 @@ def _import_name(name: str) -> ModuleType:
         raise _author_error(error, name) from error
     except (Exception, SystemExit) as error:  # boundary: an author's package runs while it is imported
         raise _author_error(error, name) from error
+
+
+def _search_first(folder: Path) -> None:
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
 
 
 def _author_error(error: BaseException, what: str) -> ModuleLoadError:

@@ -1,29 +1,25 @@
-"""`dk-trio serve`: put a module class on a port until a signal comes."""
+"""`dk-trio serve`: put module classes on a port until a signal comes."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import gc
 import logging
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
-from ._exits import TABLE, Exit
+from ._exits import TABLE
+from ._output import json_option
+from ._security import Flags, security_options
+from ._serving import COLLECT_EVERY as COLLECT_EVERY
+from ._serving import Wanted
+from ._serving import stdout_apart as stdout_apart
+from ._serving import tell_ready as tell_ready
+from ._settings import load_settings, settings_options
 
 if TYPE_CHECKING:
-    from dk_trio.server import DrainReport
-    from dk_trio.settings import Settings
-
-COLLECT_EVERY: Final = (10_000, 20, 20)
-"""`gc.set_threshold` of a server: a few MiB of garbage at most, for a quarter of the time in the collector."""
+    pass
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -35,8 +31,13 @@ Examples:
   dk-trio serve mymodule.py:MyModule --host 0.0.0.0 --port 50055
   dk-trio serve mypackage.modules:MyModule --setup setups.json --strict-setup
   dk-trio serve mymodule.py --provider 127.0.0.1:50051
+  dk-trio serve mymodule.py --reload
+  dk-trio serve search.py write.py --setup search=searches.json
+  dk-trio serve mymodule.py --workers 4 --preset large
+  dk-trio serve mymodule.py --check
 
-The address may also come from SERVER_CHANNEL_HOST and SERVER_CHANNEL_PORT. When RPCs are accepted, one line
+Several modules share one port; `dk-trio call --module ID` calls one of them. Options go before the environment, that
+before --env-file, and that before --preset; `dk-trio config` shows what comes out. When RPCs are accepted, one line
 "READY HOST:PORT" goes to stdout; everything else, what the module prints too, goes to stderr. SIGTERM or Ctrl-C
 drains: no new calls, running jobs get the grace to end, then they are cancelled and their callers get UNAVAILABLE; a
 second signal cancels them at once.
@@ -44,16 +45,18 @@ second signal cancels them at once.
 \b
 {TABLE}"""
 )
-@click.argument("target", metavar="PATH.py[:Class] | package.module:Class")
+@click.argument("targets", nargs=-1, required=True, metavar="PATH.py[:Class] | package.module:Class ...")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes any free one.  [default: 50055]"
 )
 @click.option(
     "--setup",
-    "setup_file",
-    type=click.Path(path_type=Path),
-    help='Setups by id, as JSON: {"setups:a": {...}}. An entry is the content, or {"content": {...}, "version": ...}.',
+    "setups",
+    multiple=True,
+    metavar="[MODULE=]FILE.json",
+    help='Setups by id, as JSON: {"setups:a": {...}}. An entry is the content, or {"content": {...}, "version": ...}. '
+    "With several modules, the file of each by its id.",
 )
 @click.option(
     "--strict-setup", is_flag=True, help="An unknown setup id is NOT_FOUND, also when the module has a default setup."
@@ -67,124 +70,124 @@ second signal cancels them at once.
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Seconds that running jobs get to end after the first signal.",
+    help="Seconds that running jobs get to end after the first signal.  [default: 10]",
 )
-@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Processes that share the port and its callers.  [default: 1]"
+)
+@click.option("--worker", hidden=True, help="What --workers tells the processes that it starts.")
+@click.option("--reload", is_flag=True, help="Load a module's code anew when one of its files changes.")
+@click.option("--check", is_flag=True, help="Load and check everything, say what would be served, and end.")
+@json_option
+@security_options
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this port.")
+@click.option("--inspector/--no-inspector", default=None, help="Serve the page that shows tasks and jobs.")
+@click.option("--log-level", type=click.Choice(_LEVELS), help="[default: info]")
+@click.option(
+    "--log-format", type=click.Choice(["auto", "json", "text"]), help="auto is text on a terminal.  [default: auto]"
+)
+@settings_options
+@click.pass_context
 def command(
+    context: click.Context,
     *,
-    target: str,
+    targets: tuple[str, ...],
     host: str | None,
     port: int | None,
-    setup_file: Path | None,
+    setups: tuple[str, ...],
     strict_setup: bool,
     provider: str | None,
     local: bool,
-    grace: float,
-    log_level: str,
+    grace: float | None,
+    workers: int | None,
+    worker: str | None,
+    reload: bool,
+    check: bool,
+    as_json: bool,
+    security: Flags,
+    metrics_port: int | None,
+    inspector: bool | None,
+    log_level: str | None,
+    log_format: str | None,
+    env_file: Path | None,
+    preset: str | None,
 ) -> None:
-    """Serve a module class over gRPC.
+    """Serve module classes over gRPC.
 
     The class is the only one that derives from TrioModule in the file, or the one named after the colon.
     """
-    import trio
-
-    from dk_trio.server import ModuleServer
-    from dk_trio.settings import Settings
-
-    from ._load import load_module
-
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    log = logging.getLogger("dk_trio.serve")
-    settings = _moded(Settings.from_environment(), provider, local=local)
-    for warning in settings.warnings:
-        log.warning(warning)
-    log.debug("settings:\n%s", settings.report())
-
-    def ready(address: str) -> None:
-        # No job runs while the collector does. What has been loaded stays, so it need not be looked through again; and
-        # with thousands of jobs a pass for each 700 new objects, Python's default, finds next to nothing.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT_EVERY)
-        tell_ready(stdout, address)
-
-    def leave(report: DrainReport) -> None:
-        # Trio waits for every task, as it must; these do not end, and whoever sent the signal wants the process gone.
-        log.error("stopped around %d jobs that do not end: %s", report.stuck, _told(report))
-        logging.shutdown()
-        os._exit(Exit.STUCK)
-
-    with stdout_apart() as stdout:
-        server = ModuleServer(load_module(target), settings=settings, setup_file=setup_file, strict_setup=strict_setup)
-        report = trio.run(
-            functools.partial(
-                server.serve,
-                host=_host(host),
-                port=port,
-                grace=grace,
-                on_ready=ready,
-                on_stuck=leave,
-            )
+    if as_json and not check:
+        raise click.UsageError("--json is for --check: a server's log is JSON with --log-format json.")
+    flags: Flags = (
+        ("--host", "SERVER_CHANNEL_HOST", host),
+        ("--port", "SERVER_CHANNEL_PORT", port),
+        *_mode(provider, local=local),
+        ("--grace", "DIGITALKIN_GRACE", grace),
+        ("--workers", "DIGITALKIN_WORKERS", workers),
+        *security,
+        ("--metrics-port", "DIGITALKIN_METRICS_PORT", metrics_port),
+        ("--inspector" if inspector else "--no-inspector", "DIGITALKIN_INSPECTOR", inspector),
+        ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level),
+        ("--log-format", "DIGITALKIN_LOG_FORMAT", log_format),
+    )
+    settings = load_settings(env_file=env_file, preset=preset, flags=flags)
+    if reload and settings.server.workers > 1:
+        raise click.UsageError(
+            f"--reload loads code in one process, and there would be {settings.server.workers}: add --workers 1."
         )
-        for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is exit code 0
-            signal.signal(number, signal.SIG_IGN)
-    log.info("stopped: %s", _told(report))
+    if check:
+        _check(Wanted(settings=settings, targets=targets, setups=setups, strict_setup=strict_setup), as_json=as_json)
+        return
+
+    from dk_trio.observe.logs import logging_to
+
+    from ._workers import post_of, serve_with_workers
+
+    post = post_of(worker)
+    with logging_to(settings, service="dk-trio" if post is None else f"worker-{post.number}"):
+        log = logging.getLogger("dk_trio.serve")
+        if post is None:  # which tells for its workers, too
+            for warning in settings.warnings:
+                log.warning(warning)
+        log.debug("settings:\n%s", settings.report())
+        if post is None and settings.server.workers > 1:
+            serve_with_workers(
+                context,
+                settings,
+                host=settings.server.host,
+                port=settings.server.port,
+                grace=settings.server.grace,
+                on_ready=lambda address: tell_ready(sys.stdout, address),
+            )
+            return
+        from ._serving import serve
+
+        wanted = Wanted(settings=settings, targets=targets, setups=setups, strict_setup=strict_setup, post=post)
+        with stdout_apart() as stdout:
+            serve(wanted, stdout, reload=reload)
 
 
-def _moded(settings: Settings, provider: str | None, *, local: bool) -> Settings:
-    """The settings with the mode that the options say, which go before the environment."""
+def _mode(provider: str | None, *, local: bool) -> Flags:
+    """What the options say of the mode."""
     from dk_trio.settings import target
 
-    if provider is not None and local:
+    if provider is None:
+        return [("--local", "SERVICE_MODE", "local" if local else None)]
+    if local:
         raise click.UsageError("--provider and --local contradict each other: the first means remote mode")
-    services = settings.services
-    if provider is not None:
-        try:
-            services = replace(services, mode="remote", provider=target(provider))
-        except ValueError:
-            raise click.BadParameter(f"{provider!r} is not HOST:PORT", param_hint="--provider") from None
-    elif local:
-        services = replace(services, mode="local")
-    return replace(settings, services=services)
-
-
-def _told(report: DrainReport) -> str:
-    return f"{report.finished} jobs finished while draining, {report.cut} were cut"
-
-
-@contextlib.contextmanager
-def stdout_apart() -> Iterator[TextIO | None]:
-    """The real stdout, for the block alone: what a module and its child processes print goes to stderr."""
-    stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            number, error_number = stdout.fileno(), sys.stderr.fileno()
-        except (AttributeError, OSError):  # none at all, or a buffer in place of a file
-            yield stdout
-            return
-        stdout.flush()
-        apart = os.fdopen(os.dup(number), "w", encoding="utf-8")
-        os.dup2(error_number, number)
-        try:
-            yield apart
-        finally:
-            os.dup2(apart.fileno(), number)
-            with contextlib.suppress(OSError):  # tried again: what could not be written was told
-                apart.close()
-
-
-def tell_ready(stdout: TextIO | None, address: str) -> None:
-    """Print the READY line. A server serves on when nobody reads that."""
-    if stdout is None:
-        return
     try:
-        print(f"READY {address}", file=stdout, flush=True)
-    except OSError as error:
-        logging.getLogger("dk_trio.serve").warning("READY %s could not be written: %s", address, error.strerror)
+        target(provider)
+    except ValueError:
+        raise click.BadParameter(f"{provider!r} is not HOST:PORT", param_hint="--provider") from None
+    return [("--provider", "SERVICE_MODE", "remote"), ("--provider", "DIGITALKIN_PROVIDER", provider)]
 
 
-def _host(text: str | None) -> str | None:
-    # As in SERVER_CHANNEL_HOST, an IPv6 address may stand in brackets.
-    return text[1:-1] if text is not None and text.startswith("[") and text.endswith("]") else text
+def _check(wanted: Wanted, *, as_json: bool) -> None:
+    from ._check import found, show
+
+    with stdout_apart():
+        server, targets = wanted.composed()
+    what = found(server, targets, wanted.settings)
+    show(what, as_json=as_json)
+    for warning in what["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
