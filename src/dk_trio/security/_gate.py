@@ -51,17 +51,19 @@ class Gate:
         max_rpcs_per_client: Calls of one client at the same time; None: no limit.
 
     Attributes:
-        refused: Calls that were refused, by reason: `no_token`, `wrong_token`, `rpcs_per_client`.
+        refusals: Calls that were refused, by reason: `no_token`, `wrong_token`, `rpcs_per_client`.
     """
 
     def __init__(self, tokens: Callable[[], Sequence[Token]] | None, *, max_rpcs_per_client: int | None = None) -> None:
         self._tokens = tokens
         self._limit = ClientLimit(max_rpcs_per_client)
         self._notices = Notices(_log)
-        self.refused: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Gate {'with' if self._tokens else 'without'} tokens, {self._limit!r}, {self.refused.total()} refused>"
+        return (
+            f"<Gate {'with' if self._tokens else 'without'} tokens, {self._limit!r}, {self.refusals.total()} refused>"
+        )
 
     @asynccontextmanager
     async def __call__(self, call: rpc.CallInfo) -> AsyncIterator[None]:
@@ -90,7 +92,7 @@ class Gate:
         return token
 
     def _refusal(self, peer: rpc.Peer, reason: str, text: str) -> GRPCError:
-        self.refused[reason] += 1
+        self.refusals[reason] += 1
         self._notices.say(logging.WARNING, peer.host(), reason, f"calls from {peer.host()} are refused: {text}")
         return GRPCError(Status.UNAUTHENTICATED, text)
 
@@ -98,7 +100,7 @@ class Gate:
     def _counted(self, call: rpc.CallInfo, client: str) -> Iterator[None]:
         with self._limit.one(client) as room:
             if not room:
-                self.refused["rpcs_per_client"] += 1
+                self.refusals["rpcs_per_client"] += 1
                 text = f"{self._limit.limit} calls of {client} are in progress, which is the limit of one client"
                 self._notices.say(logging.WARNING, client, "rpcs_per_client", f"calls are refused: {text}")
                 raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{text} (DIGITALKIN_MAX_RPCS_PER_CLIENT)")

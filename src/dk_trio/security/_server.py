@@ -90,7 +90,7 @@ class Security:
         kept = [each for each in (self._tls, None if self._tokens is None else self._tokens.file) if each is not None]
         certificate = self._certificate
         return SecurityStatistics(
-            calls_refused=dict(self.gate.refused),
+            calls_refused=dict(self.gate.refusals),
             certificate_expires=None if certificate is None else certificate.expires,
             reloads=sum(each.reloads for each in kept),
             reload_failures=sum(each.failures for each in kept),
