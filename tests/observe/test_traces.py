@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,85 +12,23 @@ import trio
 import trio.testing
 from grpclib.exceptions import GRPCError
 from opentelemetry import baggage, trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.module.remote_kit import MISSION, echo, keep, module, wait
 from tests.module.served import outputs_of, served
 
 from dk_trio import ModuleClient, ModuleServer, Settings, rpc
-from dk_trio.errors import MissingPackageError, ModuleCallError
+from dk_trio.errors import ModuleCallError
 from dk_trio.observe import Observed
-from dk_trio.observe.traces import SHUTDOWN_TIMEOUT, Traces
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.registry import ModuleInfo
 from dk_trio.services.strategy import BaseStrategy
-from dk_trio.settings import ObserveSettings, TaskSettings
+from dk_trio.settings import TaskSettings
 
+from .recorded import CALLER, HELLO, START, TRACE, TRACEPARENT, Recorded, told, traced
 from .watched import watched
-
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-CALLER = "b7ad6b7169203331"
-TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
-HELLO = {"protocol": "message", "text": "hello"}
-START = "agentic_mesh_protocol.module.v1.ModuleService/StartModule"
-SERVER_KINDS = (SpanKind.SERVER, SpanKind.CLIENT)
-
-
-class Recorded:
-    """Traces that end in memory."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.traces = Traces(
-            ObserveSettings(traces_endpoint="http://collector", **settings),
-            processor=SimpleSpanProcessor(self.exporter),
-        )
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Of a server."""
-        traces = self.traces
-        return {
-            "interceptors": traces.interceptors,
-            "client_interceptors": traces.client_interceptors,
-            "hooks": traces.hooks,
-        }
-
-    @property
-    def spans(self) -> list[ReadableSpan]:
-        return list(self.exporter.get_finished_spans())
-
-    def one(self, name: str, kind: SpanKind | None = None) -> ReadableSpan:
-        found = [span for span in self.spans if span.name == name and kind in {None, span.kind}]
-        assert len(found) == 1, (name, [span.name for span in self.spans])
-        return found[0]
-
-    def tree(self) -> dict[str, str]:
-        """Each span's name, and the name of its parent."""
-        names = {span.context.span_id: told(span) for span in self.spans}
-        return {
-            told(span): "" if span.parent is None else names.get(span.parent.span_id, f"{span.parent.span_id:016x}")
-            for span in self.spans
-        }
-
-
-def told(span: ReadableSpan) -> str:
-    mark = {SpanKind.SERVER: " served", SpanKind.CLIENT: " called"}.get(span.kind, "")
-    return span.name.rpartition("/")[2] + mark
-
-
-@asynccontextmanager
-async def traced(handle: Any, recorded: Recorded, **arguments: Any) -> AsyncIterator[ModuleClient]:
-    async with (
-        served(module(handle), **recorded.arguments, **arguments) as (server, client),
-        recorded.traces.opened(Observed(modules=lambda: [server])),
-    ):
-        yield client
-        await trio.testing.wait_all_tasks_blocked()
-
 
 # -- the shape of a trace ---------------------------------------------------------------------------------------------
 
@@ -437,72 +373,3 @@ async def test_health_checks_begin_no_trace(autojump_clock):
         assert recorded.spans == []
         await HealthStub(channel).check(HealthCheckRequest(), metadata={"traceparent": TRACEPARENT})
     assert recorded.tree() == {"Check served": CALLER}
-
-
-# -- where spans go ---------------------------------------------------------------------------------------------------
-
-
-class Dead(SpanExporter):
-    """A collector that takes a connection and nothing else."""
-
-    def __init__(self) -> None:
-        self.release = threading.Event()
-        self.asked = threading.Event()
-
-    def export(self, spans: Any) -> SpanExportResult:
-        self.asked.set()
-        self.release.wait(30)
-        return SpanExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        self.release.wait(30)
-
-
-async def test_a_dead_collector_does_not_keep_the_server_from_its_end(autojump_clock, caplog):
-    dead = Dead()
-    traces = Traces(ObserveSettings(traces_endpoint="http://collector"), processor=BatchSpanProcessor(dead))
-    try:
-        began = trio.current_time()
-        async with traces.opened(Observed()):
-            assert traces._tracing.tracer is not None
-            for _ in range(3):
-                traces._tracing.tracer.start_span("x").end()
-        assert trio.current_time() - began == SHUTDOWN_TIMEOUT  # which virtual time passes at once
-        assert "unsent" in caplog.text
-    finally:
-        dead.release.set()
-
-
-def test_the_queue_sends_to_the_path_of_otlp(monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        "opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter",
-        lambda **arguments: made.append(arguments["endpoint"]) or InMemorySpanExporter(),
-    )
-    for endpoint in ("http://collector:4318", "http://collector:4318/", "http://collector:4318/v1/traces"):
-        Traces(ObserveSettings(traces_endpoint=endpoint))._queue().shutdown()
-    assert made == ["http://collector:4318/v1/traces"] * 3
-
-
-async def test_the_resource_is_named_by_what_is_served(autojump_clock, monkeypatch):
-    recorded = Recorded()
-    async with traced(echo, recorded) as client:
-        await outputs_of(client, HELLO)
-    assert recorded.one(START).resource.attributes["service.name"] == "Sample"
-    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
-    again = Recorded()
-    async with traced(echo, again) as client:
-        await outputs_of(client, HELLO)
-    assert again.one(START).resource.attributes["service.name"] == "mine"
-
-
-async def test_traces_of_a_test_do_not_become_those_of_the_process(autojump_clock):
-    async with Recorded().traces.opened(Observed()):
-        assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-
-
-def test_a_missing_package_is_one_clear_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(MissingPackageError) as caught:
-        Traces(ObserveSettings(traces_endpoint="http://collector"))
-    assert "pip install 'dk-trio[otel]'" in caught.value.text

@@ -112,8 +112,7 @@ class ServerCall(Stream):
         """When the client's deadline passes, in seconds of `trio.current_time`."""
         self.shut_down = False
         """The server has cut the call because it stops."""
-        self.status: Status | None = None
-        """What the client was told by whoever ended the call before its handler has ended."""
+        self.status: Status | None = None  # what the client was told, by whoever ended the call
         self.send_timeout = inf
         """Seconds that a send may wait while nothing of the call gets further; set by the handler, for later sends.
 
@@ -138,8 +137,7 @@ class ServerCall(Stream):
         self._writers: dict[Task, None] | None = None
         self._moved_at = -inf
         """When something of a message that waited got further, in seconds of `trio.current_time`."""
-        self._torn = False
-        """The call has ended inside a message."""
+        self._torn = False  # the call has ended inside a message
 
     def __repr__(self) -> str:
         state = "finished" if self._finished else "reset" if self.reset_code is not None else "open"
