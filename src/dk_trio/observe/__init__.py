@@ -74,12 +74,26 @@ class Observation:
 
 def _parts(settings: Settings, worker: int) -> Iterator[Part]:
     observe = settings.observe
-    del worker
+    if observe.traces_endpoint is not None:
+        from .traces import Traces
+
+        yield Traces(observe)
     if observe.access_log:
         from .access_log import AccessLog
 
         yield AccessLog()
+    if observe.metrics_port is not None:
+        from .metrics import Metrics
+
+        yield Metrics(observe, worker)
     if observe.profiler != "none":
         from .profilers import Profilers
 
         yield Profilers(observe)
+    from .dumps import TaskDumps
+
+    yield TaskDumps()
+    if observe.inspector:
+        from .inspector import Inspector
+
+        yield Inspector(observe, worker)
