@@ -18,6 +18,7 @@ PACKAGES = (
     "dk_trio.module",
     "dk_trio.provider",
     "dk_trio.rpc",
+    "dk_trio.security",
     "dk_trio.services",
     "dk_trio.signals",
     "dk_trio.wire",
