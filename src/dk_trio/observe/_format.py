@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 ACCESS: Final = "dk_trio.access"
 """Name of the logger of the access log."""
 
-MAX_MESSAGE: Final = 16 * 1024
-MAX_EXCEPTION: Final = 64 * 1024
+MAX_MESSAGE: Final = 8 * 1024
+MAX_EXCEPTION: Final = 32 * 1024
 """Characters of a message and of a traceback; a longer one is cut, and says so."""
 
 _MAX_MIDDLES: Final = 1000
@@ -92,13 +92,13 @@ class JsonFormat:
 
     def __init__(self, redact: Redact) -> None:
         self._redact = redact
-        self._clock = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime, "Z")
+        self.clock = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime, "Z")
         self.middles: dict[tuple[str, str], str] = {}
         self._pid = os.getpid()
 
     def record(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
-            "timestamp": self._clock(record.created),
+            "timestamp": self.clock(record.created),
             "level": level_of(record.levelno),
             "logger": record.name,
             "message": self._redact(message_of(record)),
@@ -126,7 +126,7 @@ class JsonFormat:
             mission, setup = quoted(job.mission_id), quoted(job.setup_id)
             ids = f', "job": "{job.job_id}", "mission": {mission}, "setup": {setup}'
         return (
-            f'{{"timestamp": "{self._clock(time.time())}", "level": "{_LEVELS[level]}"{middle}{milliseconds:.3f}, '
+            f'{{"timestamp": "{self.clock(time.time())}", "level": "{_LEVELS[level]}"{middle}{milliseconds:.3f}, '
             f'"peer": "{peer}", "request": {quoted(request)}{ids}}}\n'
         )
 
@@ -152,7 +152,7 @@ class TextFormat:
 
     def __init__(self, redact: Redact, *, color: bool) -> None:
         self._redact = redact
-        self._clock = _Clock("%Y-%m-%d %H:%M:%S", time.localtime, "")
+        self.clock = _Clock("%Y-%m-%d %H:%M:%S", time.localtime, "")
         self._color = color
 
     def record(self, record: logging.LogRecord) -> str:
@@ -180,7 +180,7 @@ class TextFormat:
         word = level.upper()
         if self._color:
             word = f"\x1b[{_COLORS[level]}m{word}\x1b[0m"
-        line = f"{self._clock(now)} {word} {_plain(logger)}: {_plain(message)}"
+        line = f"{self.clock(now)} {word} {_plain(logger)}: {_plain(message)}"
         if ids:
             shown = (f"{name}={value if _WORD.fullmatch(value) else quoted(value)}" for name, value in ids.items())
             line += "  " + self._dim(" ".join(shown))

@@ -76,7 +76,9 @@ class LogHandler(logging.Handler):
 
 
 @contextmanager
-def logging_to(settings: Settings, *, stream: IO[str] | None = None, service: str = "dk-trio") -> Iterator[None]:
+def logging_to(
+    settings: Settings, *, stream: IO[str] | None = None, service: str = "dk-trio", color: bool | None = None
+) -> Iterator[None]:
     """Log as the settings say for the length of the block; at its end everything is written, within 2 s.
 
     Whatever ends the block by an exception is in the file, too. `logging.shutdown()` flushes as well, for those who
@@ -86,6 +88,7 @@ def logging_to(settings: Settings, *, stream: IO[str] | None = None, service: st
         settings: `observe` says what is logged where; the values of secrets are masked wherever they appear.
         stream: In place of stderr.
         service: Name of the file below the log directory, without `.log`.
+        color: Whether text has colours; None: on a terminal.
     """
     observe = settings.observe
     stream = sys.stderr if stream is None else stream
@@ -94,8 +97,10 @@ def logging_to(settings: Settings, *, stream: IO[str] | None = None, service: st
     file_level = logging.getLevelName(observe.file_log_level.upper())
     with ExitStack() as stack:
         if stream is not None:  # a process may be started without one
-            text = observe.log_format == "text" or (observe.log_format == "auto" and stream.isatty())
-            form: Format = TextFormat(redact, color=stream.isatty()) if text else JsonFormat(redact)
+            terminal = _is_terminal(stream)
+            text = observe.log_format == "text" or (observe.log_format == "auto" and terminal)
+            colored = terminal if color is None else color
+            form: Format = TextFormat(redact, color=colored) if text else JsonFormat(redact)
             stack.enter_context(_added(LogHandler(_writer(StreamOutput(stream), form, "log"), form, level)))
         file, trouble = _file(observe, service)
         if file is not None:
@@ -112,6 +117,13 @@ def logging_to(settings: Settings, *, stream: IO[str] | None = None, service: st
                 text_of = error.text if isinstance(error, DkTrioError) else "ended by an unexpected error"
                 in_file.emit(_made(text_of, error=None if isinstance(error, DkTrioError) else error))
             raise
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def _secrets(settings: Settings) -> Iterator[str]:
