@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from dk_trio.siblings import Replies
-from dk_trio.workers import Post, WorkerLink
+from dk_trio.workers import Post
 from dk_trio.workers._control import Control
 from dk_trio.workers._handover import HandedListener, hand
+from dk_trio.workers.link import WorkerLink
 
 PATIENCE = 30.0
 

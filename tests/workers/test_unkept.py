@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from dk_trio import DataModel, DataTrigger, ModuleContext, ModuleServer, SetupModel, TrioModule
 from dk_trio.errors import ConfigurationError
-from dk_trio.workers import UnkeptPlatform
+from dk_trio.workers.link import UnkeptPlatform
 
 
 class Note(BaseModel):

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from ._exits import Exit
+from ._exits import Exit, exit_of
 
 if TYPE_CHECKING:
     from dk_trio.observe import Observation
     from dk_trio.server import DrainReport, ModuleServer
     from dk_trio.settings import Settings
-    from dk_trio.workers import Post, WorkerLink
+    from dk_trio.workers import Post
+    from dk_trio.workers.link import WorkerLink
 
 _log = logging.getLogger("dk_trio.serve")
 
@@ -80,7 +81,7 @@ class Wanted:
                 "hooks": observation.hooks,
             }
         if self.post is not None:
-            from dk_trio.workers import UnkeptPlatform
+            from dk_trio.workers.link import UnkeptPlatform
 
             watched["platform"] = UnkeptPlatform()
         server = ModuleServer(
@@ -110,9 +111,10 @@ def serve(wanted: Wanted, stdout: TextIO | None, *, reload: bool = False) -> Non
         server, targets = wanted.composed(observation)
         report = trio.run(_run, wanted, server, observation, targets if reload else None, link, stdout)
     except DkTrioError as error:
-        if link is not None:
-            link.failed(error.text)
-        raise
+        if link is None:
+            raise
+        link.failed(error.text)  # and the parent tells it, once for all
+        sys.exit(exit_of(error))
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is exit code 0
         signal.signal(number, signal.SIG_IGN)
     _log.info("stopped: %s", told(report))
@@ -149,6 +151,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         apart: dict[str, Any] = {}
         if link is not None:
+            await stack.enter_async_context(server.platform.opened())
             await stack.enter_async_context(
                 link.opened(rpcs=lambda: server.statistics().rpc.rpcs, answer=server.directory.answer)
             )
@@ -189,7 +192,7 @@ async def _reloading(server: ModuleServer, targets: Mapping[str, str]) -> AsyncI
 def _link(post: Post | None) -> WorkerLink | None:
     if post is None:
         return None
-    from dk_trio.workers import WorkerLink
+    from dk_trio.workers.link import WorkerLink
 
     return WorkerLink(post)
 

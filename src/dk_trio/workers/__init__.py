@@ -13,11 +13,11 @@ SO_REUSEPORT the system would decide by a hash, and eight clients meet in one of
 
 Parent and worker know each other by two socket pairs. Over one go descriptors of connections (`_handover`); over the
 other messages (`_control`): load and heartbeats, readiness, orders, and questions about jobs that another worker has.
+
+The worker's side is in `dk_trio.workers.link`: a parent loads nothing of what serves modules.
 """
 
 from ._group import GroupReport as GroupReport
-from ._link import WorkerLink as WorkerLink
 from ._places import WorkerStartError as WorkerStartError
 from ._post import Post as Post
 from ._spawn import run_workers as run_workers
-from ._unkept import UnkeptPlatform as UnkeptPlatform

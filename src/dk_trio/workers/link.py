@@ -27,6 +27,7 @@ from ._control import Control, line_of
 from ._handover import HandedListener
 from ._post import Post
 from ._questions import ANSWER_WITHIN, AT_ONCE
+from ._unkept import UnkeptPlatform as UnkeptPlatform
 
 _log = logging.getLogger("dk_trio.workers")
 
