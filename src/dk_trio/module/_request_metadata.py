@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from dk_trio.extensions import MODULE_ID
+from dk_trio.redaction import MASK, SECRET_NAME
 
 # They speak of one connection or one call, not of what the caller wants: RFC 9110 section 7.6.1, RFC 9113 section
 # 8.2.2, gRPC's call definition. Passed on, they would lie about ours, or be refused on the way out; and whoever is
@@ -29,13 +29,6 @@ NOT_FORWARDED: Final = frozenset(
         "upgrade",
         "user-agent",
     }
-)
-
-# Whole names, or their last word. A key that is no secret and is masked costs a look; the other way round costs a key.
-_SECRET = re.compile(
-    r"(.*[-_.])?"
-    r"(auth|authorization|cookie|credentials?|jwt|key|apikey|passphrase|passwd|password|secret|session|signature|token)"
-    r"(-bin)?"
 )
 
 
@@ -117,5 +110,5 @@ class RequestMetadata(Mapping[str, str | bytes]):
         return lists
 
     def __repr__(self) -> str:
-        shown = [(name, "***" if _SECRET.fullmatch(name) else value) for name, value in self._pairs]
+        shown = [(name, MASK if SECRET_NAME.fullmatch(name) else value) for name, value in self._pairs]
         return f"RequestMetadata({shown})"
