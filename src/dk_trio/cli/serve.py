@@ -144,7 +144,8 @@ def command(
     from ._workers import post_of, serve_with_workers
 
     post = post_of(worker)
-    with logging_to(settings, service="dk-trio" if post is None else f"worker-{post.number}"):
+    service = "dk-trio" if post is None else f"worker-{post.number}"
+    with logging_to(settings, service=service, color=context.color):
         log = logging.getLogger("dk_trio.serve")
         if post is None:  # which tells for its workers, too
             for warning in settings.warnings:
