@@ -104,10 +104,10 @@ class StallWatch:
 
     Args:
         threshold: Seconds above which a lag is a stall; 0: nothing is one, and there is no thread.
-        jobs: Whoever may have done it, for the log.
+        jobs: Whoever may have done it, for the log; None where there are no modules.
     """
 
-    def __init__(self, threshold: float = 1.0, *, jobs: Callable[[], Sequence[object]] = tuple) -> None:
+    def __init__(self, threshold: float = 1.0, *, jobs: Callable[[], Sequence[object]] | None = None) -> None:
         self._threshold = threshold
         self._jobs = jobs
         self._lags: deque[float] = deque([0.0], maxlen=RECENT)
@@ -167,6 +167,9 @@ class StallWatch:
             stall = Stall(at=time.time(), duration=late, ids={})
         self._count += 1
         self._stalls.append(stall)
+        if self._jobs is None:
+            _log.warning("the event loop was blocked for at least %.1f s%s", late, _told(stall))
+            return
         jobs = self._jobs()
         _log.warning(
             "the event loop was blocked for at least %.1f s: code of a module did not reach an await. Blocking "

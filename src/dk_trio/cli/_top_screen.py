@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from rich.console import Group, RenderableType
@@ -13,7 +13,9 @@ from rich.text import Text
 _JOBS_SHARE: Final = 3  # jobs get a third of the lines, and tasks what is left
 _WIDE: Final = 130
 _JOB_COLUMNS: Final = ("job", "module", "state", ">age", ">waited", "protocol", ">outputs", "mission", "setup")
+_FREE: Final = frozenset({"module", "protocol", "mission", "setup", "error"})
 _NARROW: Final = frozenset({"module", ">waited", "setup"})  # columns that a narrow terminal has no room for
+_ID_MAX: Final = 40  # characters of an id that a caller has chosen
 _STALLS: Final = 3
 _ENDED: Final = 5
 _REASONS: Final = {"completed": "green", "failed": "red", "timeout": "red", "refused": "yellow"}
@@ -157,31 +159,49 @@ def _links(snapshot: dict[str, Any]) -> Iterator[Text]:
 def _jobs(sessions: list[dict[str, Any]], chosen: int | None, *, wide: bool) -> RenderableType:
     if not sessions:
         return Text("none", "dim")
-    shown = [column for column in _JOB_COLUMNS if wide or column not in _NARROW]
-    table = _table(*shown)
-    for number, session in enumerate(sessions):
-        row = {**session, "age": duration(session["age"]), "waited": duration(session["waited"])}
-        cells = [Text(str(row[column.removeprefix(">")])) for column in shown]
-        table.add_row(*cells, style="reverse" if number == chosen else "")
-    return table
+    columns = [column for column in _JOB_COLUMNS if wide or column not in _NARROW]
+    rows = []
+    for session in sessions:
+        row = {
+            **session,
+            "mission": _cut(session["mission"]),
+            "setup": _cut(session["setup"]),
+            "age": duration(session["age"]),
+            "waited": duration(session["waited"]),
+        }
+        rows.append([Text(str(row[column.removeprefix(">")])) for column in columns])
+    return _table(columns, rows, marked=chosen)
 
 
-def _ended(rows: list[dict[str, Any]]) -> Table:
-    table = _table(">ago", "job", "how", ">ran", ">outputs", "error")
-    for row in rows:
-        how = Text(row["reason"].replace("_", " "), _REASONS.get(row["reason"], ""))
-        cells = [Text(row["job"]), how, Text(duration(row["ran"])), Text(str(row["outputs"])), Text(row["error"])]
-        table.add_row(Text(duration(row["ago"])), *cells)
-    return table
+def _cut(text: str) -> str:
+    return text if len(text) <= _ID_MAX else f"{text[: _ID_MAX - 1]}…"
 
 
-def _table(*columns: str) -> Table:
-    """A table of one line a row; `>` marks numbers."""
+def _ended(jobs: list[dict[str, Any]]) -> Table:
+    rows = [
+        [
+            Text(duration(job["ago"])),
+            Text(job["job"]),
+            Text(job["reason"].replace("_", " "), _REASONS.get(job["reason"], "")),
+            Text(duration(job["ran"])),
+            Text(str(job["outputs"])),
+            Text(job["error"]),
+        ]
+        for job in jobs
+    ]
+    return _table([">ago", "job", "how", ">ran", ">outputs", "error"], rows)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Text]], *, marked: int | None = None) -> Table:
+    """A table of one line a row; `>` stands before columns of numbers. Free text is cut where there is no room."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        width = 36 if column == "job" else None  # of an id, whatever else has to be cut
-        side: Literal["left", "right"] = "right" if column[0] == ">" else "left"
-        table.add_column(column.removeprefix(">"), justify=side, no_wrap=True, overflow="ellipsis", min_width=width)
+    for number, column in enumerate(columns):
+        name = column.removeprefix(">")
+        width = max(len(name), *(row[number].cell_len for row in rows if name not in _FREE), 0)
+        side: Literal["left", "right"] = "left" if name == column else "right"
+        table.add_column(name, justify=side, no_wrap=True, overflow="ellipsis", min_width=width)
+    for number, row in enumerate(rows):
+        table.add_row(*row, style="reverse" if number == marked else "")
     return table
 
 

@@ -102,6 +102,9 @@ class Surveyor:
         assert root is not None
         self._root = root
         self._clock = trio.lowlevel.current_clock()
+        self._here = ""
+        with contextlib.suppress(OSError):  # the working directory may be gone
+            self._here = f"{Path.cwd()}/"
         self._marks: weakref.WeakKeyDictionary[Task, _Mark] = weakref.WeakKeyDictionary()
         self._last: float | None = None
 
@@ -164,7 +167,7 @@ class Surveyor:
         before = self._marks.get(task)
         if before is not None and before.steps == steps >= 0:
             return before.wait, now - before.since
-        wait = _Wait.of(task)
+        wait = _Wait.of(task, self._here)
         self._marks[task] = _Mark(steps, now, wait)
         return wait, None if before is None or steps < 0 else 0.0
 
@@ -208,7 +211,7 @@ class _Wait(NamedTuple):
     author: str = ""
 
     @classmethod
-    def of(cls, task: Task) -> _Wait:
+    def of(cls, task: Task, here: str) -> _Wait:
         frames: list[tuple[FrameType, int]] = []
         with contextlib.suppress(TypeError):  # it awaits something that Trio does not know: the frames up to there
             frames.extend(task.iter_await_frames())
@@ -219,7 +222,8 @@ class _Wait(NamedTuple):
             inner -= 1
         called = frames[inner + 1][0].f_code.co_qualname if inner + 1 < len(frames) else ""
         author = authors_frame(frames)
-        return cls(_CALLS.get(called, called), _short(place(*frames[inner])), "" if author is None else place(*author))
+        at = _below(here, place(*frames[inner]))
+        return cls(_CALLS.get(called, called), at, "" if author is None else _below(here, place(*author)))
 
 
 _CALLS: Final = {
@@ -228,9 +232,9 @@ _CALLS: Final = {
 }
 
 
-def _short(told: str) -> str:
-    """A place in an installed package, or in this one, from that package on."""
-    return _INSTALLED.sub("", told)
+def _below(here: str, told: str) -> str:
+    """A place in an installed package, or in this one, from that package on; one in `here` from there on."""
+    return _INSTALLED.sub("", told).removeprefix(here)
 
 
 class _Mark(NamedTuple):

@@ -42,6 +42,9 @@ class ProviderOptions:
     """Seconds for which a client may take nothing of its reply before the call ends with DEADLINE_EXCEEDED: a reply of
     100 MB waits in memory, and a client without a deadline would let it wait for as long as it is connected."""
 
+    stall_threshold: float = 1.0
+    """Seconds for which the event loop may be blocked before the stack that blocks it is logged; 0: it never is."""
+
     setting: str = SETTING
     """What chooses the directory of the contents of files, as the remedies of errors name it: a variable, or an option
     of a command."""

@@ -31,6 +31,7 @@ from dk_trio.errors import DkTrioError
 from dk_trio.listening import address_of, open_listeners
 from dk_trio.security import Security, SecurityStatistics
 from dk_trio.settings import SecuritySettings
+from dk_trio.stalls import LoopStatistics, StallWatch
 
 from ._large import MESSAGE_MAX
 from ._options import ProviderOptions
@@ -87,6 +88,7 @@ class ProviderStatistics:
         security: What was refused, and files that were loaded again.
         validation: Rules of the contract that were broken.
         services: What single services have to tell, by the name of the service.
+        loop: The event loop, while the provider is `running`.
     """
 
     ready: bool
@@ -95,6 +97,7 @@ class ProviderStatistics:
     security: SecurityStatistics
     validation: ValidationStatistics
     services: Mapping[str, object]
+    loop: LoopStatistics
 
 
 class Provider:
@@ -126,6 +129,7 @@ class Provider:
         self._follow_readiness = (READINESS, *sorted(names))
         self._open = False
         self._draining = False
+        self._stalls = StallWatch(options.stall_threshold)
         self._ready = False
         self.health = rpc.Health()
         self.health.set(LIVENESS, True)
@@ -157,6 +161,7 @@ class Provider:
             security=self._security.statistics(),
             validation=self._validation.statistics(),
             services={name: statistics for name, statistics in told.items() if statistics is not None},
+            loop=self._stalls.statistics(),
         )
 
     @asynccontextmanager
@@ -197,7 +202,7 @@ class Provider:
             ConfigurationError: See `opened`.
             StorageServiceError: See `opened`.
         """
-        async with self.opened(), unwrapped(), trio.open_nursery() as nursery:
+        async with self.opened(), self._stalls.opened(), unwrapped(), trio.open_nursery() as nursery:
             listeners = await open_listeners(host, port)
             self._security.warn(host)
             await nursery.start(self._rpc.serve, self._security.listeners(listeners))

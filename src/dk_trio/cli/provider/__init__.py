@@ -99,7 +99,7 @@ def command(
 
     own = (("--grace", "DIGITALKIN_GRACE", grace), ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level))
     settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False)
-    with logging_to(settings, service="provider"):
+    with logging_to(settings, service="provider", color=context.color):
         _serve(settings, host=host, port=port, db=db, data_dir=data_dir, validate=validate)
 
 
@@ -117,7 +117,11 @@ def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir
     database, directory = database_of(db, data_dir, settings.services.data_dir)
     guard = Security(settings.security)
     observation = Observation(settings)
-    options = ProviderOptions(validate=validate, setting=SETTING)  # type: ignore[arg-type]  # click has checked it
+    options = ProviderOptions(
+        validate=validate,  # type: ignore[arg-type]  # click has checked it
+        stall_threshold=settings.observe.stall_threshold,
+        setting=SETTING,
+    )
     provider = Provider(
         database, directory=directory, options=options, interceptors=observation.interceptors, security=guard
     )

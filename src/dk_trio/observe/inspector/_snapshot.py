@@ -87,7 +87,7 @@ def snapshot(observed: Observed, *, ended: Iterable[Mapping[str, Any]], actions:
         "actions": actions,
         "loop": plain(_loop(observed)),
         "servers": servers,
-        "provider": None if observed.provider is None else plain(observed.provider.statistics()),
+        "provider": _provider(observed),
         "ended": list(ended),
     }
 
@@ -96,7 +96,15 @@ def _loop(observed: Observed) -> LoopStatistics | None:
     """There is one loop: whoever watches it tells the same."""
     for server in observed.modules():
         return server.stalls.statistics()
-    return None
+    return None if observed.provider is None else observed.provider.statistics().loop
+
+
+def _provider(observed: Observed) -> dict[str, Any] | None:
+    if observed.provider is None:
+        return None
+    statistics: dict[str, Any] = plain(observed.provider.statistics())
+    del statistics["loop"]
+    return statistics
 
 
 def _server(server: ModuleServer) -> dict[str, Any]:
