@@ -71,8 +71,25 @@ _BY_FILE = {
         "test_the_stack_that_blocks_the_loop_is_taken_while_it_does": "STALL_THRESHOLD",
     },
     "tests/observe/test_traces.py": {
-        "test_the_queue_sends_to_the_path_of_otlp": "TRACES_ENDPOINT",
         "test_the_share_of_traces_that_begin_here": "TRACES_SAMPLE",
+    },
+    "tests/observe/test_traces_sent.py": {
+        "test_the_queue_sends_to_the_path_of_otlp": "TRACES_ENDPOINT",
+    },
+    "tests/security/test_handshakes.py": {
+        "test_a_client_that_mtls_refuses": "TLS_CERT TLS_KEY TLS_CLIENT_CA CLIENT_CA CLIENT_CERT CLIENT_KEY",
+    },
+    "tests/security/test_limits.py": {
+        "test_one_call_more_of_a_client_is_refused_and_another_client_is_not": "MAX_RPCS_PER_CLIENT",
+        "test_one_connection_more_of_an_address_is_told_to_be_calm": "MAX_CONNECTIONS_PER_CLIENT",
+    },
+    "tests/security/test_reload.py": {
+        "test_the_next_connection_gets_the_new_certificate_while_an_old_call_goes_on": "TLS_RELOAD_INTERVAL",
+    },
+    "tests/security/test_tokens.py": {
+        "test_a_call_with_the_token_and_its_handler_does_not_see_it": "AUTH_TOKEN CLIENT_TOKEN",
+        "test_a_token_that_is_taken_out_of_the_file_lets_nobody_in_any_more": "AUTH_TOKENS_FILE",
+        "test_with_tls_or_by_permission_it_may_go_anywhere": "CLIENT_TOKEN_PLAINTEXT",
     },
     "tests/services/test_provider_clients.py": {
         "test_dns_resolution": "GRPC_DNS_RESOLUTION_MS",
@@ -100,6 +117,9 @@ _BY_FILE = {
         "test_log_level": "LOG_LEVEL",
         "test_metrics_host": "METRICS_HOST",
         "test_what_looks_at_a_server": "ACCESS_LOG INSPECTOR",
+    },
+    "tests/settings/test_effects_of_security.py": {
+        "test_secure_or_insecure": "SERVER_CHANNEL_SECURITY CLIENT_SECURITY",
     },
     "tests/settings/test_effects_of_server.py": {
         "test_cleanup_grace": "CLEANUP_GRACE",

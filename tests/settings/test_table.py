@@ -75,6 +75,10 @@ def test_every_other_variable_is_on_the_page_once() -> None:
     assert len(list(table.other_names())) == len(all_variables()) - len(ROWS)
 
 
+def test_every_variable_has_a_test_of_its_effect() -> None:
+    assert EFFECTS.keys() == {row.name for row in all_variables()}
+
+
 @cache
 def named_in(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / path).read_bytes())
