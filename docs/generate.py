@@ -25,6 +25,7 @@ from dk_trio.errors import (
     RequestError,
 )
 from dk_trio.lifecycle import OUTCOMES, TRANSITIONS, Reason, State
+from dk_trio.observe._metric_names import FOREIGN, GROUPS
 from dk_trio.settings import PRESETS, Variable
 from dk_trio.settings._layers import LAYERS, RPCS_PER_CPU
 from dk_trio.settings._names import NOT_USED, NotUsed
@@ -178,6 +179,21 @@ def presets() -> str:
     )
 
 
+def metrics() -> str:
+    """Every metric, group by group."""
+    parts = []
+    for group, rows in GROUPS.items():
+        told = (
+            f"{code(row.name)} | {row.kind} | {', '.join(map(code, row.labels)) or '–'} | {row.about}" for row in rows
+        )
+        parts.append(f"### {group}\n\n" + table("name | type | labels | meaning", told))
+    return "\n".join(parts)
+
+
+def foreign_metrics() -> str:
+    return ", ".join(map(code, FOREIGN)) + ".\n"
+
+
 def one_setting() -> str:
     """What `dk-trio config NAME` prints."""
     from click.testing import CliRunner
@@ -217,6 +233,8 @@ def files() -> dict[str, str]:
         "not-used.md": not_used(),
         "presets.md": presets(),
         "config-one.txt": one_setting(),
+        "metrics.md": metrics(),
+        "metrics-foreign.md": foreign_metrics(),
     }
     out |= of_tests()
     out |= {f"{name.replace(' ', '-')}.txt": help_of(name) for name in command_names()}
