@@ -88,6 +88,8 @@ def test_a_file_of_a_server_that_cannot_be_used(
         Security(settings)
     text = caught.value.text
     assert text.startswith(f"{variable}={files.folder}")
+    option = variable.removeprefix("DIGITALKIN").replace("_", "-").lower()
+    assert f" (-{option}) cannot be used: " in text
     assert what in text
     assert remedy in text
 
@@ -95,10 +97,10 @@ def test_a_file_of_a_server_that_cannot_be_used(
 def test_a_file_of_a_client_that_cannot_be_used(files: Files) -> None:
     settings = files.settings(mutual=True)
     files.client[1].write_text("")
-    with pytest.raises(TLSFileError, match=f"^DIGITALKIN_CLIENT_KEY={files.client[1]} cannot be used"):
+    with pytest.raises(TLSFileError, match=f"^DIGITALKIN_CLIENT_KEY={files.client[1]} .--key. cannot be used"):
         ClientSecurity(settings)
     files.ca.unlink()
-    with pytest.raises(TLSFileError, match=f"^DIGITALKIN_CLIENT_CA={files.ca} cannot be used: there is no such file"):
+    with pytest.raises(TLSFileError, match=f"^DIGITALKIN_CLIENT_CA={files.ca} .--ca. cannot be used: there is no such file"):
         ClientSecurity(settings)
 
 

@@ -81,14 +81,17 @@ class CertificateFiles:
         self._load_pair(context)
         return context, self._tried()
 
-    def _name(self, path: Path) -> str:
-        role = "CERT" if path == self.cert else "KEY" if path == self.key else "CA"
-        if self.server:
-            return {"CERT": "DIGITALKIN_TLS_CERT", "KEY": "DIGITALKIN_TLS_KEY", "CA": "DIGITALKIN_TLS_CLIENT_CA"}[role]
-        return f"DIGITALKIN_CLIENT_{role}"
+    def _names(self, path: Path) -> tuple[str, str]:
+        """Of the variable and of the option."""
+        role = "cert" if path == self.cert else "key" if path == self.key else "ca"
+        if not self.server:
+            return f"DIGITALKIN_CLIENT_{role.upper()}", f"--{role}"
+        option = "--tls-client-ca" if role == "ca" else f"--tls-{role}"
+        return f"DIGITALKIN_{option.removeprefix('--').replace('-', '_').upper()}", option
 
     def _refused(self, path: Path, what: str, hint: str) -> TLSFileError:
-        return TLSFileError(f"{self._name(path)}={path} cannot be used: {what}.", hint=hint)
+        variable, option = self._names(path)
+        return TLSFileError(f"{variable}={path} ({option}) cannot be used: {what}.", hint=hint)
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -115,7 +118,7 @@ class CertificateFiles:
         assert self.cert is not None
         assert self.key is not None
         if _CERTIFICATE not in cert:
-            hint = f"Is it the key? {self._name(self.cert)} and {self._name(self.key)} may have been swapped."
+            hint = "Is it the key? The two files may have been swapped."
             raise self._refused(self.cert, "there is no certificate in it", hint if _PRIVATE_KEY in cert else "")
         if _PRIVATE_KEY not in key:
             hint = "It must hold the private key as PEM, `-----BEGIN PRIVATE KEY-----`."
@@ -177,7 +180,8 @@ class CertificateFiles:
         """What is wrong with who may read the key; empty when nothing is."""
         if self.key is None or not self.key.stat().st_mode & stat.S_IROTH:
             return ""
-        return f"{self._name(self.key)}={self.key} may be read by every user of this machine: `chmod 600 {self.key}`"
+        variable, _ = self._names(self.key)
+        return f"{variable}={self.key} may be read by every user of this machine: `chmod 600 {self.key}`"
 
 
 def server_files(settings: SecuritySettings) -> CertificateFiles | None:

@@ -39,7 +39,7 @@ def read_tokens(path: Path) -> Sequence[Token]:
     Raises:
         TokenFileError: It cannot be read, or a line is none.
     """
-    where = f"DIGITALKIN_AUTH_TOKENS_FILE={path} cannot be used"
+    where = f"DIGITALKIN_AUTH_TOKENS_FILE={path} (--auth-token-file) cannot be used"
     try:
         text = path.read_text(encoding="ascii")
     except FileNotFoundError:
