@@ -1,6 +1,7 @@
 """ModuleService on the wire: which module a call is for, and then its servicer.
 
-With one module every call is for it, unless the metadata say otherwise. With several, what is said first decides:
+With one module every call is for it, whatever the call says: a registry may know it by another id than it has itself.
+With several, what is said first decides:
 
 1. the metadata `dk-trio-module-id`, for clients that know the module;
 2. the connection, where code of this process calls a module that it serves;
@@ -170,11 +171,11 @@ class Routing(ModuleServiceBase):
         Raises:
             ModuleNotServedError: It names none of them.
         """
+        if self._only is not None:
+            return self._only
         said = stream.metadata.get(MODULE_ID)
         if said is not None:
             return self._named(str(said))
-        if self._only is not None:
-            return self._only
         connection = stream.transport.stream
         return connection.module if isinstance(connection, ModuleStream) else None
 

@@ -17,15 +17,15 @@ DAY = 86400
 
 @asynccontextmanager
 async def served(
-    module: Any, *, settings: Settings | None = None, data_dir: Path | None = None, **arguments: Any
+    *modules: Any, settings: Settings | None = None, data_dir: Path | None = None, **arguments: Any
 ) -> AsyncIterator[tuple[ModuleServer, ModuleClient]]:
-    """Serve `module` for the length of the block; each connection is a pair of memory streams.
+    """Serve modules for the length of the block; each connection is a pair of memory streams.
 
     Without `data_dir` local services keep everything in memory and need no threads, which virtual time does not know.
     """
     settings = settings or Settings()
     settings = replace(settings, services=replace(settings.services, data_dir=data_dir))
-    server = ModuleServer(module, settings=settings, **arguments)
+    server = ModuleServer(*modules, settings=settings, **arguments)
     with trio.fail_after(DAY):
         async with server.opened(), trio.open_nursery() as nursery:
 

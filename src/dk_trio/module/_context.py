@@ -280,8 +280,12 @@ class ModuleContext:
             RegistryModuleNotFoundError: The registry does not know it.
             ModuleCallError: Its server was not reached.
         """
+        from dk_trio.services.communication import for_module
+
         module = await self.registry.discover_by_id(module_id)
-        return await self.communication.get_module_schemas(module.address, module.port, llm_format)
+        return await self.communication.get_module_schemas(
+            module.address, module.port, llm_format, metadata=for_module(module.module_id)
+        )
 
     def create_openai_style_tools(self, setup_id: str) -> list[dict[str, Any]]:
         """The tools of a setup as an LLM's API wants them: `{"type": "function", "function": {...}, "cost_info": ...}`.

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
+from dk_trio.extensions import MODULE_ID
+
 Pairs: TypeAlias = Collection[tuple[str, str | bytes]]
 Callback: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -37,6 +39,19 @@ class Forwarded(Protocol):
 
 
 Metadata: TypeAlias = Mapping[str, str | bytes] | Pairs | Forwarded
+
+
+def for_module(module_id: str, metadata: Metadata | None = None) -> Pairs:
+    """Metadata that also say which module is meant, for servers that have several."""
+    if metadata is None:
+        pairs: Pairs = ()
+    elif isinstance(metadata, Forwarded):
+        pairs = metadata.to_grpc_metadata()
+    else:
+        pairs = list(metadata.items()) if isinstance(metadata, Mapping) else metadata
+    if not (module_id.isascii() and module_id.isprintable()):  # no header can hold it
+        return pairs
+    return [*pairs, (MODULE_ID, module_id)]
 
 
 class Answers(Protocol):

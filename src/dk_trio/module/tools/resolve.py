@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from dk_trio.errors import DkTrioError, RegistryModuleNotFoundError, ToolUnavailableError, Violation
-from dk_trio.services.communication import Communication, Metadata
+from dk_trio.services.communication import Communication, Metadata, for_module
 from dk_trio.services.registry import Registry, SetupInfo, bare_setup_id, target_of
 
 from .cache import ToolCache
@@ -177,7 +177,7 @@ class _Search:
             module.port,
             llm_format=True,
             timeout=inf,  # the scope around is nearer, and the server is told of it
-            metadata=self._metadata,
+            metadata=for_module(module.module_id, self._metadata),
         )
         return self._tool(setup, ToolModuleInfo(**module.model_dump(), setup_id=self._wanted.setup_id), schemas)
 
