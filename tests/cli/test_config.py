@@ -7,7 +7,7 @@ import pytest
 
 from dk_trio.settings import Settings, all_variables
 
-from .processes import here
+from .processes import environment, here
 
 PORT = "SERVER_CHANNEL_PORT"
 SLOTS = "DIGITALKIN_MAX_CONCURRENT_TASKS"
@@ -21,7 +21,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def shown(*arguments: str, **env: str) -> str:
-    done = here("config", *arguments, **{"DIGITALKIN_LOG_FORMAT": "", **env})
+    ours = [name for name in environment() if name.startswith(("DIGITALKIN_", "SERVER_"))]  # what tests are run with
+    done = here("config", *arguments, **(dict.fromkeys(ours, "") | env))
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
