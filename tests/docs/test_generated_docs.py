@@ -73,7 +73,7 @@ def test_the_drawing_has_every_step(files: dict[str, str]) -> None:
     assert drawn == {(state.value, after.value) for state, to in TRANSITIONS.items() for after in to}
 
 
-@pytest.mark.parametrize("package", ["", "provider.", "rpc.", "signals.", "wire."])
+@pytest.mark.parametrize("package", ["", "provider.", "rpc.", "security.", "signals.", "wire."])
 def test_reference_has_every_public_name(package: str) -> None:
     listed = (SCRIPT.parents[1] / "tests" / "public_names.txt").read_text().splitlines()
     public = {name for name in listed if re.fullmatch(rf"dk_trio\.{package}\w+", name)}

@@ -8,7 +8,6 @@ call. Nothing is on by default, and nothing is reachable beyond this machine by 
 
 from ._authorization import Authorization as Authorization
 from ._authorization import Authorize as Authorize
-from ._certificates import Certificate as Certificate
 from ._client import ClientSecurity as ClientSecurity
 from ._client import exposed as exposed
 from ._identity import Identity as Identity

@@ -195,7 +195,7 @@ def _tokens_of(settings: SecuritySettings) -> _Tokens | None:
         file = Reloaded("the file of tokens", [path], load)
         if not file.current and not given:
             raise TokenFileError(
-                f"DIGITALKIN_AUTH_TOKENS_FILE={path} (--auth-token-file) has no token in it: nobody could call this server.",
+                f"DIGITALKIN_AUTH_TOKENS_FILE={path} (--auth-token-file) has no token in it: nobody could call it.",
                 hint="Write one token a line; `openssl rand -hex 32` makes one.",
             )
     return _Tokens(given, file)
