@@ -12,15 +12,20 @@ import trio
 from grpclib.const import Status
 
 from dk_trio import ModuleClient
+from dk_trio.cli import serve
+from dk_trio.cli._exits import Exit
+from dk_trio.cli._workers import exit_of_workers, given, with_own_log
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     GetModuleJobsRequest,
     GetModuleStatusRequest,
     ModuleServiceStub,
     StopModuleRequest,
 )
+from dk_trio.settings import Settings
+from dk_trio.workers import GroupReport, Post
 
 from .crowd import Caller, connected
-from .processes import PATIENCE, Running, serving, started
+from .processes import ECHO, PATIENCE, Running, here, serving, started
 
 CREW = Path(__file__).with_name("crew_module.py")
 FOR_EVER = "/nowhere/at/all"
@@ -95,6 +100,39 @@ async def gone(*pids: int) -> None:
 
 def last_of(server: Running) -> str:
     return [line for line in server.lines["stderr"] if "dk_trio.serve" in line][-1]
+
+
+def test_a_worker_gets_the_arguments_of_its_parent_and_nothing_that_came_from_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DIGITALKIN_GRACE", "3")
+    arguments = ["a.py:A", "b.py", "--setup", "a=1.json", "--setup", "b=2.json", "--no-inspector", "--port", "0"]
+    arguments += ["--workers", "2", "--strict-setup", "--tls-cert", "c.pem"]
+    context = serve.command.make_context("serve", list(arguments))
+    assert sorted(given(context)) == sorted([*arguments, "--"])
+    again = serve.command.make_context("serve", given(context))
+    assert again.params == context.params
+
+
+@pytest.mark.parametrize(
+    ("codes", "killed", "code"),
+    [([0, 0], 0, Exit.OK), ([0, 6], 0, Exit.STUCK), ([0, -9], 1, Exit.STUCK), ([0, -9], 0, Exit.DEFECT)],
+)
+def test_the_worst_end_of_a_worker_is_that_of_the_command(codes: list[int], killed: int, code: Exit) -> None:
+    assert exit_of_workers(GroupReport(finished=0, cut=0, exit_codes=codes, killed=killed)) is code
+
+
+def test_a_worker_has_its_own_log_file() -> None:
+    post = Post(number=3, control=0, handover=0, host="h", port=1)
+    settings = Settings.from_environment({"DIGITALKIN_LOG_FILE": "/logs/module.log"})
+    assert with_own_log(settings, post).observe.log_file == Path("/logs/module.worker-3.log")
+    assert with_own_log(Settings(), post) == Settings()
+
+
+def test_nobody_but_a_parent_starts_a_worker() -> None:
+    done = here("serve", ECHO, "--worker", "{}")
+    assert done.returncode == 2
+    assert b"only `dk-trio serve --workers` gives it" in done.stderr
 
 
 async def test_channels_are_spread_evenly_and_jobs_are_found_wherever_they_are() -> None:

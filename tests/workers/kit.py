@@ -39,7 +39,7 @@ class FakeWorker:
         self.drain_takes: float | None = 0.0
         self.exit_code: int | None = None
         self._ended = trio.Event()
-        self.closed = False
+        self.closed = self.beside = False
 
     # what the parent calls
 
@@ -199,8 +199,9 @@ async def running(
     source = Source()
     async with trio.open_nursery() as nursery:
 
-        async def start(number: int) -> FakeWorker:
+        async def start(number: int, beside: bool) -> FakeWorker:
             worker = FakeWorker(number, next(pids))
+            worker.beside = beside
             ready_after = arranged(worker)
             await trio.lowlevel.checkpoint()
             if isinstance(ready_after, OSError):

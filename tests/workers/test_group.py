@@ -365,6 +365,8 @@ async def test_workers_are_replaced_one_after_the_other_without_a_gap(autojump_c
         assert set(serving) == {2, 3}
         assert run.served() == sorted(str(number) for number in range(24))
         assert {"do": "drain", "all": False} in run.workers[0].heard
+        assert [worker.beside for worker in run.workers] == [False, False, True, True]
+        assert {"do": "alone"} in run.workers[2].heard  # its predecessor's other ports are free
 
 
 async def test_a_successor_that_fails_leaves_everything_as_it_was(

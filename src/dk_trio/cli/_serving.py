@@ -19,7 +19,7 @@ import click
 from ._exits import Exit, exit_of
 
 if TYPE_CHECKING:
-    from dk_trio.observe import Observation
+    from dk_trio.observe import Observation, Observed
     from dk_trio.server import DrainReport, ModuleServer
     from dk_trio.settings import Settings
     from dk_trio.workers import Post
@@ -163,7 +163,11 @@ async def _run(
                 "signals": link.orders,
                 "others_stay": link.others_stay,
             }
-        await stack.enter_async_context(observation.opened(Observed(modules=lambda: [server], worker=worker)))
+        observed = Observed(modules=lambda: [server], worker=worker)
+        if link is None or not link.post.beside:
+            await stack.enter_async_context(observation.opened(observed))
+        else:
+            await stack.enter_async_context(_observed_when_alone(observation, observed, link))
         if reloaded is not None:
             await stack.enter_async_context(_reloading(server, reloaded))
         report = await server.serve(grace=grace, on_ready=ready, on_stuck=leave, **apart)
@@ -171,6 +175,28 @@ async def _run(
             link.drained(finished=report.finished, cut=report.cut)
         return report
     raise AssertionError("unreachable")
+
+
+@asynccontextmanager
+async def _observed_when_alone(observation: Observation, observed: Observed, link: WorkerLink) -> AsyncIterator[None]:
+    """Serve at once, and listen for metrics and the inspector when the predecessor has left their ports."""
+    import trio
+
+    from dk_trio.boundary import unwrapped
+    from dk_trio.errors import DkTrioError
+
+    async def look() -> None:
+        await link.alone()
+        try:
+            async with observation.opened(observed):
+                await trio.sleep_forever()
+        except DkTrioError as error:
+            _log.error("nothing looks at this worker: %s", error.text)
+
+    async with unwrapped(), trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

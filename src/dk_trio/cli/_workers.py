@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -62,6 +64,8 @@ def serve_with_workers(
     except WorkerStartError as error:
         click.echo(f"dk-trio: {error.text}", err=True)
         context.exit(error.exit_code)
+    for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is the exit code
+        signal.signal(number, signal.SIG_IGN)
     code = exit_of_workers(report)
     told = f"{report.finished} jobs finished while draining, {report.cut} were cut"
     _log.log(logging.INFO if code is Exit.OK else logging.ERROR, "stopped: %s", told)
@@ -74,6 +78,15 @@ def exit_of_workers(report: GroupReport) -> Exit:
     if report.killed or Exit.STUCK in report.exit_codes:
         return Exit.STUCK
     return Exit.DEFECT if any(report.exit_codes) else Exit.OK
+
+
+def with_own_log(settings: Settings, post: Post) -> Settings:
+    """The settings of one worker: several processes cannot turn over one file of a log."""
+    file = settings.observe.log_file
+    if file is None:
+        return settings  # the file below the directory has the worker's name already
+    own = file.with_name(f"{file.stem}.worker-{post.number}{file.suffix}")
+    return replace(settings, observe=replace(settings.observe, log_file=own))
 
 
 def given(context: click.Context) -> list[str]:

@@ -141,10 +141,12 @@ def command(
 
     from dk_trio.observe.logs import logging_to
 
-    from ._workers import post_of, serve_with_workers
+    from ._workers import post_of, serve_with_workers, with_own_log
 
     post = post_of(worker)
     service = "dk-trio" if post is None else f"worker-{post.number}"
+    if post is not None:
+        settings = with_own_log(settings, post)
     with logging_to(settings, service=service, color=context.color):
         log = logging.getLogger("dk_trio.serve")
         if post is None:  # which tells for its workers, too

@@ -79,7 +79,7 @@ class WorkerGroup(Generic[T]):
 
     Args:
         count: How many.
-        start: Starts the process of the worker with this number.
+        start: Starts the process of the worker with this number; True when it runs beside its predecessor.
         drain_within: Seconds that a drain may take before workers are killed, and again as many after it was hastened.
         grace: Seconds of `drain_within` that a second signal saves.
         close: Closes the parent's end of a connection. Must not wait.
@@ -89,7 +89,7 @@ class WorkerGroup(Generic[T]):
     def __init__(
         self,
         count: int,
-        start: Callable[[int], Awaitable[Child[T]]],
+        start: Callable[[int, bool], Awaitable[Child[T]]],
         *,
         drain_within: float,
         grace: float,
@@ -162,10 +162,10 @@ class WorkerGroup(Generic[T]):
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
-    async def _start(self, number: int) -> Worker[T] | None:
+    async def _start(self, number: int, beside: bool) -> Worker[T] | None:
         """A process that has begun to start; None when the system has no room for it."""
         try:
-            child = await self._start_child(number)
+            child = await self._start_child(number, beside)
         except OSError as error:
             _log.error("no process can be started for worker %d: %s", number, error)
             return None

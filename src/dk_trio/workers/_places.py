@@ -69,7 +69,7 @@ class Places(Generic[T]):
 
     Args:
         count: How many.
-        start: Starts a worker with this number; None when the system has no room for it.
+        start: Starts a worker with this number, which may run beside its predecessor; None when the system has no room.
         drain_within: Seconds that a worker which was replaced may take to end.
         random: For the jitter of restarts.
     """
@@ -77,7 +77,7 @@ class Places(Generic[T]):
     def __init__(
         self,
         count: int,
-        start: Callable[[int], Awaitable[Worker[T] | None]],
+        start: Callable[[int, bool], Awaitable[Worker[T] | None]],
         *,
         drain_within: float,
         random: Random | None = None,
@@ -133,9 +133,9 @@ class Places(Generic[T]):
         """Replace all workers, one after the other."""
         self._roll.set()
 
-    async def _start(self, place: _Place[T]) -> Worker[T] | None:
+    async def _start(self, place: _Place[T], *, beside: bool = False) -> Worker[T] | None:
         place.started_at = trio.current_time()
-        return await self._start_worker(place.number)
+        return await self._start_worker(place.number, beside)
 
     async def _keep(self, place: _Place[T]) -> None:
         """There is a worker in this place."""
@@ -168,7 +168,7 @@ class Places(Generic[T]):
     async def _replace_living(self, place: _Place[T]) -> None:
         """Start a successor, and let the worker go when that is ready. A successor that fails changes nothing."""
         old = place.worker
-        successor = await self._start(place)
+        successor = await self._start(place, beside=True)
         if successor is not None:
             await either(successor.ready, successor.ended)
             if successor.ready.is_set():
@@ -197,6 +197,7 @@ class Places(Generic[T]):
                 if not old.ended.is_set():
                     _log.error("worker %s did not end within %g s: it is killed", old, self._drain_within)
                     old.child.kill()
+                place.worker.tell(do="alone")
             else:
                 _log.info("all workers were replaced")
 

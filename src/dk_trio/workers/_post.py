@@ -18,6 +18,7 @@ class Post:
         handover: Descriptor of the socket that connections come over.
         host: Address that the parent listens on.
         port: Its port.
+        beside: Its predecessor still runs, and has its other ports.
     """
 
     number: int
@@ -25,6 +26,7 @@ class Post:
     handover: int
     host: str
     port: int
+    beside: bool = False
 
     def __str__(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -50,7 +50,9 @@ class ProcessChild:
         self._channel.close()
 
 
-async def start(number: int, command: Callable[[Post], Sequence[str]], *, host: str, port: int) -> ProcessChild:
+async def start(
+    number: int, beside: bool, command: Callable[[Post], Sequence[str]], *, host: str, port: int
+) -> ProcessChild:
     """Start the process of one worker, which inherits its ends of two sockets and no other descriptor above 2.
 
     Raises:
@@ -62,7 +64,9 @@ async def start(number: int, command: Callable[[Post], Sequence[str]], *, host: 
             ours.enter_context(mine)
             theirs.enter_context(other)
         (line, control), (channel, handover) = pairs
-        post = Post(number=number, control=control.fileno(), handover=handover.fileno(), host=host, port=port)
+        post = Post(
+            number=number, control=control.fileno(), handover=handover.fileno(), host=host, port=port, beside=beside
+        )
         process = await trio.lowlevel.open_process(
             command(post), stdin=subprocess.DEVNULL, pass_fds=(post.control, post.handover)
         )

@@ -65,6 +65,9 @@ class WorkerLink:
         self._channel.setblocking(False)
         self._all_drain = False
         self._draining = False
+        self._alone = trio.Event()
+        if not post.beside:
+            self._alone.set()
         self._orders, self._ordered = trio.open_memory_channel[int](inf)  # two at most: a drain, and its haste
         self._rpcs: Callable[[], int] = int
         self._answer: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
@@ -110,6 +113,10 @@ class WorkerLink:
     def others_stay(self) -> bool:
         """Whether others serve on when this one drains: then the registry, which knows one address, is told nothing."""
         return not self._all_drain
+
+    async def alone(self) -> None:
+        """Wait until no predecessor has the ports that belong to this worker's number."""
+        await self._alone.wait()
 
     def ready(self) -> None:
         """Connections are taken."""
@@ -162,6 +169,8 @@ class WorkerLink:
             case {"do": "drain", "all": bool(everybody)}:
                 self._all_drain = everybody
                 self._drain(signal.SIGTERM)
+            case {"do": "alone"}:
+                self._alone.set()
             case {"do": "hasten"}:
                 self._drain(signal.SIGTERM)
                 self._orders.send_nowait(signal.SIGTERM)
