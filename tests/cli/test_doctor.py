@@ -84,7 +84,9 @@ def test_everything_at_once_that_is_wrong(elsewhere: Path) -> None:
     assert done.returncode == Exit.UNFIT
     lines = outputs_of(done.stdout)
     assert "another process listens there. End that one, or set SERVER_CHANNEL_PORT" in found(lines, "ports", "fail")
-    assert "DIGITALKIN_TLS_CERT=none.pem (--tls-cert) cannot be used: there is no such file" in found(lines, "security", "fail")
+    assert "DIGITALKIN_TLS_CERT=none.pem (--tls-cert) cannot be used: there is no such file" in found(
+        lines, "security", "fail"
+    )
     assert "The provider at 127.0.0.1:1 does not answer: UNAVAILABLE" in found(lines, "provider", "fail")
     assert "for data, cannot be written" in found(lines, "data", "fail")
 

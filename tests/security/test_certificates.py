@@ -100,7 +100,9 @@ def test_a_file_of_a_client_that_cannot_be_used(files: Files) -> None:
     with pytest.raises(TLSFileError, match=f"^DIGITALKIN_CLIENT_KEY={files.client[1]} .--key. cannot be used"):
         ClientSecurity(settings)
     files.ca.unlink()
-    with pytest.raises(TLSFileError, match=f"^DIGITALKIN_CLIENT_CA={files.ca} .--ca. cannot be used: there is no such file"):
+    with pytest.raises(
+        TLSFileError, match=f"^DIGITALKIN_CLIENT_CA={files.ca} .--ca. cannot be used: there is no such file"
+    ):
         ClientSecurity(settings)
 
 

@@ -100,7 +100,7 @@ def test_a_file_has_names_comments_and_tokens(files: Files) -> None:
         (f"a b {GOOD}\n", "line 1 has more than a name and a token"),
         (f"{OLD}\nscheduler {GOOD}\x07\n", "line 2 has more than a name and a token, or signs"),
         (f"schéduler {GOOD}\n", "it is not ASCII text"),
-        ("# none yet\n", "has no token in it: nobody could call this server"),
+        ("# none yet\n", "has no token in it: nobody could call it"),
     ],
 )
 def test_a_file_that_cannot_be_used(files: Files, text: str, what: str) -> None:
