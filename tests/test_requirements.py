@@ -86,7 +86,7 @@ def modules_of(path: Path) -> Iterator[str]:
         ("examples", []),
         ("bench", ["bench"]),
         ("tests", ["test", "bench"]),
-        ("docs/samples", []),
+        ("docs/samples", ["otel"]),
     ],
 )
 def test_imports_are_declared(folder: str, extras: list[str]) -> None:

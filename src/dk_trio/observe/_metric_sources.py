@@ -68,6 +68,7 @@ def tell_provider(book: Book, provider: Provider) -> None:
 
     now = provider.statistics()
     _health(book, provider.health)
+    _loop(book, now.loop)
     _rpc(book, now.rpc)
     _security(book, now.security)
     _database(book, now.database)
@@ -92,9 +93,10 @@ def _health(book: Book, health: rpc.Health) -> None:
 
 
 def _loop(book: Book, loop: LoopStatistics) -> None:
-    book.add("loop_lag_seconds", loop.recent)
-    book.add("loop_lag_longest_seconds", loop.longest)
-    book.add("loop_stalls_total", loop.stalls)
+    # Of two servers that watch the one loop of this process, the one that has seen more.
+    book.most("loop_lag_seconds", loop.recent)
+    book.most("loop_lag_longest_seconds", loop.longest)
+    book.most("loop_stalls_total", loop.stalls)
 
 
 def _rpc(book: Book, now: rpc.ServerStatistics) -> None:

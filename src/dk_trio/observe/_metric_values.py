@@ -55,9 +55,14 @@ class Book:
         rows[labels] = rows.get(labels, 0.0) + value
 
     def least(self, name: str, value: float) -> None:
-        """Tell a number of which, of two servers, the lesser one counts."""
+        """Tell a number without labels, of which the least counts."""
         rows = self._numbers.setdefault(name, {})
         rows[()] = min(rows.get((), value), value)
+
+    def most(self, name: str, value: float) -> None:
+        """Tell a number without labels, of which the greatest counts."""
+        rows = self._numbers.setdefault(name, {})
+        rows[()] = max(rows.get((), value), value)
 
     def count(self, name: str, histogram: Histogram, *labels: str) -> None:
         """Tell a histogram."""

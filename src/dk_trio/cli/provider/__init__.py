@@ -73,6 +73,11 @@ calls get the grace; a second signal cancels them at once.
     help="Seconds that running calls get to end after the first signal.  [DIGITALKIN_GRACE, default: 10]",
 )
 @security_options
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Prometheus metrics on this port.  [DIGITALKIN_METRICS_PORT]",
+)
 @click.option("--log-level", type=click.Choice(_LEVELS), help="[DIGITALKIN_LOG_LEVEL, default: info]")
 @settings_options
 @click.pass_context
@@ -86,6 +91,7 @@ def command(
     validate: str,
     grace: float | None,
     security: Flags,
+    metrics_port: int | None,
     log_level: str | None,
     env_file: Path | None,
     preset: str | None,
@@ -97,7 +103,11 @@ def command(
 
     from dk_trio.observe.logs import logging_to
 
-    own = (("--grace", "DIGITALKIN_GRACE", grace), ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level))
+    own = (
+        ("--grace", "DIGITALKIN_GRACE", grace),
+        ("--metrics-port", "DIGITALKIN_METRICS_PORT", metrics_port),
+        ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level),
+    )
     settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False)
     with logging_to(settings, service="provider", color=context.color):
         _serve(settings, host=host, port=port, db=db, data_dir=data_dir, validate=validate)
