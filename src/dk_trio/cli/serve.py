@@ -139,6 +139,7 @@ def command(
         _check(Wanted(settings=settings, targets=targets, setups=setups, strict_setup=strict_setup), as_json=as_json)
         return
 
+    from dk_trio.log_context import bound
     from dk_trio.observe.logs import logging_to
 
     from ._workers import post_of, serve_with_workers, with_own_log
@@ -147,7 +148,8 @@ def command(
     service = "dk-trio" if post is None else f"worker-{post.number}"
     if post is not None:
         settings = with_own_log(settings, post)
-    with logging_to(settings, service=service, color=context.color):
+    number = "" if post is None else str(post.number)
+    with logging_to(settings, service=service, color=context.color), bound(worker=number):
         log = logging.getLogger("dk_trio.serve")
         if post is None:  # which tells for its workers, too
             for warning in settings.warnings:
