@@ -145,14 +145,14 @@ class ModuleServer:
         self.platform = platform or LocalPlatform(data_directory(settings.services.data_dir, list(definitions)))
         self._owns_platform = platform is None
         client = self.security.client
-        client_interceptors = [*client_interceptors, *client.interceptors]
         self._channels = ChannelCache(
-            options=channel_options(settings.channel), interceptors=client_interceptors, tls=client.tls
+            options=channel_options(settings.channel), interceptors=client_interceptors, security=client
         )
         remote = ServicesMode(settings.services.mode) is ServicesMode.REMOTE
         if remote and provider is None:
             client.check(settings.services.provider)
-        self._link = _link(settings, self._channels, provider, client_interceptors) if remote else None
+        around = [*client_interceptors, *client.interceptors]
+        self._link = _link(settings, self._channels, provider, around) if remote else None
         self._admission = admission or Admission(settings.tasks)
         self.signals = signals or (LocalSignals() if self._link is None else self._link.signals)
         self.jobs = Jobs(hooks=hooks)

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 import trio
+import trio.testing
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from tests.module.remote_kit import MISSION, MODULE_ID, Message, Setup, module, say
@@ -22,6 +24,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.provider import Provider
 from dk_trio.security import Security
 from dk_trio.services.channels import ChannelCache
+from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.stores.sqlite import SqliteDatabase
 from dk_trio.settings import SecuritySettings, ServerSettings, ServicesSettings
 
@@ -161,10 +164,52 @@ async def test_plaintext_that_leaves_the_machine_is_told_once_for_each_server(
 async def test_a_cache_speaks_the_tls_of_its_owner_unless_it_is_told_otherwise(files: Files) -> None:
     settings = files.settings(mutual=True)
     security = Security(settings)
-    cache = ChannelCache(tls=security.client.tls)
+    cache = ChannelCache(security=security.client)
     async with serving(security) as (_, address), cache.opened():
         for ssl_context, code in ((None, Status.UNIMPLEMENTED), (False, Status.UNAVAILABLE)):
             once = rpc.ChannelOptions(retry=rpc.RetryPolicy(max_attempts=1))
             lease = await cache.lease_target(address, ssl_context=ssl_context, options=once)
             assert (await status(lease.channel, method="/test.Service/nothing"))[0] is code
             lease.release()
+
+
+async def test_a_token_is_not_shown_to_modules_of_the_same_process(autojump_clock: trio.testing.MockClock) -> None:
+    """They want none, and what they were shown they might pass on."""
+    seen: list[Any] = []
+
+    async def look(self: Any, data: Message, setup: Setup, context: ModuleContext) -> None:
+        seen.append(context.request_metadata.authorization)
+
+    async def call(self: Any, data: Message, setup: Setup, context: ModuleContext) -> None:
+        async with context.communication.start_module(
+            "callee.mesh", 50055, {"protocol": "message"}, "setups:s", MISSION, metadata=context.request_metadata
+        ) as answers:
+            async for _ in answers:
+                pass
+
+    platform = LocalPlatform()
+    named = partial(module, services_config_params={})
+    local = ServicesSettings(data_dir=None)
+    own = Settings(services=local, security=SecuritySettings(auth_token=OLD, client_token=GOOD))
+    callee = ModuleServer(named(look, metadata={"module_id": "modules:callee"}), settings=own, platform=platform)
+    caller = ModuleServer(named(call, metadata={"module_id": "modules:caller"}), settings=own, platform=platform)
+    with trio.fail_after(86400):
+        async with platform.opened(), callee.opened(), caller.opened(), trio.open_nursery() as nursery:
+            with platform.registry.serving(
+                callee.modules["callee"].info("callee.mesh", 50055),
+                connect=callee.modules["callee"].connect,
+            ):
+
+                async def connect() -> trio.abc.Stream:
+                    ours, theirs = trio.testing.memory_stream_pair()
+                    nursery.start_soon(caller.serve_stream, theirs)
+                    return ours
+
+                async with rpc.open_channel("memory", connect=connect) as channel:
+                    client = ModuleClient(channel)
+                    metadata = {"authorization": f"Bearer {OLD}", "x-kept": "1"}
+                    async with client.start({"protocol": "message"}, metadata=metadata) as outputs:
+                        async for _ in outputs:
+                            pass
+                nursery.cancel_scope.cancel()
+    assert seen == [None]

@@ -24,7 +24,7 @@ import trio
 from dk_trio import rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.rpc.notices import Notices
-from dk_trio.security import exposed
+from dk_trio.security import ClientSecurity, exposed
 from dk_trio.services.registry import target_of
 
 _log = logging.getLogger("dk_trio.security")
@@ -60,6 +60,7 @@ class _Key(NamedTuple):
     ssl_context: rpc.TLS
     options: rpc.ChannelOptions
     connect: Connect | None
+    in_process: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -114,10 +115,11 @@ class ChannelCache:
         options: Of channels that are not given their own.
         grace: Seconds that a channel without users stays open.
         interceptors: Around each call on each channel.
-        tls: Of channels that are not given their own, but for those with a `connect` of their own; None is plaintext.
+        security: What is shown to others: TLS, where a channel is not given its own or a `connect`, and interceptors,
+            but not to servers of this process. None: nothing.
 
     Attributes:
-        tls: As given.
+        tls: Of `security`.
         id: Of the owner, whom servers that are called by his jobs are told.
     """
 
@@ -127,14 +129,15 @@ class ChannelCache:
         options: rpc.ChannelOptions | None = None,
         grace: float = GRACE,
         interceptors: Sequence[rpc.Interceptor] = (),
-        tls: rpc.TLS = None,
+        security: ClientSecurity | None = None,
     ) -> None:
         if not grace >= 0:
             raise ValueError(f"grace must not be negative, not {grace!r}")
         self.id = uuid4().hex[:16]
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
-        self.tls = tls
+        self.tls = None if security is None else security.tls
+        self._shown = () if security is None else tuple(security.interceptors)
         self._notices = Notices(_log)
         self._interceptors = tuple(interceptors)
         self._channels: dict[_Key, _Shared] = {}
@@ -198,6 +201,7 @@ class ChannelCache:
         ssl_context: rpc.TLS = None,
         options: rpc.ChannelOptions | None = None,
         connect: Connect | None = None,
+        in_process: bool = False,
     ) -> Lease:
         """`channel` for those who cannot keep a block open; they owe a `release`. Connects with the first call.
 
@@ -206,15 +210,17 @@ class ChannelCache:
             port: Its port.
             ssl_context: TLS as for `rpc.open_channel`; None is the cache's, False is plaintext in any case.
             options: Of the channel; those of the cache when None.
-            connect: Makes the byte stream in place of TCP, for a server in this process. `address` and `port` only
-                name it then.
+            connect: Makes the byte stream in place of TCP. `address` and `port` only name the server then.
+            in_process: `connect` leads to a server of this process, which asks nobody in it who they are.
 
         Raises:
             ValueError: The address is not understood.
             RuntimeError: The cache is not open.
         """
         target = target_of(address, port)
-        return await self.lease_target(target, ssl_context=ssl_context, options=options, connect=connect)
+        return await self.lease_target(
+            target, ssl_context=ssl_context, options=options, connect=connect, in_process=in_process
+        )
 
     async def lease_target(
         self,
@@ -223,6 +229,7 @@ class ChannelCache:
         ssl_context: rpc.TLS = None,
         options: rpc.ChannelOptions | None = None,
         connect: Connect | None = None,
+        in_process: bool = False,
     ) -> Lease:
         """`lease` by what `rpc.open_channel` calls a target."""
         nursery = self._nursery
@@ -230,7 +237,7 @@ class ChannelCache:
             raise RuntimeError("This ChannelCache is not open: use it inside `async with cache.opened():`.")
         if ssl_context is None and connect is None:
             ssl_context = self.tls
-        key = _Key(target, ssl_context, options or self._options, connect)
+        key = _Key(target, ssl_context, options or self._options, connect, in_process)
         shared = self._channels.get(key)
         if shared is None or shared.lifetime.cancel_called:
             channel = rpc.open_channel(
@@ -238,7 +245,7 @@ class ChannelCache:
                 options=key.options,
                 ssl_context=ssl_context,
                 connect=connect,
-                interceptors=self._interceptors,
+                interceptors=self._interceptors if in_process else (*self._interceptors, *self._shown),
             )
             self.warn(channel)
             shared = self._channels[key] = _Shared(channel)

@@ -197,14 +197,18 @@ class GrpcCommunication(BaseStrategy, Communication):
         self._holds = ",".join(dict.fromkeys([*filter(None, held), channels.id]))
 
     def _connect_for(self, address: str, port: int) -> Connect | None:
-        """A way to the server that is none of the network's."""
+        """A way to a server of this process, which is none of the network's."""
         return None
 
     async def _lease(self, address: str, port: int) -> Lease:
         connect = self._connect_for(address, port)
         try:
             return await self._channels.lease(
-                address, port, ssl_context=None if connect is not None else self._ssl_context, connect=connect
+                address,
+                port,
+                ssl_context=None if connect is not None else self._ssl_context,
+                connect=connect,
+                in_process=connect is not None,
             )
         except ValueError as error:
             raise ModuleCallError(
