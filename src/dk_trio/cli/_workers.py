@@ -27,6 +27,13 @@ BEYOND_GRACE: Final = 30.0
 gives up code that goes on 13 s after both (`dk_trio.draining`), and has its last signals to send."""
 
 
+_STOPPED: Final = {
+    Exit.OK: "",
+    Exit.STUCK: " around jobs that do not end",
+    Exit.DEFECT: ", but not all workers by themselves",
+}
+
+
 def serve_with_workers(
     context: click.Context, settings: Settings, *, host: str, port: int, grace: float, on_ready: Callable[[str], object]
 ) -> None:
@@ -68,7 +75,8 @@ def serve_with_workers(
         signal.signal(number, signal.SIG_IGN)
     code = exit_of_workers(report)
     told = f"{report.finished} jobs finished while draining, {report.cut} were cut"
-    _log.log(logging.INFO if code is Exit.OK else logging.ERROR, "stopped: %s", told)
+    level = logging.INFO if code is Exit.OK else logging.ERROR
+    _log.log(level, "stopped%s: %s", _STOPPED[code], told)
     if code is not Exit.OK:
         context.exit(code)
 
