@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import trio
+import trio.testing
 import trustme
 from grpclib.const import Status
+from tests.rpc.wire_client import DAY, TestService, WireClient, echo
 
 from dk_trio import rpc
 from dk_trio.security import Security
@@ -86,3 +89,39 @@ async def test_a_server_whose_name_is_not_in_its_certificate(files: Files) -> No
         assert "IP address mismatch" in text
         await until(lambda: not server.statistics().connections)
     assert server.statistics().handshakes_failed == {"distrusted": 1}
+
+
+async def test_a_drain_does_not_wait_for_a_handshake_that_never_ends(
+    files: Files, autojump_clock: trio.testing.MockClock
+) -> None:
+    security = Security(files.settings())
+    server = rpc.Server([TestService(unary=echo)], interceptors=security.among([]))
+    ours, theirs = trio.testing.memory_stream_pair()
+    with trio.fail_after(DAY):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_stream, security.stream(theirs))
+            await trio.testing.wait_all_tasks_blocked()
+            begin = trio.current_time()
+            await server.drain()
+            assert trio.current_time() - begin < 2
+    await ours.aclose()
+    assert server.statistics().connections == 0
+
+
+async def test_a_handshake_under_way_when_the_drain_begins_is_finished_and_told(
+    files: Files, autojump_clock: trio.testing.MockClock
+) -> None:
+    security = Security(files.settings())
+    server = rpc.Server([TestService(unary=echo)], interceptors=security.among([]))
+    ours, theirs = trio.testing.memory_stream_pair()
+    with trio.fail_after(DAY):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_stream, security.stream(theirs))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(server.drain)
+            await trio.testing.wait_all_tasks_blocked()
+            made = context(files.authority)
+            made.set_alpn_protocols(["h2"])
+            client = WireClient(trio.SSLStream(ours, made, server_hostname="localhost", https_compatible=True))
+            await client.read()
+    assert len(client.goaways) == 2
