@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 _JOBS_SHARE: Final = 3  # jobs get a third of the lines, and tasks what is left
-_WIDE: Final = 130
+_GAP: Final = 2  # characters between two columns
+_WIDE: Final = 120
 _JOB_COLUMNS: Final = ("job", "module", "state", ">age", ">waited", "protocol", ">outputs", "mission", "setup")
 _FREE: Final = frozenset({"module", "protocol", "mission", "setup", "error"})
 _NARROW: Final = frozenset({"module", ">waited", "setup"})  # columns that a narrow terminal has no room for
@@ -54,13 +55,13 @@ def screen(
     parts: list[RenderableType] = [_head(snapshot, paused=paused), _gauges(snapshot), *_links(snapshot)]
     parts += [
         _rule(f"jobs {len(sessions)}"),
-        _jobs(sessions[first : first + shown], chosen - first if chosen is not None else None, wide=width >= _WIDE),
+        _jobs(sessions[first : first + shown], chosen - first if chosen is not None else None, width),
     ]
     parts += [_rule(f"tasks {snapshot['tasks']['total']}"), *tasks]
     if stalls:
         parts += [_rule("stalls"), *(_stall(stall, snapshot["at"]) for stall in stalls)]
     if ended:
-        parts += [_rule("ended last"), _ended(ended)]
+        parts += [_rule("ended last"), _ended(ended, width)]
     if note or chosen is not None:
         keys = "↑↓ choose   s stop   space pause   q end" if snapshot["actions"] else "space pause   q end   read-only"
         parts.append(Text(note or keys, "yellow" if note else "dim", no_wrap=True, overflow="ellipsis"))
@@ -156,10 +157,10 @@ def _links(snapshot: dict[str, Any]) -> Iterator[Text]:
         yield _line(*parts)
 
 
-def _jobs(sessions: list[dict[str, Any]], chosen: int | None, *, wide: bool) -> RenderableType:
+def _jobs(sessions: list[dict[str, Any]], chosen: int | None, width: int) -> RenderableType:
     if not sessions:
         return Text("none", "dim")
-    columns = [column for column in _JOB_COLUMNS if wide or column not in _NARROW]
+    columns = [column for column in _JOB_COLUMNS if width >= _WIDE or column not in _NARROW]
     rows = []
     for session in sessions:
         row = {
@@ -170,14 +171,14 @@ def _jobs(sessions: list[dict[str, Any]], chosen: int | None, *, wide: bool) -> 
             "waited": duration(session["waited"]),
         }
         rows.append([Text(str(row[column.removeprefix(">")])) for column in columns])
-    return _table(columns, rows, marked=chosen)
+    return _table(columns, rows, width, marked=chosen)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _ID_MAX else f"{text[: _ID_MAX - 1]}…"
 
 
-def _ended(jobs: list[dict[str, Any]]) -> Table:
+def _ended(jobs: list[dict[str, Any]], width: int) -> Table:
     rows = [
         [
             Text(duration(job["ago"])),
@@ -189,17 +190,22 @@ def _ended(jobs: list[dict[str, Any]]) -> Table:
         ]
         for job in jobs
     ]
-    return _table([">ago", "job", "how", ">ran", ">outputs", "error"], rows)
+    return _table([">ago", "job", "how", ">ran", ">outputs", "error"], rows, width)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Text]], *, marked: int | None = None) -> Table:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Text]], width: int, *, marked: int | None = None) -> Table:
     """A table of one line a row; `>` stands before columns of numbers. Free text is cut where there is no room."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for number, column in enumerate(columns):
-        name = column.removeprefix(">")
-        width = max(len(name), *(row[number].cell_len for row in rows if name not in _FREE), 0)
+    names = [column.removeprefix(">") for column in columns]
+    widths = [max(len(name), *(row[number].cell_len for row in rows)) for number, name in enumerate(names)]
+    free = sorted((number for number, name in enumerate(names) if name in _FREE), key=widths.__getitem__)
+    room = width - _GAP * len(columns) - sum(each for number, each in enumerate(widths) if number not in free)
+    for left, number in enumerate(free):  # the short ones first: what they leave is for the others
+        widths[number] = max(len(names[number]), min(widths[number], room // (len(free) - left)))
+        room -= widths[number]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    for name, column, cells in zip(names, columns, widths, strict=True):
         side: Literal["left", "right"] = "left" if name == column else "right"
-        table.add_column(name, justify=side, no_wrap=True, overflow="ellipsis", min_width=width)
+        table.add_column(name, justify=side, no_wrap=True, overflow="ellipsis", width=cells)
     for number, row in enumerate(rows):
         table.add_row(*row, style="reverse" if number == marked else "")
     return table

@@ -134,8 +134,12 @@ class _Source:
     """
 
     def __init__(self, url: str, token: str | None) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:  # its port is none, or a bracket is missing
+            known = False
+        if not known:
             raise click.BadParameter(f"{url!r} is not http://HOST:PORT", param_hint="URL")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._token = token
