@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -17,7 +19,7 @@ from tests.module.served import outputs_of
 
 from dk_trio.errors import MissingPackageError
 from dk_trio.observe import Observed
-from dk_trio.observe.traces import SHUTDOWN_TIMEOUT, Traces
+from dk_trio.observe.traces import SHUTDOWN_TIMEOUT, Traces, _told_seldom
 from dk_trio.settings import ObserveSettings
 
 from .recorded import HELLO, START, Recorded, traced
@@ -80,6 +82,28 @@ async def test_the_resource_is_named_by_what_is_served(autojump_clock, monkeypat
 async def test_traces_of_a_test_do_not_become_those_of_the_process(autojump_clock):
     async with Recorded().traces.opened(Observed()):
         assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def test_a_collector_that_is_away_does_not_fill_the_log(caplog):
+    logger = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    with _told_seldom():
+        for number in range(5):
+            logger.warning("Transient error %d", number)
+    logger.warning("after")
+    assert [record.getMessage() for record in caplog.records] == ["Transient error 0", "after"]
+
+
+def test_what_is_switched_off_is_not_even_imported():
+    code = """if True:
+        import sys
+        from dk_trio import Settings
+        from dk_trio.observe import Observation
+        off = Observation(Settings())
+        assert off.client_interceptors == [], off.client_interceptors
+        print(sorted({"opentelemetry", "prometheus_client", "requests", "hypercorn"} & sys.modules.keys()))
+    """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "[]\n"
 
 
 def test_a_missing_package_is_one_clear_line(monkeypatch):

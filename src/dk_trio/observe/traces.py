@@ -8,8 +8,10 @@ server neither: what is left is sent in a thread, for `SHUTDOWN_TIMEOUT` at most
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -42,7 +44,11 @@ EXPORT_TIMEOUT: Final = 10.0
 SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds in which what waits is sent at the end: as long as signals get."""
 
+TOLD_EVERY: Final = 60.0
+"""Seconds between two lines of the log about a collector that takes nothing. The exporter has four for each batch."""
+
 _PATH: Final = "/v1/traces"
+_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 class Traces(Part):
@@ -100,16 +106,18 @@ class Traces(Part):
             _make_default(provider)
             _log.info("spans are sent to %s", self._endpoint)
         self._tracing.tracer = provider.get_tracer("dk_trio")
-        try:
-            yield
-        finally:
-            self._tracing.tracer = None
-            with trio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as scope:
-                await trio.to_thread.run_sync(
-                    provider.shutdown, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
-                )
-            if scope.cancelled_caught:
-                _log.warning("spans were left unsent: %s took none for %g s", self._endpoint, SHUTDOWN_TIMEOUT)
+        with _told_seldom():
+            try:
+                yield
+            finally:
+                self._tracing.tracer = None
+                await self._shut_down(provider)
+
+    async def _shut_down(self, provider: TracerProvider) -> None:
+        with trio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as scope:
+            await trio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+        if scope.cancelled_caught:
+            _log.warning("spans were left unsent: %s took none for %g s", self._endpoint, SHUTDOWN_TIMEOUT)
 
     def _queue(self) -> SpanProcessor:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -138,6 +146,27 @@ def _resource(observed: Observed) -> Resource:
     if observed.provider is not None:
         names.append("services-provider")
     return given.merge(Resource({SERVICE_NAME: ", ".join(names) or "dk-trio", SERVICE_INSTANCE_ID: str(uuid4())}))
+
+
+@contextmanager
+def _told_seldom() -> Iterator[None]:
+    """For the length of the block the log is not filled by a collector that is away."""
+    next_at = -inf
+
+    def due(_: logging.LogRecord) -> bool:
+        nonlocal next_at
+        now = time.monotonic()
+        if now < next_at:
+            return False
+        next_at = now + TOLD_EVERY
+        return True
+
+    logger = logging.getLogger(_EXPORTER)
+    logger.addFilter(due)
+    try:
+        yield
+    finally:
+        logger.removeFilter(due)
 
 
 def _make_default(provider: TracerProvider) -> None:
