@@ -20,8 +20,8 @@ from tests.docs import provider_troubles as providers
 from tests.module.served import served
 
 from dk_trio import ModuleServer, Settings, rpc, wire
-from dk_trio.cli._load import load_module
 from dk_trio.cli._connect import check_address
+from dk_trio.cli._load import load_module
 from dk_trio.errors import DkTrioError
 from dk_trio.module import ModuleDefinition
 
