@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from dk_trio import rpc
@@ -75,9 +76,10 @@ def refused(*arguments: str, code: int = Exit.CONFIGURATION, **env: str) -> str:
 
 
 def one_paragraph(lines: Sequence[str]) -> str:
-    """What is no line of the log, as which JSON is written where no terminal is."""
-    (line,) = [line for line in lines if not line.startswith("{")]
+    """The last line, behind those of the log."""
+    *log, line = lines
     assert line.startswith("dk-trio: ")
+    assert all("dk_trio." in each for each in log), log  # each names its logger
     return line
 
 
@@ -206,6 +208,32 @@ def test_a_schema_that_is_newer_than_the_program() -> None:
     assert "newer release" in told
     assert "'records'" in told
     assert "--data-dir" in told
+
+
+def test_files_of_tls_and_tokens_that_cannot_be_used() -> None:
+    told = refused("--db", ":memory:", "--tls-cert", "none.pem", "--tls-key", "none.key")
+    assert "DIGITALKIN_TLS_CERT=none.pem (--tls-cert) cannot be used: there is no such file." in told
+    told = refused("--db", ":memory:", "--tls-cert", "none.pem")
+    assert "none.pem" in told
+    assert "DIGITALKIN_TLS_KEY" in told
+    told = refused("--db", ":memory:", "--auth-token-file", "none")
+    assert "DIGITALKIN_AUTH_TOKENS_FILE=none (--auth-token-file) cannot be used: there is no such file." in told
+
+
+async def test_tls_and_a_token_from_end_to_end() -> None:
+    assert here("certs", "certs").returncode == Exit.OK
+    Path("tokens").write_text(f"operator {'t' * 32}\n", encoding="ascii")
+    Path("token").write_text("t" * 32, encoding="ascii")
+    guarded = ("--tls-cert", "certs/server.pem", "--tls-key", "certs/server.key", "--auth-token-file", "tokens")
+    with trio.fail_after(PATIENCE):
+        async with providing("--db", ":memory:", *guarded) as provider:
+            shown = ("--ca", "certs/ca.pem", "--token", "@token")
+            done = await beside("provider", "ask", *shown, provider.address, "setup.ListSetups")
+            assert done.returncode == Exit.OK, done.stderr
+            done = await beside("provider", "ask", *shown[:2], provider.address, "setup.ListSetups")
+            assert done.returncode == 10 + Status.UNAUTHENTICATED.value
+            assert b"this server wants a bearer token" in done.stderr
+            await provider.wait_for("calls from 127.0.0.1 are refused")
 
 
 def test_a_second_provider_on_the_same_directory() -> None:

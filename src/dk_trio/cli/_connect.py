@@ -148,7 +148,7 @@ async def opened(address: str, connection: Connection, settings: Settings) -> As
     """
     from dk_trio import rpc
     from dk_trio.client import channel_options
-    from dk_trio.security import ClientSecurity
+    from dk_trio.security import ClientSecurity, exposed
 
     security = ClientSecurity(connection.over(settings.security))
     security.check(address)
@@ -162,6 +162,8 @@ async def opened(address: str, connection: Connection, settings: Settings) -> As
             interceptors=[*security.interceptors, *modules],
         ) as channel,
     ):
+        if text := exposed(channel):
+            click.echo(f"dk-trio: {text}.", err=True)
         yield channel
 
 
