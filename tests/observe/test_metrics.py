@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from grpclib.const import Cardinality
+from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 from prometheus_client.parser import text_string_to_metric_families
 from tests.module.remote_kit import MISSION, REMOTE, echo, keep, module, wait
@@ -150,11 +150,13 @@ async def test_waits_and_refusals_of_a_full_server(autojump_clock):
     async with watched(metrics, wait, settings=settings) as here, trio.open_nursery() as nursery:
 
         async def start() -> None:
-            with pytest.raises(GRPCError):
+            with pytest.raises(GRPCError) as caught:
                 await outputs_of(
                     here.client, {"protocol": "message"}, setup_id=here.setup_id, mission_id=MISSION, timeout=10
                 )
+            statuses.append(caught.value.status)
 
+        statuses: list[Status] = []
         for _ in range(3):
             nursery.start_soon(start)
         await trio.sleep(1)
@@ -167,6 +169,7 @@ async def test_waits_and_refusals_of_a_full_server(autojump_clock):
     assert full.value("dk_trio_admission_at_gate") == 1
     assert full.value("dk_trio_jobs_running", module=MODULE) == 1
     assert full.value("dk_trio_jobs_queued", module=MODULE) == 2
+    assert statuses == [Status.RESOURCE_EXHAUSTED]
     assert later.value("dk_trio_admission_rejected_total", at="gate") == 1
     assert later.value("dk_trio_jobs_ended_total", module=MODULE, reason="refused") == 1
     assert later.value("dk_trio_job_wait_seconds_sum", module=MODULE) == 2
