@@ -30,6 +30,7 @@ class FakeWorker:
         self.control, self._stream = memory_stream_pair()
         self.line = Control(self._stream)
         self.given: list[str] = []
+        self.signals: list[int] = []
         self.connections: list[str] = []
         self.taken = self.lost = 0
         self.room = 1000
@@ -55,6 +56,9 @@ class FakeWorker:
         await self._ended.wait()
         assert self.exit_code is not None
         return self.exit_code
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
 
     def kill(self) -> None:
         self.end(-9)

@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 from itertools import pairwise
-from signal import SIGHUP, SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 
 import pytest
 import trio
@@ -342,6 +342,20 @@ async def test_nobody_is_replaced_during_a_drain(autojump_clock: MockClock) -> N
         assert len(run.workers) == 2
         assert run.report is not None
         assert sorted(run.report.exit_codes) == [-9, 0]
+
+
+# --- what is for the workers ------------------------------------------------------------------------------------------
+
+
+async def test_the_word_for_a_dump_goes_to_every_worker_that_is_ready(autojump_clock: MockClock) -> None:
+    async with running(2, arranged=lambda worker: 0.0 if worker.pid < 103 else None) as run:
+        await run.ready.wait()
+        run.workers[0].end(1)
+        await trio.sleep(MOMENT)
+        run.orders.send_nowait(SIGUSR1)
+        await trio.sleep(MOMENT)
+        assert [worker.signals for worker in run.workers[:2]] == [[], [SIGUSR1]]
+        assert all(worker.signals == [] for worker in run.workers[2:]), "it would end what has no handler yet"
 
 
 # --- replacing all ----------------------------------------------------------------------------------------------------

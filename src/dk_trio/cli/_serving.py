@@ -106,6 +106,7 @@ def serve(wanted: Wanted, stdout: TextIO | None, *, reload: bool = False) -> Non
     from dk_trio.observe import Observation
 
     link = _link(wanted.post)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # before and after there are tasks to tell of it would end us
     try:
         observation = Observation(wanted.settings, worker=0 if wanted.post is None else wanted.post.number)
         server, targets = wanted.composed(observation)

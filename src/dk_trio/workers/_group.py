@@ -119,8 +119,8 @@ class WorkerGroup(Generic[T]):
 
         Args:
             sources: Where connections come from. They are closed.
-            orders: Numbers of signals as they come: SIGHUP replaces all workers one after the other, the first of any
-                other drains, the next hastens the drain.
+            orders: Numbers of signals as they come: SIGHUP replaces all workers one after the other, SIGUSR1 is for
+                the workers, the first of any other drains, the next hastens the drain.
             on_ready: Called once, when all workers are ready.
 
         Raises:
@@ -149,7 +149,11 @@ class WorkerGroup(Generic[T]):
     async def _obey(self, orders: AsyncIterator[int]) -> None:
         async for number in orders:
             name = signal.Signals(number).name
-            if number == signal.SIGHUP:
+            if number == signal.SIGUSR1:
+                for worker in self._alive:
+                    if worker.ready.is_set():
+                        worker.child.send_signal(number)
+            elif number == signal.SIGHUP:
                 if not self._stopping.is_set():
                     _log.info("%s: replacing the workers, one after the other", name)
                     self._places.renew()

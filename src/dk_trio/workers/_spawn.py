@@ -39,6 +39,11 @@ class ProcessChild:
         """See `_worker.Child`."""
         return await self._process.wait()
 
+    def send_signal(self, number: int) -> None:
+        """See `_worker.Child`."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
     def kill(self) -> None:
         """See `_worker.Child`."""
         with contextlib.suppress(ProcessLookupError):
@@ -84,9 +89,10 @@ async def run_workers(
     drain_within: float,
     on_ready: Callable[[str], object],
 ) -> GroupReport:
-    """Listen, and let workers serve, until SIGTERM or SIGINT; then drain. SIGHUP replaces the workers one by one.
+    """Listen, and let workers serve, until SIGTERM or SIGINT; then drain.
 
-    Must be called in the main thread, as signals want it.
+    SIGHUP replaces the workers one by one, SIGUSR1 goes to each of them. Must be called in the main thread, as signals
+    want it.
 
     Args:
         count: How many workers.
@@ -101,7 +107,7 @@ async def run_workers(
         ListenError: The address cannot be listened on.
         WorkerStartError: A worker has ended before all were ready.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
         listeners = await open_listeners(host, port)
         port = listeners[0].socket.getsockname()[1]
         group = WorkerGroup[trio.SocketStream](

@@ -36,6 +36,10 @@ class Child(Protocol[T_contra]):
         """Its exit code; the negative number of a signal that has ended it."""
         ...
 
+    def send_signal(self, number: int) -> None:
+        """Nothing happens when it has ended."""
+        ...
+
     def kill(self) -> None:
         """SIGKILL. Nothing happens when it has ended."""
         ...

@@ -156,6 +156,7 @@ def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir
         async with guard.opened(), observation.opened(Observed(provider=provider)):
             return await provider.serve(host=address, port=port, grace=grace, on_ready=ready, on_stuck=leave)
 
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # before and after there are tasks to tell of it would end us
     try:
         report = trio.run(serve)
     except StorageServiceError as error:  # of the start: afterwards it is a caller who is told
