@@ -1,9 +1,9 @@
 """Files that cannot be used: each is named with its setting and the remedy."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trustme
@@ -106,10 +106,13 @@ def test_a_file_of_a_client_that_cannot_be_used(files: Files) -> None:
         ClientSecurity(settings)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_key_that_may_not_be_read(files: Files) -> None:
+def test_a_key_that_may_not_be_read(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = files.settings()
-    files.server[1].chmod(0)
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # root reads everything
     with pytest.raises(TLSFileError, match=r"may not be read\. Let the user that this process runs as read it"):
         Security(settings)
 
