@@ -288,7 +288,8 @@ async def test_what_a_stop_looks_like(tmp_path: Path) -> None:
         await server.wait_for("draining")
         server.process.send_signal(signal.SIGTERM)
         assert await server.wait() == 0
-    log = [re.sub(r"^\S+ \S+ ", "", line) for line in server.lines["stderr"]]
+    # Whether there is a directory for the log's file is the machine's matter.
+    log = [re.sub(r"^\S+ \S+ ", "", line) for line in server.lines["stderr"] if " dk_trio.logs: " not in line]
     assert blocks(OPERATIONS)[0].splitlines() == ["READY 127.0.0.1:50055", *log]
     assert server.lines["stdout"] == [f"READY {server.address}"]
 
