@@ -15,7 +15,7 @@ from typing import Final
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 CURRENT: Final[ContextVar[Mapping[str, str]]] = ContextVar("dk_trio_log_context", default=_NOTHING)
-"""Ids by their short names (`request`, `job`, `mission`, `setup`). Never changed, only replaced."""
+"""Ids by their short names (`request`, `trace`, `job`, `mission`, `setup`). Never changed, only replaced."""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from tests.module.served import outputs_of, served
 
 from dk_trio import ModuleClient, ModuleServer, Settings, rpc
 from dk_trio.errors import ModuleCallError
+from dk_trio.log_context import CURRENT
 from dk_trio.observe import Observed
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.services.local.platform import LocalPlatform
@@ -45,6 +46,21 @@ async def test_a_job_goes_on_with_the_trace_of_its_caller(autojump_clock):
     for span in recorded.spans:
         assert f"{span.context.trace_id:032x}" == TRACE
         assert span.context.trace_state.get("vendor") == "1"
+
+
+async def test_what_is_logged_in_a_call_has_its_trace(autojump_clock):
+    seen = []
+
+    async def handle(self, data, setup, context):
+        seen.append(CURRENT.get())
+        await echo(self, data, setup, context)
+
+    recorded = Recorded()
+    async with traced(handle, recorded) as client:
+        await outputs_of(client, HELLO, metadata={"traceparent": TRACEPARENT})
+        await outputs_of(client, HELLO, metadata={"traceparent": f"{TRACEPARENT[:-2]}00"})
+    assert [ids.get("trace") for ids in seen] == [TRACE, None]
+    assert all(ids["job"] for ids in seen)
 
 
 async def test_a_call_without_a_trace_begins_one(autojump_clock):

@@ -49,7 +49,7 @@ class Observation:
 
     def __init__(self, settings: Settings, *, worker: int = 0) -> None:
         self._parts = [*_parts(settings, worker)]
-        # The first is outermost: a trace has all that follows in it, and the access log what metrics cost.
+        # The first is outermost: the access log has what traces and metrics cost in it, and begins the ids of a line.
         self.interceptors: list[rpc.Interceptor] = [item for part in self._parts for item in part.interceptors]
         self.client_interceptors: list[rpc.Interceptor] = [
             item for part in self._parts for item in part.client_interceptors
@@ -74,14 +74,14 @@ class Observation:
 
 def _parts(settings: Settings, worker: int) -> Iterator[Part]:
     observe = settings.observe
-    if observe.traces_endpoint is not None:
-        from .traces import Traces
-
-        yield Traces(observe)
     if observe.access_log:
         from .access_log import AccessLog
 
         yield AccessLog()
+    if observe.traces_endpoint is not None:
+        from .traces import Traces
+
+        yield Traces(observe)
     if observe.metrics_port is not None:
         from .metrics import Metrics
 
