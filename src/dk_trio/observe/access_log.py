@@ -27,7 +27,7 @@ from grpclib.const import Status
 from dk_trio.hooks import Job, JobHook
 from dk_trio.log_context import CURRENT, bound
 
-from ._format import ACCESS
+from ._format import ACCESS, Format
 from ._part import Part
 from .logs import LogHandler
 
@@ -131,9 +131,14 @@ def _write(call: rpc.CallInfo, status: Status, seconds: float, request: str, job
         if type(handler) is not LogHandler:
             _log_record(level, path, code, seconds * 1000, peer.name, job)
             return
+    form: Format | None = None
+    line = ""
     for handler in cast("list[LogHandler]", _root.handlers):
         if level >= handler.level:
-            handler.put(handler.access(level, path, code, seconds * 1000, peer.name, request, job))
+            if handler.form is not form:
+                form = handler.form
+                line = form.access(level, path, code, seconds * 1000, peer.name, request, job)
+            handler.put(line)
 
 
 def _log_record(level: int, path: str, code: str, milliseconds: float, peer: str, job: SessionIds | None) -> None:

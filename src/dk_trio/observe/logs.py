@@ -46,7 +46,6 @@ class LogHandler(logging.Handler):
         super().__init__(level)
         self.form = form
         self.put = writer.put
-        self.access = form.access
         self._writer = writer
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -93,6 +92,7 @@ def logging_to(
     observe = settings.observe
     stream = sys.stderr if stream is None else stream
     redact = redactor(_secrets(settings))
+    json = JsonFormat(redact)  # one for both: a line of the access log is made once
     level = logging.getLevelName(observe.log_level.upper())
     file_level = logging.getLevelName(observe.file_log_level.upper())
     with ExitStack() as stack:
@@ -100,12 +100,11 @@ def logging_to(
             terminal = _is_terminal(stream)
             text = observe.log_format == "text" or (observe.log_format == "auto" and terminal)
             colored = terminal if color is None else color
-            form: Format = TextFormat(redact, color=colored) if text else JsonFormat(redact)
+            form: Format = TextFormat(redact, color=colored) if text else json
             stack.enter_context(_added(LogHandler(_writer(StreamOutput(stream), form, "log"), form, level)))
         file, trouble = _file(observe, service)
         if file is not None:
-            form = JsonFormat(redact)
-            in_file = stack.enter_context(_added(LogHandler(_writer(file, form, "log file"), form, file_level)))
+            in_file = stack.enter_context(_added(LogHandler(_writer(file, json, "log file"), json, file_level)))
         stack.enter_context(_at_level(logging.getLogger(), level))
         stack.enter_context(_at_level(logging.getLogger(_OURS), min(level, file_level) if file else level))
         if trouble:
