@@ -49,7 +49,7 @@ class ObserveSettings:
         path,
         default=Path("/app/logs"),
         expects="a directory",
-        about="Directory of the rotating JSON log file; the default counts only where it exists.",
+        about="Directory of the rotating JSON log file; the default counts only where /app exists.",
     )
     log_file: Path | None = setting(
         "DIGITALKIN_LOG_FILE",
