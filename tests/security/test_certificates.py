@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives import serialization
 
 from dk_trio.errors import TLSFileError
 from dk_trio.security import ClientSecurity, Security
@@ -48,13 +47,7 @@ def cut_short(files: Files) -> None:
 
 
 def encrypted(files: Files) -> None:
-    key = serialization.load_pem_private_key(files.server[1].read_bytes(), None)
-    locked = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    )
-    files.server[1].write_bytes(locked)
+    files.server[1].write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIHs\n-----END ENCRYPTED PRIVATE KEY-----\n")
 
 
 def too_old(files: Files) -> None:
