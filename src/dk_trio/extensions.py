@@ -47,7 +47,7 @@ SIGNALS_UPTO: Final = "dk-trio-signals-upto"
 """Of replies to GetSignals, in the initial metadata: the number for the next `SIGNALS_AFTER`."""
 
 MODULE_ID: Final = "dk-trio-module-id"
-"""Of calls of a module: which one is meant, with or without the prefix `modules:`. A server of one module ignores it."""
+"""Of calls of a module: which one is meant, with or without `modules:` before it. A server of one module ignores it."""
 
 # The words of HONOURS.
 IDEMPOTENCY: Final = "idempotency"

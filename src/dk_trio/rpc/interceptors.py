@@ -117,7 +117,7 @@ class InterceptorStack:
                 manager = entered.pop()
                 try:
                     await manager.__aexit__(kind, error, traceback)
-                except BaseException as another:  # boundary: those further out learn of it, then it is raised
+                except BaseException as another:  # noqa: BLE001  boundary: those further out learn of it, then it is raised
                     kind, error, traceback = type(another), another, another.__traceback__
             if error is not None and error is not raised:
                 raise error
