@@ -102,8 +102,6 @@ class ModuleServer:
         client_interceptors: Code around each call that the server makes: to its provider, and to other modules.
         hooks: Around each job, see `dk_trio.hooks`.
         admission: What jobs have to pass, for servers of one process that share it; of the settings when None.
-        stalls: Watches the loop, for servers of one process that share it; the caller opens it. The server's own when
-            None, which `running` opens.
 
     Attributes:
         settings: As given.
@@ -134,7 +132,6 @@ class ModuleServer:
         client_interceptors: Sequence[rpc.Interceptor] = (),
         hooks: Sequence[JobHook] = (),
         admission: Admission | None = None,
-        stalls: StallWatch | None = None,
     ) -> None:
         settings = self.settings = settings or Settings()
         definitions = defined(modules, settings)
@@ -193,8 +190,7 @@ class ModuleServer:
             module.connect = partial(self._connect, module) if len(self.modules) > 1 else self._connect
             if self._link is not None:
                 module.standing = self._link.health
-        self.stalls = stalls or StallWatch(settings.observe.stall_threshold, jobs=self._working)
-        self._owns_stalls = stalls is None
+        self.stalls = StallWatch(settings.observe.stall_threshold, jobs=self._working)
         self._nursery: trio.Nursery
         self.health = rpc.Health()
         self.health.set(LIVENESS, True)
@@ -390,9 +386,14 @@ class ModuleServer:
         """
         host = self.settings.server.host if host is None else host
         port = self.settings.server.port if port is None else port
-        watched = self.stalls.opened() if self._owns_stalls else nullcontext()
         self.security.warn(host)
-        async with self.opened(), self.security.opened(), watched, unwrapped(), trio.open_nursery() as nursery:
+        async with (
+            self.opened(),
+            self.security.opened(),
+            self.stalls.opened(),
+            unwrapped(),
+            trio.open_nursery() as nursery,
+        ):
             if listeners is None:
                 sockets = await open_listeners(host, port)
                 port, listeners = sockets[0].socket.getsockname()[1], sockets

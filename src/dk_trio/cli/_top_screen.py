@@ -136,7 +136,7 @@ def _gauges(snapshot: dict[str, Any]) -> Text:
     if loop is not None:
         gauge("loop lag", duration(loop["recent"]), "bold red" if loop["recent"] > 1 else "bold")
         gauge("stalls", str(loop["stalls"]), "bold red" if loop["stalls"] else "bold")
-    return _line(*parts)
+    return _line(*parts[:-1])
 
 
 def _links(snapshot: dict[str, Any]) -> Iterator[Text]:
