@@ -43,7 +43,7 @@ NODES_MAX: Final = 2000
 DEPTH_MAX: Final = 100
 """Nurseries within nurseries that are told; an author's code may have as many as it likes."""
 
-_ID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-f]{6,}|\d+")
+_ID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-f]{6,}|\b\d+\b")
 _INSTALLED: Final = re.compile(rf"^.*/(?:site|dist)-packages/|^{re.escape(str(Path(dk_trio.__file__).parents[1]))}/")
 _PRIVATE: Final = re.compile(r"^.*<locals>\.|^(dk_trio|trio)\.(_\w+\.)*")
 
