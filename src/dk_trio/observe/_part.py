@@ -23,7 +23,7 @@ class Observed:
     """What is looked at in this process.
 
     Attributes:
-        modules: The module servers that are served now; a module that is loaded anew gets another one.
+        modules: The module servers of this process.
         provider: The services-provider, in a process that serves one.
         worker: Number of this process among its siblings, from 0.
     """
