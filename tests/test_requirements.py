@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def required(*extras: str) -> set[str]:
     return names
 
 
+@cache
 def imported(folder: str) -> dict[str, Path]:
     """Distributions that the hand-written files of a folder import, each with one file that does."""
     providers = packages_distributions()
