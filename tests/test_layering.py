@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "dk_trio"
 
 # Lower first. A part may import parts of lower layers, and itself; parts of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
-    frozenset({"settings", "boundary", "extensions", "frames", "log_context", "redaction"}),
+    frozenset({"errors", "addresses", "redaction"}),
+    frozenset({"settings", "boundary", "extensions", "frames", "log_context"}),
     frozenset({"wire", "pb"}),
     frozenset({"rpc"}),
     frozenset({"client", "security"}),

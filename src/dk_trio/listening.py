@@ -10,6 +10,7 @@ from dataclasses import replace
 import trio
 
 from dk_trio import rpc
+from dk_trio.addresses import with_port
 from dk_trio.errors import ListenError
 from dk_trio.settings import SecuritySettings, ServerSettings
 from dk_trio.wire.limits import Rate
@@ -40,6 +41,11 @@ async def open_listeners(host: str, port: int) -> Sequence[trio.SocketListener]:
         else:
             message = f"Cannot listen on {where}: {error.strerror or error}."
         raise ListenError(message, hint=hint) from None
+    except UnicodeError:  # before a name server is asked
+        raise ListenError(
+            f"The host {host!r} is not a name: a part of it is empty, or longer than 63 characters.",
+            hint="Try 127.0.0.1, 0.0.0.0 or [::].",
+        ) from None
 
 
 async def _on_one_port(host: str, port: int) -> Sequence[trio.SocketListener]:
@@ -55,12 +61,7 @@ async def _on_one_port(host: str, port: int) -> Sequence[trio.SocketListener]:
 
 def address_of(host: str, listeners: Sequence[trio.SocketListener]) -> str:
     """The listeners' address as `HOST:PORT`."""
-    return address(host, listeners[0].socket.getsockname()[1])
-
-
-def address(host: str, port: int) -> str:
-    """`HOST:PORT`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return with_port(host, listeners[0].socket.getsockname()[1])
 
 
 def server_options(settings: ServerSettings, security: SecuritySettings) -> rpc.ServerOptions:

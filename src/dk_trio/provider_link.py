@@ -13,11 +13,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import trio
 
 from dk_trio import rpc
+from dk_trio.addresses import EVERYWHERE
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
 from dk_trio.registration import Registration, RegistrationStatus
@@ -30,8 +30,6 @@ from dk_trio.settings import Settings
 from dk_trio.signals import RemoteSignals, RemoteSignalsStatistics
 
 _log = logging.getLogger("dk_trio.provider_link")
-
-_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +146,7 @@ class ProviderLink:
         """
         settings = self._settings.server
         address = settings.advertise_host or info.address
-        if address in _WILDCARDS:
+        if address in EVERYWHERE:
             import socket
 
             address = socket.gethostname()

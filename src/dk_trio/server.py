@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dk_trio import rpc
+from dk_trio.addresses import with_port
 from dk_trio.admission import Admission
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
@@ -46,7 +47,7 @@ from dk_trio.hosting import (
 )
 from dk_trio.jobs import Jobs
 from dk_trio.lifecycle import SessionOptions
-from dk_trio.listening import address, open_listeners, server_options
+from dk_trio.listening import open_listeners, server_options
 from dk_trio.module import ModuleDefinition
 from dk_trio.routing import ModuleStream, Routing
 from dk_trio.security import Security
@@ -400,7 +401,7 @@ class ModuleServer:
             await nursery.start(self._rpc.serve, self.security.listeners(listeners))
             async with self._in_the_registry(host, port):
                 try:
-                    yield address(host, port)
+                    yield with_port(host, port)
                 finally:
                     self._set_ready(ready=False)
                     nursery.cancel_scope.cancel()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dk_trio.addresses import with_port
+
 from ._output import write_line
 
 if TYPE_CHECKING:
@@ -18,12 +20,10 @@ if TYPE_CHECKING:
 
 def found(server: ModuleServer, targets: Mapping[str, str], settings: Settings) -> dict[str, Any]:
     """What would be served, as JSON."""
-    from dk_trio.listening import address
-
     services = settings.services
     remote = services.mode == "remote"
     return {
-        "address": address(settings.server.host, settings.server.port),
+        "address": with_port(settings.server.host, settings.server.port),
         "security": _security(settings.security),
         "workers": settings.server.workers,
         "mode": services.mode,

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import trio
 
+from dk_trio.addresses import with_port
+
 _UNKNOWN: Final[Any] = object()
 
 
@@ -68,7 +70,7 @@ class Peer:
             address = self.addr()
             host = self.host()
             if isinstance(address, tuple):
-                self._name = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+                self._name = with_port(host, address[1])
             else:
                 self._name = host
         return self._name

@@ -12,11 +12,12 @@ import os
 import re
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
 from itertools import chain, zip_longest
 from math import inf
 
 import trio
+
+from dk_trio.addresses import is_loopback, with_port
 
 DEFAULT_HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds of head start for each address (RFC 8305 section 5, "Connection Attempt Delay")."""
@@ -45,7 +46,7 @@ class Target:
         """What `:authority` says by default; `localhost` for Unix sockets, as gRPC core sends."""
         if self.path:
             return "localhost"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return with_port(self.host, self.port)
 
     @property
     def server_name(self) -> str:
@@ -55,12 +56,7 @@ class Target:
     @property
     def is_local(self) -> bool:
         """Whether it is on this machine, surely: a Unix socket or an address of the loopback interface."""
-        if self.path or self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host.partition("%")[0]).is_loopback
-        except ValueError:
-            return False
+        return bool(self.path) or is_loopback(self.host)
 
 
 def parse_target(text: str) -> Target:

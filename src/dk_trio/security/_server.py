@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from dk_trio import rpc
+from dk_trio.addresses import is_loopback
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import TokenFileError
 
@@ -199,13 +199,3 @@ def _tokens_of(settings: SecuritySettings) -> _Tokens | None:
                 hint="Write one token a line; `openssl rand -hex 32` makes one.",
             )
     return _Tokens(given, file)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.removeprefix("[").removesuffix("]").partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, Field
 
+from dk_trio.addresses import with_port
+
 MODULE_PREFIX: Final = "modules:"
 SETUP_PREFIX: Final = "setups:"
 
@@ -151,4 +153,4 @@ def target_of(address: str, port: int) -> str:
     """Host and port as one target; an IPv6 address gets its brackets, a Unix socket has no port."""
     if address.startswith("unix:"):
         return address
-    return f"[{address}]:{port}" if ":" in address and not address.startswith("[") else f"{address}:{port}"
+    return with_port(address, port)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from dk_trio.addresses import EVERYWHERE
 from dk_trio.errors import SettingError
 
 from ._channel import ChannelSettings
@@ -17,7 +18,6 @@ from ._tasks import TaskSettings
 # "20-50x fewer" tasks than RPCs is the guide's second rule. Its own recommendations have 10 to 30, and its defaults 2
 # on a machine of one CPU: only what is narrower than all of these is told.
 _RPCS_PER_TASK = 2
-_EVERYWHERE = frozenset({"0.0.0.0", "::"})
 # The most that the guide gives any machine, one of 32 CPUs, and that with a queue of 5,000.
 _SLOTS_WITHOUT_QUEUE = 400
 
@@ -32,7 +32,7 @@ class _Listener(NamedTuple):
         """Whether both want one port of one address."""
         if not self.port or not other.port:  # any free one
             return False
-        same_host = self.host == other.host or not _EVERYWHERE.isdisjoint({self.host, other.host})
+        same_host = self.host == other.host or not EVERYWHERE.isdisjoint({self.host, other.host})
         return same_host and self.port < other.port + other.ports and other.port < self.port + self.ports
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dk_trio.addresses import is_loopback
 from dk_trio.errors import SettingError
 
-from ._variable import BOOL, choice, host, is_loopback, number, path, secret, setting, truth, whole
+from ._variable import BOOL, choice, host, number, path, secret, setting, truth, whole
 
 LEVELS = ("debug", "info", "warning", "error")
 PROFILERS = ("none", "pyinstrument", "viztracer", "yappi")

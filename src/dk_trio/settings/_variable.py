@@ -65,9 +65,10 @@ class Variable(NamedTuple):
         except ValueError:
             shown = self.shown(text)
             place = f" in {where}" if where else ""
+            remedy = "Leave it out" if name.startswith("--") else "Unset it"
             raise SettingError(
                 f"{name}={shown if self.secret else repr(shown)}{place} cannot be used: it needs {self.expects}.",
-                hint=f"Unset it for the default, {self.default_text()}.",
+                hint=f"{remedy} for the default, {self.default_text()}.",
             ) from None
 
     def default_text(self) -> str:
@@ -204,7 +205,7 @@ def path(text: str) -> Path:
 
 def secret(text: str) -> str:
     """A token: what can stand in a header of a request, without spaces."""
-    if not text.isascii() or not text.isprintable() or " " in text:
+    if not text or not text.isascii() or not text.isprintable() or " " in text:  # blanks alone would let everybody in
         raise ValueError
     return text
 
@@ -224,13 +225,3 @@ def target(text: str) -> str:
     if not colon or not port.isdigit() or not 1 <= int(port) <= 65535 or (":" in bare) != name.startswith("["):
         raise ValueError(text)
     return text
-
-
-def is_loopback(name: str) -> bool:
-    """Whether only this machine reaches what listens on a name or an address."""
-    import ipaddress  # 4 ms that few commands need
-
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"

@@ -13,6 +13,7 @@ from typing import Self
 
 import trio
 
+from dk_trio.addresses import with_port
 from dk_trio.listening import open_listeners
 
 from ._group import GroupReport, WorkerGroup
@@ -117,7 +118,7 @@ async def run_workers(
             grace=grace,
             close=lambda connection: connection.socket.close(),
         )
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = with_port(host, port)
         return await group.run(listeners, orders=_Orders(signals), on_ready=lambda: on_ready(address))
 
 

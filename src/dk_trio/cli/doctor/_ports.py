@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
+
+from dk_trio.addresses import is_loopback
 
 from ._finding import Finding, fail, ok, warn
 
@@ -26,7 +27,7 @@ def ports(settings: Settings) -> Iterator[Finding]:
     for wanted in _wanted(settings):
         yield _tried(wanted)
     server, security = settings.server, settings.security
-    if not _is_local(server.host):
+    if not is_loopback(server.host):
         if not security.server_tls:
             yield warn(
                 f"{server.host} is reachable from outside of this machine, in plaintext.",
@@ -82,12 +83,3 @@ def _tried(wanted: _Port) -> Finding:
             **facts,
         )
     return ok(f"Port {port} of {host} is free for {what}.", **facts)
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dk_trio.addresses import is_loopback
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import ConfigurationError, MissingPackageError
 from dk_trio.observe._part import Observed, Part
 from dk_trio.observe.task_tree import Surveyor
 from dk_trio.observe.web import serve_app
 
-from ._access import Access, is_loopback
+from ._access import Access
 from ._live import Live
 from ._snapshot import Ended, snapshot
 

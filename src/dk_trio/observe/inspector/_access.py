@@ -14,11 +14,12 @@ The inspector shows what runs and whose it is, so it is for the operator alone:
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+from dk_trio.addresses import bare, is_loopback
 
 ACTION_HEADER: Final = "x-dk-trio"
 """Of requests that change something, with any value: no form can have it, and a script of another origin has to ask."""
@@ -60,7 +61,7 @@ class Access:
         """
         if self.cookie is None:
             host = _name(headers.get("host", ""))
-            if host == _bare(self._host) or is_loopback(host):
+            if host == bare(self._host) or is_loopback(host):
                 return None
             return Refusal(
                 HTTPStatus.FORBIDDEN,
@@ -91,26 +92,11 @@ class Access:
         return None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address leads to this machine alone."""
-    host = _bare(host)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bare(host: str) -> str:
-    return host.lower().removeprefix("[").removesuffix("]")
-
-
 def _name(header: str) -> str:
     """The host in a Host header, without its port and brackets."""
     if header.startswith("["):
-        return _bare(header.partition("]")[0])
-    return _bare(header.partition(":")[0])
+        return bare(header.partition("]")[0])
+    return bare(header.partition(":")[0])
 
 
 def _same(given: str, expected: str) -> bool:
