@@ -18,7 +18,7 @@ from dk_trio import Settings
 from dk_trio.errors import SetupFileError
 from dk_trio.log_context import bound
 from dk_trio.observe._format import MAX_MESSAGE, JsonFormat, TextFormat
-from dk_trio.observe.logs import logging_to
+from dk_trio.observe.logs import LogHandler, logging_to
 from dk_trio.redaction import redactor
 
 _log = logging.getLogger("author.module")
@@ -42,14 +42,14 @@ def settings_of(**observe: Any) -> Settings:
 
 
 @contextmanager
-def logged(stream: io.StringIO | None = None, **observe: Any) -> Iterator[list[str]]:
+def logged(stream: io.StringIO | None = None, *, worker: str = "", **observe: Any) -> Iterator[list[str]]:
     """Log to a stream for the length of the block; then its lines are in the list."""
     stream = stream or io.StringIO()
     lines: list[str] = []
     root = logging.getLogger()
     others, root.handlers = root.handlers, []  # which raise in tests, for what cannot be written
     try:
-        with logging_to(settings_of(**observe), stream=stream):
+        with logging_to(settings_of(**observe), stream=stream, worker=worker):
             yield lines
     finally:
         root.handlers = others
@@ -85,6 +85,20 @@ def test_a_line_of_json_says_what_where_when_and_for_which_job() -> None:
         "request": "r",
         "extra": {"color": "blue", "sizes": [1, 2.5, None, True]},
     }
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_every_line_says_which_worker_wrote_it(form: str) -> None:
+    """Also those of calls, whose context is their own, and of threads, which have none."""
+    with logged(worker="3", log_format=form) as lines:
+        thread = threading.Thread(target=_log.warning, args=["from a thread"])
+        thread.start()
+        thread.join()
+        [handler] = logging.getLogger().handlers
+        assert isinstance(handler, LogHandler)
+        handler.put(handler.form.access(logging.INFO, "/s/M", "OK", 1.0, "peer", "r", None))
+    assert len(lines) == 2
+    assert all(('"worker": "3"' if form == "json" else " worker=3") in line for line in lines)
 
 
 def fail() -> None:

@@ -88,10 +88,12 @@ class JsonFormat:
 
     Args:
         redact: Masks secrets in a text.
+        worker: Which of several processes this is; in every line, whatever its task works for.
     """
 
-    def __init__(self, redact: Redact) -> None:
+    def __init__(self, redact: Redact, *, worker: str = "") -> None:
         self._redact = redact
+        self._worker = {"worker": worker} if worker else {}
         self.clock = _Clock("%Y-%m-%dT%H:%M:%S", time.gmtime, "Z")
         self.middles: dict[tuple[str, str], str] = {}
         self._pid = os.getpid()
@@ -103,6 +105,7 @@ class JsonFormat:
             "logger": record.name,
             "message": self._redact(message_of(record)),
             "pid": record.process,
+            **self._worker,
             "module": record.module,
             "location": f"{record.pathname}:{record.lineno}:{record.funcName}",
             **CURRENT.get(),
@@ -135,8 +138,9 @@ class JsonFormat:
         if len(self.middles) >= _MAX_MIDDLES:  # callers have chosen the names of methods that there are not
             self.middles.clear()
         method = path.rpartition("/")[2]
+        worker = "".join(f', "worker": {quoted(number)}' for number in self._worker.values())
         middle = self.middles[path, code] = (
-            f', "logger": "{ACCESS}", "message": {quoted(f"{method} {code}")}, "pid": {self._pid}, '
+            f', "logger": "{ACCESS}", "message": {quoted(f"{method} {code}")}, "pid": {self._pid}{worker}, '
             f'"method": {quoted(path)}, "code": "{code}", "duration_ms": '
         )
         return middle
@@ -148,12 +152,14 @@ class TextFormat:
     Args:
         redact: Masks secrets in a text.
         color: Whether levels have colours.
+        worker: Which of several processes this is; in every line, whatever its task works for.
     """
 
-    def __init__(self, redact: Redact, *, color: bool) -> None:
+    def __init__(self, redact: Redact, *, color: bool, worker: str = "") -> None:
         self._redact = redact
         self.clock = _Clock("%Y-%m-%d %H:%M:%S", time.localtime, "")
         self._color = color
+        self._worker = {"worker": worker} if worker else {}
 
     def record(self, record: logging.LogRecord) -> str:
         line = self._line(
@@ -181,8 +187,9 @@ class TextFormat:
         if self._color:
             word = f"\x1b[{_COLORS[level]}m{word}\x1b[0m"
         line = f"{self.clock(now)} {word} {_plain(logger)}: {_plain(message)}"
-        if ids:
-            shown = (f"{name}={value if _WORD.fullmatch(value) else quoted(value)}" for name, value in ids.items())
+        if ids or self._worker:
+            told = {**self._worker, **ids}
+            shown = (f"{name}={value if _WORD.fullmatch(value) else quoted(value)}" for name, value in told.items())
             line += "  " + self._dim(" ".join(shown))
         return line
 

@@ -76,7 +76,12 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def logging_to(
-    settings: Settings, *, stream: IO[str] | None = None, service: str = "dk-trio", color: bool | None = None
+    settings: Settings,
+    *,
+    stream: IO[str] | None = None,
+    service: str = "dk-trio",
+    color: bool | None = None,
+    worker: str = "",
 ) -> Iterator[None]:
     """Log as the settings say for the length of the block; at its end everything is written, within 2 s.
 
@@ -88,11 +93,12 @@ def logging_to(
         stream: In place of stderr.
         service: Name of the file below the log directory, without `.log`.
         color: Whether text has colours; None: on a terminal.
+        worker: Which of several processes this is, for every line.
     """
     observe = settings.observe
     stream = sys.stderr if stream is None else stream
     redact = redactor(_secrets(settings))
-    json = JsonFormat(redact)  # one for both: a line of the access log is made once
+    json = JsonFormat(redact, worker=worker)  # one for both: a line of the access log is made once
     level = logging.getLevelName(observe.log_level.upper())
     file_level = logging.getLevelName(observe.file_log_level.upper())
     with ExitStack() as stack:
@@ -100,7 +106,7 @@ def logging_to(
             terminal = _is_terminal(stream)
             text = observe.log_format == "text" or (observe.log_format == "auto" and terminal)
             colored = terminal if color is None else color
-            form: Format = TextFormat(redact, color=colored) if text else json
+            form: Format = TextFormat(redact, color=colored, worker=worker) if text else json
             stack.enter_context(_added(LogHandler(_writer(StreamOutput(stream), form, "log"), form, level)))
         file, trouble = _file(observe, service)
         if file is not None:
