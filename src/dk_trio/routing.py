@@ -229,7 +229,9 @@ class Routing(ModuleServiceBase):
         return f"served here are {', '.join(module.id for module in self._modules.values())}"
 
     def _hint(self) -> str:
+        defaults = (key for key, module in self._modules.items() if module.knows(key))  # in remote mode there is none
+        example = next((f", such as setups:{key}" for key in defaults), "")
         return (
-            f"Send the module's id as metadata {MODULE_ID} (`dk-trio call --module`), or a setup of one of them, such "
-            f"as setups:{bare_module_id(self._any.id)}."
+            f"Send the module's id as metadata {MODULE_ID} (`dk-trio call --module`), or a setup of one of them"
+            f"{example}."
         )
