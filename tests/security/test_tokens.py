@@ -94,6 +94,19 @@ def test_a_file_has_names_comments_and_tokens(files: Files) -> None:
     assert GOOD not in repr(read_tokens(path))
 
 
+def test_a_token_may_have_the_sign_of_comments_in_it(files: Files) -> None:
+    """Taken for a comment, what stands behind it would be needed by nobody: `6n` would be enough."""
+    [token] = read_tokens(files.tokens(f"scheduler 6n#{GOOD} #since May\n"))
+    assert token == Token("scheduler", f"6n#{GOOD}".encode())
+
+
+@pytest.mark.parametrize("shown", ["Bearer", "Bearer ", "bearer   "])
+async def test_nobody_gets_in_by_an_empty_token(shown: str) -> None:
+    """Also where a program has made the settings, which has no variable that would be refused."""
+    async with serving(Security(SecuritySettings(auth_token=""))) as (_, address), calling(address) as channel:
+        assert (await status(channel, metadata={"authorization": shown}))[0] is Status.UNAUTHENTICATED
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [

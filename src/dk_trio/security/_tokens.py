@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ class Token:
 
 
 def read_tokens(path: Path) -> Sequence[Token]:
-    """The tokens of a file: one a line, a name may stand before it. `#` begins a comment.
+    """The tokens of a file: one a line, a name may stand before it. A word that begins with `#` begins a comment.
 
         # deployed with the mesh
         scheduler  6nM3sV...
@@ -52,7 +53,8 @@ def read_tokens(path: Path) -> Sequence[Token]:
         raise TokenFileError(f"{where}: it is not ASCII text.", hint="A token is printable ASCII.") from None
     tokens: list[Token] = []
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
+        # Not the sign anywhere: of a token that has it in its middle, what stands before it would be enough.
+        words = [*takewhile(lambda word: not word.startswith("#"), line.split())]
         if len(words) > 2 or not all(word.isprintable() for word in words):
             # Not the line itself: what is wrong with it may be a token.
             raise TokenFileError(
@@ -69,7 +71,7 @@ def known(tokens: Sequence[Token], shown: str) -> Token | None:
     secret = shown.encode("utf-8", "surrogateescape")
     found: Token | None = None
     for token in tokens:
-        if compare_digest(token.secret, secret):
+        if compare_digest(token.secret, secret) and secret:  # an empty one is nobody's, whoever has made it
             found = token
     return found
 
