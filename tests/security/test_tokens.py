@@ -17,10 +17,11 @@ from dk_trio.errors import ConfigurationError, TokenFileError
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.rpc import notices
 from dk_trio.security import Authorization, ClientSecurity, Identity, Security
+from dk_trio.security._gate import PROBES
 from dk_trio.security._tokens import Token, known, read_tokens
 from dk_trio.settings import SecuritySettings
 
-from .kit import GOOD, OLD, Files, ask, calling, serving, status, who
+from .kit import GOOD, OLD, Files, ask, calling, serving, status, until, who
 
 WANTED = SecuritySettings(auth_token=GOOD)
 SHOWN = SecuritySettings(client_token=GOOD)
@@ -78,6 +79,39 @@ async def test_health_needs_no_token_and_reflection_does() -> None:
         with pytest.raises(GRPCError) as caught:
             await ask(channel, path)
         assert caught.value.status is Status.UNAUTHENTICATED
+
+
+async def test_a_stranger_cannot_take_the_whole_server_by_watching_its_health() -> None:
+    security = Security(WANTED)
+    refused = 0
+
+    async def watch(channel: rpc.Channel) -> None:
+        nonlocal refused
+        try:
+            async for _ in HealthStub(channel).watch(HealthCheckRequest()):
+                pass
+        except GRPCError as error:
+            assert error.status is Status.RESOURCE_EXHAUSTED
+            assert error.message == (
+                f"{PROBES} health checks of 127.0.0.1 without a token are in progress, which is the limit of one client"
+            )
+            refused += 1
+
+    options = rpc.ServerOptions(max_concurrent_rpcs=2 * PROBES)
+    async with (
+        serving(security, options=options) as (server, address),
+        calling(address) as strange,
+        calling(address, SHOWN) as known_one,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(PROBES + 10):
+            nursery.start_soon(watch, strange)
+        await until(lambda: refused == 10)
+        assert server.statistics().rpcs == PROBES
+        assert await ask(known_one) == "None"
+        assert (await HealthStub(known_one).check(HealthCheckRequest())).status.name == "SERVING"
+        nursery.cancel_scope.cancel()
+    assert security.statistics().calls_refused == {"rpcs_per_client": 10}
 
 
 async def test_without_a_token_wanted_authorization_is_between_caller_and_module() -> None:

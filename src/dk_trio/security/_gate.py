@@ -1,8 +1,9 @@
 """What each call has to pass at a server: a token, and the limit of its client. One interceptor.
 
 Calls of health checks pass without a token: probes have none, and a server that looks dead for lack of one is started
-anew for ever. Reflection and all else need it. Calls between modules of one process pass, since whoever can make one
-can read the token as well.
+anew for ever. A Watch has no end of its own, so a stranger may have some of them, and not the whole server. Reflection
+and all else need a token. Calls between modules of one process pass, since whoever can make one can read the token as
+well.
 
 A token that was taken leaves the metadata of its call: it is between two processes, and neither a module's code nor a
 server that the call's metadata is passed on to has any use for it.
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("dk_trio.security")
 
 HEALTH: Final = "/grpc.health.v1.Health/"
+PROBES: Final = 25
+"""Health checks of one address at the same time that show neither token nor certificate. A prober has one."""
 _HEADER: Final = "authorization"
 
 MISSING: Final = (
@@ -41,6 +44,9 @@ MISSING: Final = (
 )
 UNKNOWN: Final = "the bearer token is none of this server's, or not any more"
 SCHEME: Final = "this server wants a bearer token, and `authorization` is of another scheme"
+
+_OF_CALLS: Final = "calls of {} are in progress, which is the limit of one client (DIGITALKIN_MAX_RPCS_PER_CLIENT)"
+_OF_PROBES: Final = "health checks of {} without a token are in progress, which is the limit of one client"
 
 
 class Gate:
@@ -57,6 +63,7 @@ class Gate:
     def __init__(self, tokens: Callable[[], Sequence[Token]] | None, *, max_rpcs_per_client: int | None = None) -> None:
         self._tokens = tokens
         self._limit = ClientLimit(max_rpcs_per_client)
+        self._probes = ClientLimit(PROBES)
         self._notices = Notices(_log)
         self.refusals: Counter[str] = Counter()
 
@@ -69,11 +76,14 @@ class Gate:
     async def __call__(self, call: rpc.CallInfo) -> AsyncIterator[None]:
         peer: rpc.Peer = call.peer  # type: ignore[assignment]  # of a server's call
         if call.path.startswith(HEALTH):
-            yield
+            token = self._shown(call)
+            identity = identity_of(peer, None if token is None else token.name)
+            with self._counted(self._probes, identity.key if identity.kind == "anonymous" else "", _OF_PROBES):
+                yield
             return
         token = self._authenticated(call, peer)
         identity = call.identity = identity_of(peer, None if token is None else token.name)
-        with self._counted(call, identity.key):
+        with self._counted(self._limit, identity.key, _OF_CALLS):
             yield
 
     def _authenticated(self, call: rpc.CallInfo, peer: rpc.Peer) -> Token | None:
@@ -82,14 +92,18 @@ class Gate:
         shown = call.metadata.getall(_HEADER, [])
         if not shown:
             raise self._refusal(peer, "no_token", MISSING)
-        scheme, _, secret = str(shown[0]).partition(" ")
-        if len(shown) > 1 or scheme.lower() != "bearer":
+        if len(shown) > 1 or _bearer(str(shown[0])) is None:
             raise self._refusal(peer, "no_token", SCHEME)
-        token = known(self._tokens(), secret.strip())
+        token = self._shown(call)
         if token is None:
             raise self._refusal(peer, "wrong_token", UNKNOWN)
         del call.metadata[_HEADER]
         return token
+
+    def _shown(self, call: rpc.CallInfo) -> Token | None:
+        """The token of a call, if it is one of ours."""
+        secret = _bearer(str(call.metadata.get(_HEADER, "")))
+        return None if self._tokens is None or secret is None else known(self._tokens(), secret)
 
     def _refusal(self, peer: rpc.Peer, reason: str, text: str) -> GRPCError:
         self.refusals[reason] += 1
@@ -97,11 +111,17 @@ class Gate:
         return GRPCError(Status.UNAUTHENTICATED, text)
 
     @contextmanager
-    def _counted(self, call: rpc.CallInfo, client: str) -> Iterator[None]:
-        with self._limit.one(client) as room:
+    def _counted(self, limit: ClientLimit, client: str, whose: str) -> Iterator[None]:
+        with limit.one(client) as room:
             if not room:
                 self.refusals["rpcs_per_client"] += 1
-                text = f"{self._limit.limit} calls of {client} are in progress, which is the limit of one client"
+                text = f"{limit.limit} {whose}".format(client)
                 self._notices.say(logging.WARNING, client, "rpcs_per_client", f"calls are refused: {text}")
-                raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{text} (DIGITALKIN_MAX_RPCS_PER_CLIENT)")
+                raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
             yield
+
+
+def _bearer(header: str) -> str | None:
+    """What stands behind `Bearer`; None where that does not stand."""
+    scheme, _, secret = header.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
