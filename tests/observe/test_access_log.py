@@ -22,9 +22,12 @@ from tests.rpc.wire_client import WireClient, echo, serving
 
 from dk_trio import ModuleClient, Settings, rpc
 from dk_trio.log_context import CURRENT
+from dk_trio.observe import Observed
 from dk_trio.observe._format import JsonFormat
 from dk_trio.observe.access_log import MAX_PATH, AccessLog
 from dk_trio.observe.logs import LogHandler, logging_to
+
+from .recorded import HELLO, TRACE, TRACEPARENT, Recorded
 
 LOGGER = "dk_trio.access"
 
@@ -276,6 +279,19 @@ async def test_a_job_and_its_call_have_the_same_ids(autojump_clock: object, tmp_
     assert access["code"] == "OK"
     assert access["duration_ms"] >= 0
     assert access["peer"] == "unknown"
+
+
+async def test_a_call_that_is_traced_says_so_and_the_next_one_does_not(autojump_clock: object, tmp_path: Path) -> None:
+    log, traces = AccessLog(), Recorded().traces
+    around: Any = {"interceptors": [*log.interceptors, *traces.interceptors], "hooks": [*log.hooks, *traces.hooks]}
+    with in_a_file(tmp_path) as written:
+        async with (
+            served(module_with(answer), **around) as (server, client),
+            traces.opened(Observed(modules=lambda: [server])),
+        ):
+            for sampled in ("01", "00"):
+                await outputs_of(client, HELLO, metadata={"traceparent": f"{TRACEPARENT[:-2]}{sampled}"})
+    assert [line.get("trace") for line in written if line["logger"] == LOGGER] == [TRACE, None]
 
 
 def test_a_request_id_that_a_line_cannot_hold_is_replaced(tmp_path: Path) -> None:

@@ -93,6 +93,14 @@ def test_a_collector_that_is_away_does_not_fill_the_log(caplog):
     assert [record.getMessage() for record in caplog.records] == ["Transient error 0", "after"]
 
 
+async def test_a_caller_cannot_fill_the_log_with_a_trace_that_cannot_be_read(autojump_clock, caplog):
+    metadata = {"traceparent": "x" * 1000, "baggage": ",".join("%;=" for _ in range(100))}
+    async with traced(echo, Recorded()) as client:
+        for _ in range(3):
+            await outputs_of(client, HELLO, metadata=metadata)
+    assert len([record for record in caplog.records if record.name.startswith("opentelemetry")]) == 2
+
+
 def test_what_is_switched_off_is_not_even_imported():
     code = """if True:
         import sys

@@ -57,7 +57,15 @@ class Format(Protocol):
         ...
 
     def access(
-        self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
+        self,
+        level: int,
+        path: str,
+        code: str,
+        milliseconds: float,
+        peer: str,
+        request: str,
+        job: SessionIds | None,
+        trace: str = "",
     ) -> str:
         """A line of the access log. Half of what a server logs is this, so no record is made for it."""
         ...
@@ -119,15 +127,23 @@ class JsonFormat:
         return json.dumps(fields, default=str) + "\n"
 
     def access(
-        self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
+        self,
+        level: int,
+        path: str,
+        code: str,
+        milliseconds: float,
+        peer: str,
+        request: str,
+        job: SessionIds | None,
+        trace: str = "",
     ) -> str:
         middle = self.middles.get((path, code))
         if middle is None:
             middle = self._middle(path, code)
-        ids = ""
+        ids = f', "trace": "{trace}"' if trace else ""
         if job is not None:
             mission, setup = quoted(job.mission_id), quoted(job.setup_id)
-            ids = f', "job": "{job.job_id}", "mission": {mission}, "setup": {setup}'
+            ids += f', "job": "{job.job_id}", "mission": {mission}, "setup": {setup}'
         return (
             f'{{"timestamp": "{self.clock(time.time())}", "level": "{_LEVELS[level]}"{middle}{milliseconds:.3f}, '
             f'"peer": "{peer}", "request": {quoted(request)}{ids}}}\n'
@@ -174,9 +190,19 @@ class TextFormat:
         return line + "\n"
 
     def access(
-        self, level: int, path: str, code: str, milliseconds: float, peer: str, request: str, job: SessionIds | None
+        self,
+        level: int,
+        path: str,
+        code: str,
+        milliseconds: float,
+        peer: str,
+        request: str,
+        job: SessionIds | None,
+        trace: str = "",
     ) -> str:
         ids = {"request": request}
+        if trace:
+            ids["trace"] = trace
         if job is not None:
             ids |= {"job": job.job_id, "mission": job.mission_id, "setup": job.setup_id}
         text = f"{path} {code} in {milliseconds:.1f} ms from {peer}"

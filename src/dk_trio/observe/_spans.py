@@ -14,7 +14,6 @@ next that runs in the same task. What the server does in the background, for no 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import Token
 from math import inf
@@ -99,14 +98,13 @@ class ServerSpans:
 
 
 class _ServerSpan:
-    __slots__ = ("_call", "_ids", "_span", "_token", "_tracer")
+    __slots__ = ("_call", "_span", "_token", "_tracer")
 
     def __init__(self, tracer: trace.Tracer | None, call: CallInfo) -> None:
         self._tracer = tracer
         self._call = call
         self._span: trace.Span | None = None
         self._token: Token[Context]
-        self._ids: Token[Mapping[str, str]]
 
     async def __aenter__(self) -> None:
         call = self._call
@@ -120,14 +118,14 @@ class _ServerSpan:
             span.set_attribute("dk_trio.previous_attempts", before)
         self._token = attach(trace.set_span_in_context(span, context))
         trace_id = f"{span.get_span_context().trace_id:032x}" if span.is_recording() else ""
-        self._ids = CURRENT.set({**CURRENT.get(), "trace": trace_id} if trace_id else CURRENT.get())
+        if trace_id:  # not taken back: the line of the access log comes later, and the next call has another context
+            CURRENT.set({**CURRENT.get(), "trace": trace_id})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         span = self._span
         if span is not None:
-            CURRENT.reset(self._ids)
             detach(self._token)
             _end(span, self._call.status_for(error), error, _SERVER_ERRORS)
 

@@ -113,14 +113,17 @@ class _Line:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         call = self._call
-        _write(call, call.status_for(error), trio.current_time() - self._since, self._request, self.job)
+        seconds = trio.current_time() - self._since
+        _write(call, call.status_for(error), seconds, self._request, self.job, CURRENT.get().get("trace", ""))
 
 
 _OPEN: Final[ContextVar[_Line | None]] = ContextVar("dk_trio_access", default=None)
 """The line of the call that this task serves."""
 
 
-def _write(call: rpc.CallInfo, status: Status, seconds: float, request: str, job: SessionIds | None) -> None:
+def _write(
+    call: rpc.CallInfo, status: Status, seconds: float, request: str, job: SessionIds | None, trace: str = ""
+) -> None:
     path = call.path if len(call.path) <= MAX_PATH else f"{call.path[:MAX_PATH]}..."
     level = logging.DEBUG if path in _QUIET and status in _EXPECTED else logging.INFO
     if not _log.isEnabledFor(level):
@@ -137,7 +140,7 @@ def _write(call: rpc.CallInfo, status: Status, seconds: float, request: str, job
         if level >= handler.level:
             if handler.form is not form:
                 form = handler.form
-                line = form.access(level, path, code, seconds * 1000, peer.name, request, job)
+                line = form.access(level, path, code, seconds * 1000, peer.name, request, job, trace)
             handler.put(line)
 
 

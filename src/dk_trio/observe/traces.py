@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -45,10 +45,15 @@ SHUTDOWN_TIMEOUT: Final = 5.0
 """Seconds in which what waits is sent at the end: as long as signals get."""
 
 TOLD_EVERY: Final = 60.0
-"""Seconds between two lines of the log about a collector that takes nothing. The exporter has four for each batch."""
+"""Seconds between two lines of the log about a collector that takes nothing, of which the exporter has four for each
+batch; or about what callers send for a trace, of which they could make any number."""
 
 _PATH: Final = "/v1/traces"
-_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_TALKERS: Final = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.trace.propagation.tracecontext",
+    "opentelemetry.baggage.propagation",
+)
 
 
 class Traces(Part):
@@ -150,23 +155,28 @@ def _resource(observed: Observed) -> Resource:
 
 @contextmanager
 def _told_seldom() -> Iterator[None]:
-    """For the length of the block the log is not filled by a collector that is away."""
-    next_at = -inf
-
-    def due(_: logging.LogRecord) -> bool:
-        nonlocal next_at
-        now = time.monotonic()
-        if now < next_at:
-            return False
-        next_at = now + TOLD_EVERY
-        return True
-
-    logger = logging.getLogger(_EXPORTER)
-    logger.addFilter(due)
-    try:
+    """For the length of the block the log is not filled by a collector that is away, or by a caller."""
+    with ExitStack() as stack:
+        for name in _TALKERS:
+            logger, seldom = logging.getLogger(name), _Seldom()
+            logger.addFilter(seldom)
+            stack.callback(logger.removeFilter, seldom)
         yield
-    finally:
-        logger.removeFilter(due)
+
+
+class _Seldom(logging.Filter):
+    """Lets one record through in `TOLD_EVERY` seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_at = -inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._next_at:
+            return False
+        self._next_at = now + TOLD_EVERY
+        return True
 
 
 def _make_default(provider: TracerProvider) -> None:
