@@ -13,6 +13,7 @@ from tests.rpc.wire_client import DAY, TestService, WireClient, echo
 
 from dk_trio import rpc
 from dk_trio.security import Security
+from dk_trio.settings import SecuritySettings
 
 from .kit import Files, ask, calling, context, expired, serving, status, until, write
 
@@ -78,6 +79,29 @@ async def test_tls_to_a_plaintext_port(files: Files, caplog: pytest.LogCaptureFi
         await until(lambda: not server.statistics().connections)
     assert server.statistics().handshakes_failed == {"tls_to_plaintext": 1}
     assert "the client speaks TLS, and this port is plaintext" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "PROTOCOL_ERROR: the client's preface is not that of HTTP/2"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 1, 4, 0, 0, 0, 0, 0, 0]), "FRAME_SIZE_ERROR: "),
+    ],
+)
+async def test_a_stranger_does_not_fill_the_log_with_what_is_no_http2(
+    caplog: pytest.LogCaptureFixture, said: bytes, told: str
+) -> None:
+    caplog.set_level(logging.INFO, "dk_trio.rpc.server")
+    async with serving(Security(SecuritySettings())) as (server, address):
+        host, _, port = address.partition(":")
+        for _ in range(5):
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                await stream.send_all(said)
+                while await stream.receive_some():
+                    pass
+        await until(lambda: not server.statistics().connections)
+    (line,) = caplog.messages
+    assert line.startswith(f"connection from 127.0.0.1 closed: {told}")
 
 
 async def test_a_server_whose_name_is_not_in_its_certificate(files: Files) -> None:

@@ -28,6 +28,7 @@ from multidict import MultiDict
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from dk_trio.wire import ErrorCode, PeerError, PrefaceError, Refusal, RequestHead, ServerConnection, Stream
+from dk_trio.wire.frames import error_name
 from dk_trio.wire.metadata import decode_metadata, encode_metadata
 
 from .interceptors import CallInfo, InterceptorStack
@@ -157,12 +158,16 @@ class ConnectionTasks:
         with self._read_scope:
             try:
                 await self._transport.read()
-            except PrefaceError as error:
-                _logger.info("connection closed: %s", error)
-                if error.tls:
-                    self._server.handshakes.failed(self._transport.peer, "tls_to_plaintext")
             except PeerError as error:
-                _logger.info("connection closed: %s", error)
+                if isinstance(error, PrefaceError) and error.tls:
+                    self._server.handshakes.failed(self._transport.peer, "tls_to_plaintext")
+                else:
+                    self._tell_closed(error_name(error.code), str(error))
+
+    def _tell_closed(self, reason: str, text: str) -> None:
+        """Once for each client and reason: what is its fault must not be able to fill the log."""
+        host = self._transport.peer.host()
+        self._server.handshakes.notices.say(logging.INFO, host, reason, f"connection from {host} closed: {text}")
 
     async def _flush(self) -> None:
         # The end of the writer, not an empty queue: what it took last may still be on its way.
@@ -182,7 +187,7 @@ class ConnectionTasks:
         options = self._options
         await trio.sleep_until(self._handshake_due)
         if not self._wire.established:
-            _logger.info("connection closed: no HTTP/2 preface within %g s", options.handshake_timeout)
+            self._tell_closed("no preface", f"no HTTP/2 preface within {options.handshake_timeout:g} s")
             self._read_scope.cancel()
             return
         while True:
@@ -196,7 +201,7 @@ class ConnectionTasks:
             with trio.move_on_after(options.keepalive_timeout) as scope:
                 await self._pong.wait()
             if scope.cancelled_caught:
-                _logger.info("connection closed: no answer to a ping within %g s", options.keepalive_timeout)
+                self._tell_closed("no answer", f"no answer to a ping within {options.keepalive_timeout:g} s")
                 self._read_scope.cancel()
                 return
 
