@@ -5,9 +5,11 @@ import os
 import queue
 import signal
 import threading
+import time
 
 import pytest
 import trio
+import trio.testing
 
 from dk_trio.observe import Observed, dumps
 from dk_trio.observe.dumps import TaskDumps
@@ -105,3 +107,47 @@ def test_outside_of_the_main_thread_there_is_no_handler() -> None:
     thread.start()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+def test_a_signal_at_the_end_neither_ends_the_process_nor_holds_it_up() -> None:
+    async def main() -> None:
+        async with TaskDumps().opened(Observed()):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        began = time.perf_counter()
+        await trio.testing.wait_all_tasks_blocked()  # what the thread has asked for is asked of the loop now
+        assert time.perf_counter() - began < dumps.PATIENCE
+
+    for _ in range(20):  # the thread may have heard of the signal before the end or not
+        trio.run(main)
+
+
+def test_a_storm_of_signals_is_answered_by_a_few_dumps(
+    logged: "queue.SimpleQueue[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    surveys = 0
+
+    async def survey(_: object) -> str:
+        nonlocal surveys
+        surveys += 1
+        await trio.to_thread.run_sync(release.wait)
+        return ""
+
+    monkeypatch.setattr("dk_trio.observe.task_tree.Surveyor.survey", survey)
+    monkeypatch.setattr(dumps, "_text", str)
+    monkeypatch.setattr(dumps, "PATIENCE", PATIENCE)
+
+    async def main() -> None:
+        async with TaskDumps().opened(Observed()):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while not surveys:
+                await trio.lowlevel.checkpoint()
+            for _ in range(1000):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                await trio.lowlevel.checkpoint()
+            release.set()
+            while surveys < 2:
+                await next_line(logged)
+
+    trio.run(main)
+    assert surveys == 2, "one that was under way, and one for all that came meanwhile"

@@ -13,7 +13,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -51,6 +50,7 @@ class TaskDumps(Part):
                 yield
             finally:
                 signal.signal(signal.SIGUSR1, before)
+                answer.close()
                 asked.put(False)
                 thread.join(_JOIN_WITHIN)
                 nursery.cancel_scope.cancel()
@@ -61,24 +61,45 @@ class _Answer:
         self._nursery = nursery
         self._surveyor = Surveyor()
         self._token = trio.lowlevel.current_trio_token()
+        self._began = self._ended = threading.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """On the loop, which is about to wait for the thread: that waits for the loop no longer."""
+        self._closed = True
+        self._began.set()
+        self._ended.set()
 
     def run(self, asked: SimpleQueue[bool]) -> None:
         """In the thread, until there comes a False."""
         while asked.get():
-            began = threading.Event()
+            while not asked.empty():  # a storm of signals is one question
+                if not asked.get():
+                    return
+            began, ended = self._began, self._ended = threading.Event(), threading.Event()
+            if self._closed:
+                return
             try:
-                self._token.run_sync_soon(self._nursery.start_soon, partial(self._on_the_loop, began))
+                self._token.run_sync_soon(self._begin, began, ended)
             except trio.RunFinishedError:
                 return
             if not began.wait(PATIENCE):
                 self._beside_the_loop()
+            else:
+                ended.wait(PATIENCE)  # one at a time
 
-    async def _on_the_loop(self, began: threading.Event) -> None:
+    def _begin(self, began: threading.Event, ended: threading.Event) -> None:
+        if not self._closed:  # or else the nursery may be, and what is raised here ends the whole process
+            self._nursery.start_soon(self._on_the_loop, began, ended)
+
+    async def _on_the_loop(self, began: threading.Event, ended: threading.Event) -> None:
         began.set()
         try:
             _log.warning("SIGUSR1: %s", _text(await self._surveyor.survey()))
         except Exception:  # noqa: BLE001  boundary: to look at a server must not end it
             _log.exception("SIGUSR1: the tasks could not be told")
+        finally:
+            ended.set()
 
     def _beside_the_loop(self) -> None:
         stacks = "\n".join(stacks_of_threads())
