@@ -1,17 +1,23 @@
 """What others may do around each job of a server: measure it, trace it, profile it.
 
-A server without hooks does none of this work; one with them calls each in the order given.
+A server without hooks does none of this work; one with them calls each in the order given. A hook that raises is told
+in the log and else left out: no job fails, nor changes its end, because of whoever looks at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # a provider, which has the access log and no jobs, does not load what modules are made of
     from dk_trio.lifecycle import Outcome, State
     from dk_trio.module import RequestMetadata, SessionIds
+
+
+_log = logging.getLogger("dk_trio.hooks")
 
 
 class Job(Protocol):
@@ -55,7 +61,7 @@ class Job(Protocol):
 
 
 class JobHook:
-    """A hook does nothing but what a subclass makes it do. What it raises is a defect, and the job's failure."""
+    """A hook does nothing but what a subclass makes it do. What it raises is a defect of its own, and is logged."""
 
     def around(self, job: Job) -> AbstractContextManager[object]:
         """Entered in the task of the author's code, around initialize, handler and cleanup; left in any case."""
@@ -67,19 +73,51 @@ class JobHook:
 
 def around_of(hooks: Iterable[JobHook]) -> Callable[[Job], AbstractContextManager[object]] | None:
     """One context manager of all hooks that have one; None when none has, so that nothing is entered for nothing."""
-    entered = [hook.around for hook in hooks if type(hook).around is not JobHook.around]
-    if len(entered) < 2:
-        return entered[0] if entered else None
-    return lambda job: _all(entered, job)
+    around = [hook for hook in hooks if type(hook).around is not JobHook.around]
+    return (lambda job: _Around(around, job)) if around else None
 
 
-def ended_of(hooks: Iterable[JobHook]) -> Sequence[Callable[[Job], None]]:
-    """What is to be called at each job's end."""
-    return [hook.ended for hook in hooks if type(hook).ended is not JobHook.ended]
+def ended_of(hooks: Iterable[JobHook]) -> Callable[[Job], None] | None:
+    """What is to be called at each job's end; None when no hook wants to know."""
+    told = [hook for hook in hooks if type(hook).ended is not JobHook.ended]
+
+    def ended(job: Job) -> None:
+        for hook in told:
+            try:
+                hook.ended(job)
+            except Exception:  # noqa: BLE001  boundary: a job has ended as it has, whatever a hook makes of it
+                _log.exception("job %s: %r could not be told of its end", job.ids.job_id, hook)
+
+    return ended if told else None
 
 
-def _all(entered: Iterable[Callable[[Job], AbstractContextManager[object]]], job: Job) -> ExitStack:
-    with ExitStack() as stack:
-        for around in entered:
-            stack.enter_context(around(job))
-        return stack.pop_all()
+class _Around:
+    """The hooks of one job, left in reverse. None of them can raise, nor swallow what the job raises."""
+
+    __slots__ = ("_entered", "_hooks", "_job")
+
+    def __init__(self, hooks: Iterable[JobHook], job: Job) -> None:
+        self._hooks = hooks
+        self._job = job
+        self._entered: list[tuple[JobHook, AbstractContextManager[object]]] = []
+
+    def __enter__(self) -> None:
+        for hook in self._hooks:
+            try:
+                manager = hook.around(self._job)
+                manager.__enter__()
+            except Exception:  # noqa: BLE001  boundary: the job runs without it
+                _log.exception("job %s runs without %r, which does not start", self._job.ids.job_id, hook)
+            else:
+                self._entered.append((hook, manager))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._entered:
+            hook, manager = self._entered.pop()
+            try:
+                manager.__exit__(kind, error, trace)
+            except Exception as own:  # noqa: BLE001  boundary: the job has ended as it has
+                if own is not error:
+                    _log.exception("job %s: %r has failed at its end", self._job.ids.job_id, hook)

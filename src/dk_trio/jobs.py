@@ -128,8 +128,8 @@ class Jobs:
                     self._reasons[job_id] = outcome.reason
                     if len(self._reasons) > KEPT:
                         self._reasons.popitem(last=False)
-                for ended in self._on_end:
-                    ended(session)
+                if self._on_end is not None:
+                    self._on_end(session)
 
     def expect_end(self, session: Session) -> None:
         """A session's code was cancelled: `watch` looks for its end in due time."""
