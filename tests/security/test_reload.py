@@ -55,6 +55,28 @@ def test_what_does_not_fit_together_keeps_what_was_loaded_and_is_told_once(
     assert (kept.reloads, kept.failures) == (1, 1)
 
 
+def test_a_file_that_goes_while_it_is_loaded_ends_nothing_and_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = pair(tmp_path)
+    gone = False
+
+    def load() -> str:
+        if gone:
+            raise FileNotFoundError(2, "No such file or directory")  # as ssl says it, of a file that was just read
+        return first.read_text()
+
+    kept = Reloaded("a thing", [first, second], load)
+    first.write_text("2")
+    gone = True
+    assert not kept.look()
+    assert kept.current == "1"
+    assert "a thing stays as it was" in caplog.text
+    gone = False
+    assert kept.look(), "it has the contents that were looked at before"
+    assert (kept.current, kept.reloads, kept.failures) == ("2", 1, 1)
+
+
 def test_a_file_that_is_gone_for_a_while_keeps_what_was_loaded(tmp_path: Path) -> None:
     first, second = pair(tmp_path)
 

@@ -71,6 +71,11 @@ class Reloaded(Generic[T]):
             self.failures += 1
             _log.error("%s stays as it was, what is in its files now is not taken: %s", self._what, error.text)
             return False
+        except Exception:  # noqa: BLE001  boundary: a file that goes while it is loaded ends neither the watch nor the server
+            self.failures += 1
+            self._content = b""  # the same files may be taken the next time
+            _log.exception("%s stays as it was, it could not be loaded; that is tried again", self._what)
+            return False
         self.reloads += 1
         _log.info("%s was loaded again from %s", self._what, ", ".join(map(str, self._paths)))
         return True
