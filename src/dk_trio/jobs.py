@@ -19,7 +19,7 @@ import trio
 from dk_trio.errors import JobNotFoundError
 from dk_trio.hooks import JobHook, ended_of
 from dk_trio.lifecycle import OUTCOMES, PROGRESS, Outcome, Reason, State
-from dk_trio.log_context import CURRENT
+from dk_trio.log_context import CURRENT, of_job
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import ModuleStatus
 from dk_trio.session import Session
 
@@ -112,7 +112,7 @@ class Jobs:
         if self._shutting_down:  # its request came before; its setup did not
             session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
         ids = session.ids
-        token = CURRENT.set({**CURRENT.get(), "job": job_id, "mission": ids.mission_id, "setup": ids.setup_id})
+        token = CURRENT.set({**CURRENT.get(), **of_job(job_id, ids.mission_id, ids.setup_id)})
         try:
             return await session.run()
         finally:

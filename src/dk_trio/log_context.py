@@ -18,6 +18,15 @@ CURRENT: Final[ContextVar[Mapping[str, str]]] = ContextVar("dk_trio_log_context"
 """Ids by their short names (`request`, `trace`, `job`, `mission`, `setup`). Never changed, only replaced."""
 
 
+MAX_ID: Final = 200
+"""Characters of an id in a line: a caller has chosen it, and may have chosen millions."""
+
+
+def of_job(job: str, mission: str, setup: str) -> dict[str, str]:
+    """The ids of a job, as lines have them."""
+    return {"job": job, "mission": mission[:MAX_ID], "setup": setup[:MAX_ID]}
+
+
 @contextmanager
 def bound(**ids: str) -> Iterator[None]:
     """Add ids, for the length of the block. Empty ones are left out."""

@@ -21,7 +21,7 @@ from tests.module.served import outputs_of, served
 from tests.rpc.wire_client import WireClient, echo, serving
 
 from dk_trio import ModuleClient, Settings, rpc
-from dk_trio.log_context import CURRENT
+from dk_trio.log_context import CURRENT, MAX_ID
 from dk_trio.observe import Observed
 from dk_trio.observe._format import JsonFormat
 from dk_trio.observe.access_log import MAX_PATH, AccessLog
@@ -279,6 +279,15 @@ async def test_a_job_and_its_call_have_the_same_ids(autojump_clock: object, tmp_
     assert access["code"] == "OK"
     assert access["duration_ms"] >= 0
     assert access["peer"] == "unknown"
+
+
+async def test_ids_of_millions_of_characters_are_cut_in_every_line(autojump_clock: object, tmp_path: Path) -> None:
+    log = AccessLog()
+    with in_a_file(tmp_path) as written:
+        async with served(module_with(answer), interceptors=log.interceptors, hooks=log.hooks) as (_, client):
+            await outputs_of(client, HELLO, mission_id="missions:" + 1_000_000 * "7", setup_id="setups:1")
+    author, access = written[-2:]
+    assert author["mission"] == access["mission"] == ("missions:" + 1_000_000 * "7")[:MAX_ID]
 
 
 async def test_a_call_that_is_traced_says_so_and_the_next_one_does_not(autojump_clock: object, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.module.served import outputs_of, served
 
 from dk_trio import ModuleClient, ModuleServer, Settings, rpc
 from dk_trio.errors import ModuleCallError
-from dk_trio.log_context import CURRENT
+from dk_trio.log_context import CURRENT, MAX_ID
 from dk_trio.observe import Observed
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.services.local.platform import LocalPlatform
@@ -326,6 +326,13 @@ async def test_what_a_span_says_of_its_job(autojump_clock):
     assert attributes["dk_trio.outputs"] == 3
     call = recorded.one(START).attributes
     assert (call["rpc.system.name"], call["rpc.method"]) == ("grpc", START)
+
+
+async def test_a_span_has_the_beginning_of_an_id_that_has_no_end(autojump_clock):
+    recorded = Recorded()
+    async with traced(echo, recorded) as client:
+        await outputs_of(client, HELLO, mission_id="missions:" + 1_000_000 * "7")
+    assert len(recorded.one("job Sample").attributes["dk_trio.mission_id"]) == MAX_ID
 
 
 # -- what does not leak -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from math import isfinite
 from traceback import TracebackException
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from dk_trio.log_context import CURRENT
+from dk_trio.log_context import CURRENT, MAX_ID, of_job
 from dk_trio.redaction import MASK, SECRET_NAME
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ _COLORS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "c
 
 # What a terminal takes for a command, or what a reader takes for an end of line: C0, DEL, C1, separators, and the marks
 # that change the direction of writing.
-_UNPRINTABLE: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 _WORD: Final = re.compile(r"[\w.:-]+", re.ASCII)
 _MARGIN: Final = "\n    | "
 
@@ -142,7 +144,7 @@ class JsonFormat:
             middle = self._middle(path, code)
         ids = f', "trace": "{trace}"' if trace else ""
         if job is not None:
-            mission, setup = quoted(job.mission_id), quoted(job.setup_id)
+            mission, setup = quoted(job.mission_id[:MAX_ID]), quoted(job.setup_id[:MAX_ID])
             ids += f', "job": "{job.job_id}", "mission": {mission}, "setup": {setup}'
         return (
             f'{{"timestamp": "{self.clock(time.time())}", "level": "{_LEVELS[level]}"{middle}{milliseconds:.3f}, '
@@ -204,7 +206,7 @@ class TextFormat:
         if trace:
             ids["trace"] = trace
         if job is not None:
-            ids |= {"job": job.job_id, "mission": job.mission_id, "setup": job.setup_id}
+            ids |= of_job(job.job_id, job.mission_id, job.setup_id)
         text = f"{path} {code} in {milliseconds:.1f} ms from {peer}"
         return self._line(time.time(), _LEVELS[level], ACCESS, text, ids) + "\n"
 

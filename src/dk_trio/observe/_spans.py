@@ -33,7 +33,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from dk_trio.hooks import Job, JobHook
 from dk_trio.lifecycle import Reason
-from dk_trio.log_context import CURRENT
+from dk_trio.log_context import CURRENT, MAX_ID
 from dk_trio.rpc import CallInfo
 from dk_trio.services.config import WRAP
 
@@ -278,11 +278,11 @@ def _of_job(job: Job) -> dict[str, str]:
     ids = job.ids
     return {
         "dk_trio.module": job.module_name,
-        "dk_trio.protocol": job.protocol,
+        "dk_trio.protocol": job.protocol[:MAX_ID],
         "dk_trio.job_id": ids.job_id,
-        "dk_trio.mission_id": ids.mission_id,
-        "dk_trio.setup_id": ids.setup_id,
-        "dk_trio.setup_version_id": ids.setup_version_id,
+        "dk_trio.mission_id": ids.mission_id[:MAX_ID],
+        "dk_trio.setup_id": ids.setup_id[:MAX_ID],
+        "dk_trio.setup_version_id": ids.setup_version_id[:MAX_ID],
     }
 
 

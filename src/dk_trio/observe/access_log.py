@@ -25,7 +25,7 @@ import trio
 from grpclib.const import Status
 
 from dk_trio.hooks import Job, JobHook
-from dk_trio.log_context import CURRENT, bound
+from dk_trio.log_context import CURRENT, bound, of_job
 
 from ._format import ACCESS, Format
 from ._part import Part
@@ -147,6 +147,6 @@ def _write(
 def _log_record(level: int, path: str, code: str, milliseconds: float, peer: str, job: SessionIds | None) -> None:
     """For handlers of others."""
     extra = {"method": path, "code": code, "duration_ms": round(milliseconds, 3), "peer": peer}
-    ids = {} if job is None else {"job": job.job_id, "mission": job.mission_id, "setup": job.setup_id}
+    ids = {} if job is None else of_job(job.job_id, job.mission_id, job.setup_id)
     with bound(**ids):
         _log.log(level, "%s %s in %.1f ms from %s", path, code, milliseconds, peer, extra=extra)
