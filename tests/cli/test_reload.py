@@ -4,12 +4,16 @@ Files are imported in a thread, for which a virtual clock does not wait, so thes
 them waits for time.
 """
 
+import gc
 import logging
 import sys
+import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +22,7 @@ import trio.testing
 from tests.module.served import outputs_of
 
 from dk_trio import ModuleClient, ModuleServer, Settings, rpc
+from dk_trio.cli import _reload
 from dk_trio.cli._load import load_module
 from dk_trio.cli._reload import Reloader
 from dk_trio.settings import ServicesSettings
@@ -271,3 +276,62 @@ def test_several_processes_do_not_reload(module: Path) -> None:
     done = here("serve", str(module), "--reload", "--workers", "2")
     assert done.returncode == 2
     assert b"--reload loads code in one process, and there would be 2: add --workers 1." in done.stderr
+
+
+async def test_an_import_that_hangs_is_told_and_holds_up_neither_calls_nor_the_end(
+    module: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate: Any = ModuleType("gate_of_an_import")
+    gate.open = threading.Event()
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    monkeypatch.setattr(_reload, "SLOW", 0.01)
+    try:
+        async with reloading(module) as (_, client, reloader), trio.open_nursery() as nursery:
+            module.write_text(f"import {gate.__name__}\n{gate.__name__}.open.wait()\n{SECOND}")
+            nursery.start_soon(reloader.apply, [module])
+            while "still being loaded" not in caplog.text:  # noqa: ASYNC110  a line of the log
+                await trio.sleep(0.001)
+            assert await said(client) == "old"
+            nursery.cancel_scope.cancel()
+        assert sys.modules[NAME].Reloaded.description == "the first"
+    finally:
+        gate.open.set()
+        while trio.to_thread.current_default_thread_limiter().borrowed_tokens:  # noqa: ASYNC110  a thread
+            await trio.sleep(0.001)
+
+
+async def test_a_defect_while_code_is_taken_leaves_the_server_as_it_was(
+    module: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: object) -> None:
+        raise LookupError("a defect")
+
+    async with reloading(module) as (server, client, reloader):
+        module.write_text(SECOND)
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "replace", fails)
+            assert not await reloader.apply([module])
+        assert "was not reloaded" in caplog.text
+        assert await said(client) == "old"
+        assert await reloader.apply([module])
+        assert await said(client) == "new"
+
+
+async def test_code_of_before_is_gone_with_its_last_call(module: Path) -> None:
+    async with reloading(module) as (_, client, reloader):
+        code = []
+        tasks = modules = 0
+        for number in range(6):
+            module.write_text(SOURCE.replace('"old"', f'"{number}"'))
+            assert await reloader.apply([module])
+            assert await said(client) == str(number)
+            code.append(weakref.ref(sys.modules[NAME].Reloaded))
+            if number == 3:
+                tasks, modules = tasks_now(), len(sys.modules)
+        gc.collect()
+        assert [reference() is None for reference in code] == [True] * 5 + [False]
+        assert (tasks_now(), len(sys.modules)) == (tasks, modules)
+
+
+def tasks_now() -> int:
+    return trio.lowlevel.current_statistics().tasks_living

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
+from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, MissingPackageError, ModuleLoadError
 from dk_trio.hosting import Edition, define
 
@@ -41,6 +42,8 @@ STEP: Final = 50
 """Milliseconds without a change after which what has changed is told: editors write several times."""
 DEBOUNCE: Final = 1000
 """Milliseconds after which it is told although there are changes all the time."""
+SLOW: Final = 10.0
+"""Seconds after which it is told that code is still being loaded."""
 LOOK_FOR: Final = 1000
 """Milliseconds after which a look is begun again; it is ended by an event, so this only bounds a lost one."""
 
@@ -106,12 +109,20 @@ class Reloader:
         what = ", ".join(sorted(path.name for path in files))
         try:
             with _Imports(self._folders[key] for key in keys) as imports:
-                editions = await trio.to_thread.run_sync(self._load, keys, files, imports)
+                async with unwrapped(), trio.open_nursery() as nursery:
+                    nursery.start_soon(_tell_slow, names)
+                    # Left to itself at the end of the server: an import may never return.
+                    editions = await trio.to_thread.run_sync(self._load, keys, files, imports, abandon_on_cancel=True)
+                    nursery.cancel_scope.cancel()
                 await self._server.replace(editions)
                 imports.keep()
         except DkTrioError as error:
             self._failed = True
             _log.error("%s was not reloaded (%s), the code before serves on: %s", names, what, error.text)
+            return False
+        except Exception:  # noqa: BLE001  boundary: an author's class, and what it says of itself, may be anything
+            self._failed = True
+            _log.exception("%s was not reloaded (%s), the code before serves on", names, what)
             return False
         self._failed = False
         took = trio.current_time() - began
@@ -143,6 +154,16 @@ class Reloader:
     def _imported(self) -> set[Path]:
         modules = [module for folder in self.folders for module in authors_modules(folder).values()]
         return {Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))}
+
+
+async def _tell_slow(names: str) -> None:
+    await trio.sleep(SLOW)
+    _log.warning(
+        "%s is still being loaded after %g s: it waits for something when it is imported. The code before serves on; "
+        "other changes are looked at when this has ended, or start the server again",
+        names,
+        SLOW,
+    )
 
 
 class _Imports:
@@ -183,6 +204,7 @@ def _changes(folders: Collection[Path], ended: threading.Event) -> Iterator[Abst
         raise MissingPackageError(
             "--reload needs the package watchfiles.", hint="Install it: pip install 'dk-trio[reload]'."
         ) from None
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of each change, and of each second without
     return watch(
         *folders,
         watch_filter=PythonFilter(),
