@@ -38,8 +38,7 @@ from types import TracebackType
 import trio
 
 from dk_trio.errors import NoFreeSlotError, QueueFullError
-from dk_trio.settings import TaskSettings
-from dk_trio.settings._tasks import SlotWait
+from dk_trio.settings import SlotWait, TaskSettings
 
 _log = logging.getLogger("dk_trio.admission")
 

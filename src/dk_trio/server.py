@@ -50,6 +50,7 @@ from dk_trio.lifecycle import SessionOptions
 from dk_trio.listening import open_listeners, server_options
 from dk_trio.module import ModuleDefinition
 from dk_trio.routing import ModuleStream, Routing
+from dk_trio.rpc.health import LIVENESS, READINESS
 from dk_trio.security import Security
 from dk_trio.server_statistics import DrainReport as DrainReport
 from dk_trio.server_statistics import ServerStatistics as ServerStatistics
@@ -72,8 +73,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dk_trio.server")
 
-LIVENESS = "liveness"
-READINESS = "readiness"
 MODULE_SERVICE = "agentic_mesh_protocol.module.v1.ModuleService"
 
 # A third of the 30 s that Kubernetes gives a pod to end; the cleanup of what was cut takes another third.

@@ -25,7 +25,7 @@ from dk_trio import extensions
 from dk_trio.boundary import only_cause
 from dk_trio.errors import DkTrioError, RequestError, Violation
 from dk_trio.pb import DecodeError
-from dk_trio.pb._service import ServiceBase
+from dk_trio.rpc import ServiceBase
 from dk_trio.statuses import status_of
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from dk_trio import extensions, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError
 from dk_trio.listening import address_of, open_listeners
+from dk_trio.rpc.health import LIVENESS, READINESS
 from dk_trio.security import Security, SecurityStatistics
 from dk_trio.settings import SecuritySettings
 from dk_trio.stalls import LoopStatistics, StallWatch
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from dk_trio.services.stores.database import Database, DatabaseStatistics
 
 _log = logging.getLogger("dk_trio.provider")
-
-LIVENESS: Final = "liveness"
-READINESS: Final = "readiness"
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 50051

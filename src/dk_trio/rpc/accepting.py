@@ -16,7 +16,8 @@ PAUSE: Final = 0.1
 TELL_EVERY: Final = 60.0
 """Seconds between two lines of the log that say so."""
 
-_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of the system that has no room for a connection now."""
 
 _logger = logging.getLogger("dk_trio.rpc.server")
 
@@ -38,7 +39,7 @@ async def accept_all(
             try:
                 stream = await listener.accept()
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in NO_ROOM:
                     raise
                 if trio.current_time() - told_at >= TELL_EVERY:
                     told_at = trio.current_time()

@@ -35,6 +35,12 @@ CLOCK: Final = "health-clock"
 """Metadata of a Check by which it asks for the server's clock: the initial metadata of the answer have it, in seconds
 since the epoch. So `dk-trio doctor` finds clocks that differ."""
 
+LIVENESS: Final = "liveness"
+"""Name that serves for as long as the process runs, whatever it can do."""
+
+READINESS: Final = "readiness"
+"""Name that serves while new work is welcome: not before a start is complete, not in a drain."""
+
 _SERVICE: Final = "/grpc.health.v1.Health/"
 
 

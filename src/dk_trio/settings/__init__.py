@@ -29,6 +29,7 @@ from ._layers import SecuritySettings as SecuritySettings
 from ._layers import ServerSettings as ServerSettings
 from ._layers import ServicesSettings as ServicesSettings
 from ._layers import SignalSettings as SignalSettings
+from ._layers import SlotWait as SlotWait
 from ._layers import TaskSettings as TaskSettings
 from ._names import nearest as nearest
 from ._names import warnings_for
@@ -38,6 +39,7 @@ from ._reading import CREDENTIALS, Given, find, given_by, read_layers
 from ._reading import Flag as Flag
 from ._reading import Source as Source
 from ._reading import all_variables as all_variables
+from ._services import MEMORY as MEMORY
 from ._variable import Variable as Variable
 from ._variable import refuse
 from ._variable import target as target

@@ -15,6 +15,7 @@ from ._server import ServerSettings as ServerSettings
 from ._services import ServicesSettings as ServicesSettings
 from ._signals import QuerySettings as QuerySettings
 from ._signals import SignalSettings as SignalSettings
+from ._tasks import SlotWait as SlotWait
 from ._tasks import TaskSettings as TaskSettings
 
 LAYERS: Mapping[str, type[Any]] = {

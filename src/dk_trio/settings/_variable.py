@@ -14,8 +14,6 @@ from dk_trio.errors import SettingError, Violation
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 _PASSWORD = re.compile(r"(://[^/@]*:)[^/@]*@")
-MASK = "***"
-"""What stands in place of a secret."""
 
 # The longest wait that a setting may ask for, in seconds: a typing error shows, and no wait is for ever by accident.
 WEEK = 604_800.0
@@ -52,6 +50,8 @@ class Variable(NamedTuple):
 
     def shown(self, text: str) -> str:
         """The text as it may be shown: without what is secret, a password in a URL too."""
+        from dk_trio.redaction import MASK  # its patterns take 2 ms, and few commands show values
+
         return MASK if self.secret else _PASSWORD.sub(rf"\1{MASK}@", text)
 
     def parse(self, name: str, text: str, *, where: str = "") -> object:

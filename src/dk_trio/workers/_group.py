@@ -11,7 +11,6 @@ does with its sockets (`Control.offer`).
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import trio
 
 from dk_trio.boundary import unwrapped
+from dk_trio.rpc.accepting import NO_ROOM
 
 from ._places import Places, either, end_of
 from ._questions import Questions
@@ -37,8 +37,6 @@ WATCH_EVERY: Final = 0.5
 
 FULL_PAUSES: Final = (0.1, 1.0)
 """First and longest pause, in seconds, while the system has no room for another connection."""
-
-_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -206,7 +204,7 @@ class WorkerGroup(Generic[T]):
             except OSError as error:
                 if not full:
                     why = error.strerror or error
-                    hint = "raise ulimit -n" if error.errno in _FULL else "it is tried again"
+                    hint = "raise ulimit -n" if error.errno in NO_ROOM else "it is tried again"
                     _log.error("no connection can be accepted: %s; %s", why, hint)
                 full = True
                 await trio.sleep(pause)

@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 from dk_trio.errors import DatabaseError, StorageServiceError
 from dk_trio.services.stores.backup import back_up
 from dk_trio.services.stores.contents import PIECE
+from dk_trio.services.stores.durable import sync
 from dk_trio.services.stores.sqlite import FILE
 
 CONTENTS: Final = "files"
@@ -92,9 +93,9 @@ def _staged(destination: Path) -> Iterator[Path]:
         _give_up(destination, error)
     try:
         yield staging
-        _sync(staging)
+        sync(staging)
         staging.rename(destination)
-        _sync(destination.parent)
+        sync(destination.parent)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         _give_up(destination, error)
@@ -127,7 +128,7 @@ def _copy(snapshot: Callable[[Path], Contents], source: Path | None, target: Pat
         for path in contents.iterdir():
             if path.name not in wanted:
                 path.unlink()
-        _sync(contents)
+        sync(contents)
     return Copied(len(wanted), sum(path.stat().st_size for path in target.rglob("*") if path.is_file()))
 
 
@@ -228,11 +229,3 @@ def _run(command: list[str], password: str | None) -> None:
     )
     if done.returncode:
         raise DatabaseError(f"{command[0]} failed: {' '.join(done.stderr.split()) or f'exit code {done.returncode}'}.")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dk_trio.settings import MEMORY as MEMORY
+
 if TYPE_CHECKING:
     from dk_trio.services.stores.database import Database
 
-MEMORY: Final = ":memory:"
 SUBDIRECTORY: Final = "provider"
 SETTING: Final = "--data-dir"
 _POSTGRES: Final = ("postgresql://", "postgres://")

@@ -16,6 +16,7 @@ from grpclib.const import Status
 
 from dk_trio.errors import ConfigurationError, StorageServiceError
 
+from .durable import sync
 from .work import Result, T, Work
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Connections:
         for connection in (self._reader, self._scanner):
             connection.execute("PRAGMA query_only = ON")
         if created:
-            _sync(self._path.parent)
+            sync(self._path.parent)  # SQLite does that for its log, not for the database
 
     def _migrate(self, schemas: Mapping[str, Sequence[str]]) -> None:
         writer = self._open_writer()
@@ -368,12 +369,3 @@ def _locked(directory: Path, setting: str) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
-
-
-def _sync(directory: Path) -> None:
-    """Make the entry of a new file durable: SQLite does that for its log, not for the database."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

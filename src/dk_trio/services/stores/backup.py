@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from dk_trio.errors import StorageServiceError
 
+from .durable import sync
 from .sqlite import FILE
 
 # Pages of one step, 4 MB: between two of them a cancel is noticed.
@@ -58,9 +59,9 @@ def copy(old: sqlite3.Connection, destination: Path, check: Callable[[], None] =
                 old.backup(new, pages=_STEP, progress=lambda *_: check())
             finally:
                 old.execute("ROLLBACK")
-        _sync(staging)
+        sync(staging)
         os.link(staging, destination)  # a rename would replace what is there
-        _sync(destination.parent)
+        sync(destination.parent)
     except FileExistsError:
         raise StorageServiceError(
             f"{destination} exists, and is not overwritten.", hint="Choose another name."
@@ -76,11 +77,3 @@ def _failed(destination: Path, error: Exception) -> StorageServiceError:
     return StorageServiceError(
         f"The copy {destination} of the database cannot be made: {error}.", hint="Nothing was left behind."
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

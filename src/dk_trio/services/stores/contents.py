@@ -26,6 +26,7 @@ from dk_trio.errors import FilesystemServiceError
 from dk_trio.services.filesystem import Content
 
 from .database import SETTING
+from .durable import sync
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,7 +199,7 @@ class _Writer:
         """Return when the content and its entry in the directory are on the disk: the index may name it from now on."""
         os.fsync(self._file)
         self._close()
-        _sync(self._path.parent)
+        sync(self._path.parent)
 
     def discard(self) -> None:
         with suppress(OSError):  # what cannot be removed now is swept later; why the upload ended matters more
@@ -218,15 +219,7 @@ def _make(directory: Path) -> None:
     _make(directory.parent)
     with suppress(FileExistsError):  # of another upload; a file in its place shows when it is used
         directory.mkdir(mode=0o700)
-    _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    file = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    sync(directory.parent)
 
 
 def _unlink(paths: Iterable[Path]) -> None:
