@@ -135,9 +135,7 @@ def test_nobody_but_a_parent_starts_a_worker() -> None:
     assert b"only `dk-trio serve --workers` gives it" in done.stderr
 
 
-async def test_channels_are_spread_evenly_jobs_are_found_anywhere_and_a_killed_worker_takes_only_its_own_along() -> (
-    None
-):
+async def test_channels_are_spread_jobs_are_found_anywhere_and_a_killed_worker_takes_only_its_own_along() -> None:
     """One server for all of it: a worker takes a second to start."""
     async with (
         serving(str(CREW), "--workers", "2", "--grace", "0") as server,

@@ -18,7 +18,7 @@ _BY_FILE = {
         "test_jobs_end_within_the_grace_or_are_cut": "GRACE",
     },
     "tests/cli/test_workers.py": {
-        "test_channels_are_spread_evenly_and_jobs_are_found_wherever_they_are": "WORKERS",
+        "test_channels_are_spread_jobs_are_found_anywhere_and_a_killed_worker_takes_only_its_own_along": "WORKERS",
     },
     "tests/docs/test_context_features.py": {
         "test_the_mode_chooses_between_two_strategies": "SERVICE_MODE",
