@@ -18,7 +18,7 @@ from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.rpc import notices
 from dk_trio.security import Authorization, ClientSecurity, Identity, Security
 from dk_trio.security._gate import PROBES
-from dk_trio.security._tokens import Token, known, read_tokens
+from dk_trio.security.tokens import Token, known, read_tokens
 from dk_trio.settings import SecuritySettings
 
 from .kit import GOOD, OLD, Files, ask, calling, serving, status, until, who
@@ -168,16 +168,16 @@ async def test_a_token_that_is_taken_out_of_the_file_lets_nobody_in_any_more(fil
     async with serving(security) as (_, address), calling(address, before) as channel, calling(address, SHOWN) as good:
         await ask(channel)
         path.write_text(f"new {GOOD}\n")
-        assert security._tokens is not None
-        assert security._tokens.file is not None
-        security._tokens.file.look()
+        assert security.tokens is not None
+        assert security.tokens.file is not None
+        security.tokens.file.look()
         assert (await status(channel))[0] is Status.UNAUTHENTICATED  # on the same connection
         await ask(good)
         path.write_text("# nobody\n")
-        security._tokens.file.look()
+        security.tokens.file.look()
         assert (await status(good))[0] is Status.UNAUTHENTICATED
         path.write_text("a b c d\n")
-        security._tokens.file.look()
+        security.tokens.file.look()
         assert (await status(good))[0] is Status.UNAUTHENTICATED  # what was loaded last: nobody
     assert (security.statistics().reloads, security.statistics().reload_failures) == (2, 1)
 
@@ -190,7 +190,7 @@ def test_every_token_is_compared_to_its_end(monkeypatch: pytest.MonkeyPatch) -> 
         compared.append(ours)
         return ours == theirs
 
-    monkeypatch.setattr("dk_trio.security._tokens.compare_digest", compare)
+    monkeypatch.setattr("dk_trio.security.tokens.compare_digest", compare)
     tokens = [Token("a", b"1"), Token("b", b"2"), Token("c", b"3")]
     assert known(tokens, "1") == tokens[0]
     assert compared == [b"1", b"2", b"3"]

@@ -24,7 +24,7 @@ from dk_trio.rpc.client_limit import ClientLimit
 from dk_trio.rpc.notices import Notices
 
 from ._identity import identity_of
-from ._tokens import Token, known
+from .tokens import Token, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,11 +17,11 @@ from dk_trio.boundary import unwrapped
 from dk_trio.errors import TokenFileError
 
 from ._authorization import Authorization
-from ._certificates import Certificate, server_files
 from ._client import ClientSecurity
 from ._gate import Gate
 from ._reload import Reloaded
-from ._tokens import Token, read_tokens, weak
+from .certificates import Certificate, server_files
+from .tokens import Token, read_tokens, weak
 
 if TYPE_CHECKING:
     import ssl

@@ -11,7 +11,7 @@ from dk_trio.errors import ConfigurationError
 from ._finding import Finding, fail, ok, warn
 
 if TYPE_CHECKING:
-    from dk_trio.security._certificates import CertificateFiles
+    from dk_trio.security.certificates import CertificateFiles
     from dk_trio.settings import SecuritySettings
 
 _DAY: Final = 86400.0
@@ -20,7 +20,7 @@ _SOON: Final = 30  # days
 
 def security(settings: SecuritySettings) -> Iterator[Finding]:
     """Both ends of TLS as they would be loaded, and the tokens. Blocks: reads files."""
-    from dk_trio.security._certificates import client_files, server_files
+    from dk_trio.security.certificates import client_files, server_files
 
     for end, files in (("server", server_files(settings)), ("client", client_files(settings))):
         if files is None:
@@ -28,7 +28,7 @@ def security(settings: SecuritySettings) -> Iterator[Finding]:
         else:
             yield from _loaded(end, files)
     if settings.auth_tokens_file is not None:
-        from dk_trio.security._tokens import read_tokens, weak
+        from dk_trio.security.tokens import read_tokens, weak
 
         try:
             tokens = read_tokens(settings.auth_tokens_file)
