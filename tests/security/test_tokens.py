@@ -168,16 +168,16 @@ async def test_a_token_that_is_taken_out_of_the_file_lets_nobody_in_any_more(fil
     async with serving(security) as (_, address), calling(address, before) as channel, calling(address, SHOWN) as good:
         await ask(channel)
         path.write_text(f"new {GOOD}\n")
-        assert security.tokens is not None
-        assert security.tokens.file is not None
-        security.tokens.file.look()
+        assert security._tokens is not None
+        assert security._tokens.file is not None
+        security._tokens.file.look()
         assert (await status(channel))[0] is Status.UNAUTHENTICATED  # on the same connection
         await ask(good)
         path.write_text("# nobody\n")
-        security.tokens.file.look()
+        security._tokens.file.look()
         assert (await status(good))[0] is Status.UNAUTHENTICATED
         path.write_text("a b c d\n")
-        security.tokens.file.look()
+        security._tokens.file.look()
         assert (await status(good))[0] is Status.UNAUTHENTICATED  # what was loaded last: nobody
     assert (security.statistics().reloads, security.statistics().reload_failures) == (2, 1)
 
