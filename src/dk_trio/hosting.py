@@ -327,6 +327,10 @@ def module_id_of(definition: ModuleDefinition) -> str:
     return definition.name if definition.id == _UNKNOWN else definition.id
 
 
+def _place(definition: ModuleDefinition) -> str:
+    return f"{definition.cls.__module__}.{definition.cls.__qualname__}"
+
+
 def defined(modules: Iterable[ModuleClass], settings: Settings) -> dict[str, ModuleDefinition]:
     """The modules by their ids without prefix.
 
@@ -347,7 +351,7 @@ def defined(modules: Iterable[ModuleClass], settings: Settings) -> dict[str, Mod
         other = definitions.setdefault(bare_module_id(module_id), definition)
         if other is not definition:
             raise ModuleDefinitionError(
-                f"{other.cls.__qualname__} and {definition.cls.__qualname__} have the same id, {module_id!r}.",
+                f"{_place(other)} and {_place(definition)} have the same id, {module_id!r}.",
                 hint="Calls find a module by its id: give each its own in its `metadata`.",
             )
     if not definitions:

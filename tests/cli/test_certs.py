@@ -45,6 +45,13 @@ def test_an_authority_a_server_and_a_client_with_keys_for_their_owner_alone() ->
     assert {"localhost", "127.0.0.1"} < names_of(Path("certs", "server.pem"))
 
 
+def test_a_directory_that_cannot_be_made() -> None:
+    Path("file").write_text("")
+    done = here("certs", "file/certs")
+    assert done.returncode == Exit.CONFIGURATION
+    assert done.stderr == b"dk-trio: file/certs cannot be written: Not a directory. Name another directory.\n"
+
+
 def test_hosts_clients_and_days() -> None:
     told = made(
         "certs", "--host", "module.mesh", "--host", "10.0.0.7", "--client", "scheduler", "--days", "1", "--json"

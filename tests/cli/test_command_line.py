@@ -44,7 +44,14 @@ def test_every_command_has_examples(name: str, command: click.Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "meant"), [("jbos", "'jobs'"), ("sreve", "'serve'"), ("Call", "'call'"), ("complete", "'completion'")]
+    ("word", "meant"),
+    [
+        ("jbos", "'jobs'"),
+        ("sreve", "'serve'"),
+        ("Call", "'call'"),
+        ("complete", "'completion'"),
+        ("version", "'--version'"),
+    ],
 )
 def test_a_slip_of_the_finger(word: str, meant: str) -> None:
     done = here(word)

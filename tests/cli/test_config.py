@@ -147,6 +147,20 @@ def test_a_file_that_is_not_there() -> None:
     )
 
 
+def test_a_working_directory_that_cannot_be_looked_into_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert here("config", "--diff-default").returncode == 0
+
+
+def test_json_stays_json() -> None:
+    assert json.loads(shown("DIGITALKIN_TLS_CERT", "--json"))["default"] is None
+    assert json.loads(shown("SERVER_MAX_WORKERS", "--json"))["used"] is False
+    assert here("config", "--json", "--env").returncode == 2
+
+
 def test_on_a_terminal_there_are_layers_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dk_trio.cli.config.is_terminal", lambda: True)
     text = shown(**{PORT: "7"})

@@ -143,7 +143,11 @@ async def test_all_jobs_are_stopped_after_a_question(answer: bytes, options: lis
 async def test_all_of_no_jobs_is_not_asked_for() -> None:
     async with served(waiter) as address:
         done = await beside("stop", address, "--all")
-    assert (done.returncode, done.stdout, done.stderr) == (Exit.OK, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        Exit.OK,
+        b"",
+        f"No job waits or runs at {address}.\n".encode(),
+    )
 
 
 @pytest.mark.parametrize(

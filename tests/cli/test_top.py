@@ -160,9 +160,7 @@ async def test_a_token_is_sent() -> None:
 def test_where_nothing_listens_it_says_how_to_switch_it_on() -> None:
     done = here("top", "http://127.0.0.1:1")
     assert done.returncode == 24
-    assert done.stderr.startswith(
-        b"dk-trio: No inspector answers at http://127.0.0.1:1: [Errno 111] Connection refused."
-    )
+    assert done.stderr.startswith(b"dk-trio: No inspector answers at http://127.0.0.1:1: Connection refused.")
     assert b"DIGITALKIN_INSPECTOR=true" in done.stderr
 
 

@@ -81,6 +81,12 @@ async def test_an_address_of_another_machine() -> None:
             pass
 
 
+async def test_a_host_that_can_be_no_name() -> None:
+    with trio.fail_after(PATIENCE), pytest.raises(ListenError, match=r"The host 'a\.\.b' is not a name"):
+        async with ModuleServer(module_with(send_one)).running(host="a..b", port=0):
+            pass
+
+
 def test_an_incomplete_module_is_refused_at_once() -> None:
     with pytest.raises(ModuleDefinitionError, match="can do nothing"):
         ModuleServer(module_class())

@@ -120,6 +120,13 @@ async def test_a_call_that_fits_no_module_is_told_what_to_send(autojump_clock: M
         assert (await refused(client, setup_id="setups:unheard")).status is Status.INVALID_ARGUMENT
 
 
+async def test_what_to_send_is_no_setup_that_there_is_not(autojump_clock: MockClock) -> None:
+    async with two(strict_setup=True) as (_, client):
+        error = await refused(client, setup_id="setups:left")
+        assert error.status is Status.INVALID_ARGUMENT
+        assert str(error.message).endswith("(`dk-trio call --module`), or a setup of one of them.")
+
+
 async def test_a_setup_of_two_modules_is_ambiguous(autojump_clock: MockClock) -> None:
     async with two() as (server, client):
         for module in server.modules.values():
@@ -234,7 +241,7 @@ async def test_one_module_calls_the_other_in_its_process(autojump_clock: MockClo
 
 
 def test_two_modules_with_one_id_are_refused() -> None:
-    with pytest.raises(ModuleDefinitionError, match=r"left and left have the same id, 'modules:left'"):
+    with pytest.raises(ModuleDefinitionError, match=r"\.left and .*\.left have the same id, 'modules:left'"):
         ModuleServer(named("left"), named("left"))
 
 

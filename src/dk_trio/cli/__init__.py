@@ -21,7 +21,7 @@ from ._exits import TABLE, Exit, exit_of
 _GROUPS: Final = {
     "Serve and develop": {
         "new": "Start a project: a module with its tests.",
-        "serve": "Serve a module class over gRPC.",
+        "serve": "Serve module classes over gRPC.",
         "call": "Call a module and print its outputs, one JSON object a line.",
         "schema": "Print the JSON schemas of a module, served or not.",
         "demo": "Serve an example, call it, show its stream and a cancel.",
@@ -72,7 +72,7 @@ class _Commands(click.Group):
 def _meant(name: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, _COMMANDS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*_COMMANDS, "--help", "--version"], n=1)
     return f" Did you mean {near[0]!r}?" if near else " `dk-trio --help` lists them."
 
 
@@ -108,7 +108,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except DkTrioError as error:
-        click.echo(f"dk-trio: {error.text}", err=True)
+        from ._output import harmless
+
+        click.echo(harmless(f"dk-trio: {error.text}"), err=True)
         sys.exit(exit_of(error))
     except BrokenPipeError as error:  # `| head`, with a command that does not look itself
         from ._output import unwritten

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ._exits import Exit, exit_of_status
-from ._output import unwritten
+from ._output import harmless, unwritten
 from ._settings import load_settings
 
 if TYPE_CHECKING:
@@ -199,7 +199,8 @@ def told(error: GRPCError) -> str:
     text = f"{error.status.name}: {error.message or 'no message'}"
     details = error.details if isinstance(error.details, list) else []
     violations = [row for detail in details for row in getattr(detail, "field_violations", ())]
-    return " ".join([text, *(_told(row.field, row.description, text) for row in violations if row.field not in text)])
+    missing = (_told(row.field, row.description, text) for row in violations if row.field not in text)
+    return harmless(" ".join([text, *missing]))
 
 
 def _told(field: str, rule: str, text: str) -> str:
@@ -228,6 +229,8 @@ def check_address(address: str) -> None:
         if address == "unix:":
             raise click.BadParameter("unix: needs a path, such as unix:/run/module.sock.", param_hint="HOST:PORT")
         return
+    if "://" in address:
+        raise click.BadParameter(f"{address!r} is a URL; write HOST:PORT, and --tls for TLS.", param_hint="HOST:PORT")
     host, colon, port = address.rpartition(":")
     if not colon or not host:
         raise click.BadParameter(f"{address!r} has no port; write HOST:PORT.", param_hint="HOST:PORT")

@@ -53,12 +53,24 @@ _OWN = {
     Exit.UNFIT: "doctor found something that keeps a server from working",
 }
 
-TABLE = "\n".join(
-    [
-        "Exit codes:",
-        *(f"  {code.value:>3}  {meaning}" for code, meaning in _OWN.items()),
-        *(f"  {exit_of_status(status):>3}  {status.name}" for status in Status if status is not Status.OK),
-        f"  {Exit.INTERRUPTED.value:>3}  interrupted by Ctrl-C",
-        f"  {Exit.BROKEN_PIPE.value:>3}  nobody reads the output any more",
-    ]
-)
+_STATUSES = [(exit_of_status(status), status.name) for status in Status if status is not Status.OK]
+_SIGNALS = [
+    (Exit.INTERRUPTED.value, "interrupted by Ctrl-C"),
+    (Exit.BROKEN_PIPE.value, "nobody reads the output any more"),
+]
+
+
+def _told(rows: list[tuple[int, str]]) -> list[str]:
+    return [f"  {code:>3}  {meaning}" for code, meaning in rows]
+
+
+_FIRST = ["Exit codes:", *_told([(code.value, meaning) for code, meaning in _OWN.items()])]
+
+TABLE = "\n".join([*_FIRST, *_told(_STATUSES), *_told(_SIGNALS)])
+"""Every exit code with its meaning."""
+
+_UNAVAILABLE = exit_of_status(Status.UNAVAILABLE)
+_CALL = f"   {_STATUS_BASE} + the gRPC status of a call, {_UNAVAILABLE} for UNAVAILABLE: `dk-trio --help` has them"
+
+CODES = "\n".join([*_FIRST, _CALL, *_told(_SIGNALS)])
+"""The same for the help of one command."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import os
 import sys
 import sysconfig
 import traceback
@@ -41,7 +42,9 @@ def load_module(target: str) -> type[TrioModule[Any, Any, Any, Any]]:
     elif name and place:
         module = _import_name(place)
     else:
-        raise ModuleLoadError(f"{target!r} names no module class.", hint=f"Write {_PATTERN}.")
+        beside = Path(f"{target}.py")
+        hint = f"Write {beside}." if target and os.path.isfile(beside) else f"Write {_PATTERN}."  # noqa: PTH113  never raises
+        raise ModuleLoadError(f"{target!r} names no module class.", hint=hint)
     return _class_in(module, name, place)
 
 
@@ -96,7 +99,13 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_name(name: str) -> ModuleType:
-    _search_first(Path.cwd())  # as `python -m` does
+    try:
+        _search_first(Path.cwd())  # as `python -m` does
+    except OSError as error:
+        raise ModuleLoadError(
+            f"{name} is looked for in the working directory, which cannot be used: {error.strerror}.",
+            hint="Go to another one.",
+        ) from None
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

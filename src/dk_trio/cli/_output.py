@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -15,16 +16,32 @@ from ._exits import Exit
 
 _GAP: Final = "  "
 
+# What json.dumps leaves as it is and a terminal obeys: DEL, C1, and the marks that change the direction of writing.
+_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
 def write_line(output: dict[str, Any]) -> None:
     """One output as one line of UTF-8, at once. A reader that does not read holds the call, and so the module."""
-    line = json.dumps(with_integers(output), ensure_ascii=False, separators=(",", ":"))
+    line = json_text(output, separators=(",", ":"))
     if sys.stdout is None:  # the process was started without one
         return
     sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
     sys.stdout.buffer.flush()
+
+
+def json_text(value: Any, **form: Any) -> str:
+    """JSON in UTF-8 that a terminal shows, whoever has made the texts in it; `form` is for `json.dumps`."""
+    text = json.dumps(with_integers(value), ensure_ascii=False, **form)
+    return _OBEYED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
+
+
+def harmless(text: str) -> str:
+    """A text of another process, without what would move the cursor of a terminal, or give it commands."""
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 def with_integers(value: Any) -> Any:

@@ -73,6 +73,9 @@ class Wanted:
 
         from ._load import load_module
 
+        for number, target in enumerate(self.targets):
+            if target in self.targets[:number]:
+                raise click.UsageError(f"{target} is named twice: one server serves a module once.")
         watched: dict[str, Any] = {}
         if observation is not None:
             watched = {

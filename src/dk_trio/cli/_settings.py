@@ -32,6 +32,26 @@ def settings_options(function: _Function) -> _Function:
     return env_file(preset(function))
 
 
+def log_options(function: _Function) -> _Function:
+    """The options `--log-level` and `--log-format`, for the parameters of `log_flags`."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        help="Least level of what is logged to stderr.  [DIGITALKIN_LOG_LEVEL, default: info]",
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(["auto", "json", "text"], case_sensitive=False),
+        help="auto is text on a terminal.  [DIGITALKIN_LOG_FORMAT, default: auto]",
+    )
+    return level(form(function))
+
+
+def log_flags(log_level: str | None, log_format: str | None) -> tuple[tuple[str, str, object], ...]:
+    """What the options of the log say, for `load_settings`."""
+    return ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level), ("--log-format", "DIGITALKIN_LOG_FORMAT", log_format)
+
+
 def load_settings(
     *,
     env_file: Path | None = None,
@@ -53,6 +73,13 @@ def load_settings(
     """
     from dk_trio.settings import Flag, Settings
 
-    if env_file is None and ENV_FILE.is_file():
+    if env_file is None and _is_file(ENV_FILE):
         env_file = ENV_FILE
     return Settings.load(flags=[Flag(*flag) for flag in flags], env_file=env_file, preset=preset, serving=serving)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the working directory cannot be looked into, as under `sudo -u` in somebody's home
+        return False

@@ -41,7 +41,7 @@ def screen(
         note: Something to tell, below.
         paused: Whether it stands still.
     """
-    snapshot = printable(snapshot)
+    snapshot, note = printable(snapshot), printable(note)
     sessions = [session for server in snapshot["servers"] for session in server["sessions"]]
     stalls = (snapshot["loop"] or {}).get("last_stalls", [])[: -_STALLS - 1 : -1]
     ended = snapshot["ended"][:_ENDED]

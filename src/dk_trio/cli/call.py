@@ -12,7 +12,7 @@ import click
 from grpclib.const import Status
 
 from ._connect import Connection, address_argument, check_address, connection_options, talk
-from ._exits import TABLE, Exit, exit_of_status
+from ._exits import CODES, Exit, exit_of_status
 from ._output import write_line
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ goes to stderr. Ctrl-C cancels the job on the server. --health works with a prov
 one that is not ready is exit code 24.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @address_argument
 @click.option(

@@ -74,9 +74,16 @@ def command(
     *, directory: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int, force: bool, as_json: bool
 ) -> int:
     """Make an authority, a server's certificate and clients' certificates, to try TLS with."""
-    orders = [*_orders(directory, hosts, clients)]
-    _refuse_to_overwrite(orders, force=force)
-    written = _make(directory, orders, days)
+    from dk_trio.errors import ConfigurationError
+
+    try:
+        orders = [*_orders(directory, hosts, clients)]
+        _refuse_to_overwrite(orders, force=force)
+        written = _make(directory, orders, days)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename or directory} cannot be written: {error.strerror}.", hint="Name another directory."
+        ) from None
     if as_json:
         write_line({"directory": str(directory), "files": [str(path) for path in written]})
         return Exit.OK
@@ -125,28 +132,21 @@ def _refuse_to_overwrite(orders: Sequence[_Order], *, force: bool) -> None:
 
 
 def _make(directory: Path, orders: Sequence[_Order], days: int) -> list[Path]:
-    from dk_trio.errors import ConfigurationError
-
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        authority, written = _authority(directory)
-        now = datetime.now(UTC)
-        for order in orders:
-            try:
-                leaf = authority.issue_cert(
-                    *order.names,
-                    common_name=order.names[0],
-                    not_before=now - timedelta(minutes=5),  # for clocks that are not quite the same
-                    not_after=now + timedelta(days=days),
-                )
-            except ValueError as error:
-                raise click.BadParameter(f"{order.names} cannot be certified: {error}.", param_hint="--host") from None
-            chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
-            written += _write_pair(order.path, chain, leaf.private_key_pem.bytes())
-    except OSError as error:
-        raise ConfigurationError(
-            f"{error.filename or directory} cannot be written: {error.strerror}.", hint="Name another directory."
-        ) from None
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority, written = _authority(directory)
+    now = datetime.now(UTC)
+    for order in orders:
+        try:
+            leaf = authority.issue_cert(
+                *order.names,
+                common_name=order.names[0],
+                not_before=now - timedelta(minutes=5),  # for clocks that are not quite the same
+                not_after=now + timedelta(days=days),
+            )
+        except ValueError as error:
+            raise click.BadParameter(f"{order.names} cannot be certified: {error}.", param_hint="--host") from None
+        chain = b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
+        written += _write_pair(order.path, chain, leaf.private_key_pem.bytes())
     return written
 
 

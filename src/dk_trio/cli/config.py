@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._exits import TABLE
+from ._exits import CODES
 from ._output import is_terminal, json_option, write_line
 from ._settings import load_settings, settings_options
 
@@ -35,7 +35,7 @@ meaning. Warnings go to stderr. What cannot be used is told with all the rest th
 Values of secrets are never shown.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @click.argument("name", required=False, metavar="[VARIABLE]")
 @settings_options
@@ -46,10 +46,12 @@ def command(
     *, name: str | None, env_file: Path | None, preset: str | None, diff_default: bool, as_env: bool, as_json: bool
 ) -> None:
     """Show every setting: its value, where that came from, and what it means."""
+    if as_env and as_json:
+        raise click.UsageError("--env and --json are two forms of the same: give one of them.")
     settings = load_settings(env_file=env_file, preset=preset)
     rows: Iterable[Source] = settings.sources
     if name is not None:
-        row = _named(name, settings)
+        row = _named(name, settings, as_json=as_json)
         if row is None:
             return
         rows = [row]
@@ -73,7 +75,7 @@ def command(
         click.echo(f"warning: {warning}", err=True)
 
 
-def _named(name: str, settings: Settings) -> Source | None:
+def _named(name: str, settings: Settings, *, as_json: bool) -> Source | None:
     """The row of a variable; none when it is one of the existing SDK that means nothing here, which is told."""
     from dk_trio.settings import nearest, why_not_used
 
@@ -83,7 +85,10 @@ def _named(name: str, settings: Settings) -> Source | None:
         if candidate in by_name:
             return by_name[candidate]
         if (why := why_not_used(candidate)) is not None:
-            click.echo(f"{candidate} is not used: {why}.")
+            if as_json:
+                write_line({"variable": candidate, "used": False, "note": why})
+            else:
+                click.echo(f"{candidate} is not used: {why}.")
             return None
     # Without what all names have in common, which would make any word resemble any name.
     bare = {known.removeprefix(_PREFIX): known for known in by_name}
@@ -116,7 +121,7 @@ def _object(row: Source, notes: dict[str, str]) -> dict[str, Any]:
         "unit": unit or None,
         "source": row.origin,
         "changed": row.changed,
-        "default": row.variable.default_text(),
+        "default": None if row.variable.default() is None else row.variable.default_text(),
         "expects": row.variable.expects,
         "meaning": row.variable.about,
         "note": notes.get(row.variable.name),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ._connect import Connection, address_argument, check_address, connection_options, talk, timeout_option
-from ._exits import TABLE
-from ._output import is_terminal, json_option, write_line, write_table
+from ._exits import CODES
+from ._output import harmless, is_terminal, json_option, write_line, write_table
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -30,7 +30,7 @@ its slot and initializes, then `processing`; at last {", ".join(f"`{name}`" for 
 terminal a line is the id, a tab, and the status.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @address_argument
 @click.option("--running", is_flag=True, help="Only those that wait or run.")
@@ -103,5 +103,5 @@ def _show(jobs: Mapping[str, str]) -> None:
     if not jobs and is_terminal():
         click.echo("No jobs.")
         return
-    rows = [(job_id, click.style(status, fg=_COLOURS.get(status))) for job_id, status in jobs.items()]
+    rows = [(harmless(job_id), click.style(status, fg=_COLOURS.get(status))) for job_id, status in jobs.items()]
     write_table(("JOB", "STATUS"), rows)

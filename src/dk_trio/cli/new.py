@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shlex
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -66,7 +67,13 @@ def command(*, name: str, template: str, directory: Path | None, as_json: bool) 
         write_line({"directory": str(place), "module": module, "files": made})
         return Exit.OK
     click.echo(f"{place}: a module from the template {template!r}, {len(made)} files.")
-    click.echo(f"\n  cd {place}\n  pytest\n  dk-trio serve {module} --port 50055\n\nREADME.md says more.")
+    steps = [
+        f"cd {shlex.quote(str(place))}",
+        "pip install -e '.[dev]'",
+        "pytest",
+        f"dk-trio serve {module} --port 50055",
+    ]
+    click.echo("\n" + "".join(f"  {step}\n" for step in steps) + "\nREADME.md says more.")
     return Exit.OK
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ._connect import TIMEOUT, Connection, check_address, connection_options, settings_of_a_client, talk
-from ._exits import TABLE, Exit
-from ._output import unwritten, with_integers
+from ._exits import CODES, Exit
+from ._output import json_text, unwritten, write_line
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -34,12 +34,12 @@ take: no references, and for forms a `ui_schema` beside the `json_schema`. The f
 module prints while it is imported goes to stderr.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @click.argument("target", metavar="PATH.py[:Class] | package.module:Class | HOST:PORT")
 @click.argument("kind", required=False, type=click.Choice(KINDS), metavar=f"[{'|'.join(KINDS)}]")
 @click.option("--llm", is_flag=True, help="Without references, for language models and forms.")
-@click.option("--json", is_flag=True, expose_value=False, help="What it prints anyway: JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on one line; else it is indented.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -48,14 +48,14 @@ module prints while it is imported goes to stderr.
     help="Seconds for each call of a server.",
 )
 @connection_options
-def command(*, target: str, kind: str | None, llm: bool, timeout: float, connection: Connection) -> int:
+def command(*, target: str, kind: str | None, llm: bool, as_json: bool, timeout: float, connection: Connection) -> int:
     """Print the JSON schemas of a module, served or not."""
     if not _is_address(target):
-        return _from_code(target, kind, llm=llm)
+        return _from_code(target, kind, llm=llm, as_json=as_json)
     check_address(target)
 
     async def work(channel: rpc.Channel) -> int:
-        return await _show(_remote(channel, llm=llm, timeout=timeout), kind, target)
+        return await _show(_remote(channel, llm=llm, timeout=timeout), kind, target, as_json=as_json)
 
     return talk(target, connection, work)
 
@@ -66,21 +66,24 @@ def _is_address(target: str) -> bool:
     return target.startswith("unix:") or (":" in target and last.isascii() and last.isdigit())
 
 
-async def _show(document: _Document, kind: str | None, target: str) -> int:
+async def _show(document: _Document, kind: str | None, target: str, *, as_json: bool) -> int:
     if kind is not None:
         found = await document(kind)
         if found is None:
             click.echo(f"dk-trio: {target} names no {kind} format, so there is no schema of it.", err=True)
             return Exit.MODULE
-        _write(found)
+        _write(found, as_json=as_json)
         return Exit.OK
     every = {each: await document(each) for each in KINDS}
-    _write({each: found for each, found in every.items() if found is not None})
+    _write({each: found for each, found in every.items() if found is not None}, as_json=as_json)
     return Exit.OK
 
 
-def _write(document: Mapping[str, Any]) -> None:
-    text = json.dumps(with_integers(document), ensure_ascii=False, indent=2)
+def _write(document: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        write_line({**document})
+        return
+    text = json_text(document, indent=2)
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
     sys.stdout.buffer.flush()
 
@@ -108,7 +111,7 @@ def _remote(channel: rpc.Channel, *, llm: bool, timeout: float) -> _Document:
     return document
 
 
-def _from_code(target: str, kind: str | None, *, llm: bool) -> int:
+def _from_code(target: str, kind: str | None, *, llm: bool, as_json: bool) -> int:
     import trio
 
     from dk_trio.errors import NoSchemaError
@@ -138,6 +141,6 @@ def _from_code(target: str, kind: str | None, *, llm: bool) -> int:
         return found
 
     try:
-        return trio.run(_show, document, kind, target)
+        return trio.run(partial(_show, document, kind, target, as_json=as_json))
     except OSError as error:  # of stdout: a fetcher that fails is told by the schema
         return unwritten(error)

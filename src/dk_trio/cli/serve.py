@@ -5,23 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ._exits import TABLE
+from ._exits import CODES
 from ._output import json_option
 from ._security import Flags, security_options
 from ._serving import COLLECT_EVERY as COLLECT_EVERY
 from ._serving import Wanted
 from ._serving import stdout_apart as stdout_apart
 from ._serving import tell_ready as tell_ready
-from ._settings import load_settings, settings_options
-
-if TYPE_CHECKING:
-    pass
-
-_LEVELS = ("debug", "info", "warning", "error")
+from ._settings import load_settings, log_flags, log_options, settings_options
 
 
 @click.command(
@@ -43,12 +37,14 @@ drains: no new calls, running jobs get the grace to end, then they are cancelled
 second signal cancels them at once.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @click.argument("targets", nargs=-1, required=True, metavar="PATH.py[:Class] | package.module:Class ...")
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--host", help="Address to listen on.  [SERVER_CHANNEL_HOST, default: 127.0.0.1]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes any free one.  [default: 50055]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes any free one.  [SERVER_CHANNEL_PORT, default: 50055]",
 )
 @click.option(
     "--setup",
@@ -64,28 +60,36 @@ second signal cancels them at once.
 @click.option(
     "--provider",
     metavar="HOST:PORT",
-    help="Remote mode: services, signals, setups and the registry are at this services-provider (`dk-trio provider`).",
+    help="Remote mode: services, signals, setups and the registry are at this services-provider (`dk-trio provider`).  "
+    "[DIGITALKIN_PROVIDER]",
 )
 @click.option("--local", is_flag=True, help="Local mode, whatever SERVICE_MODE says.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
-    help="Seconds that running jobs get to end after the first signal.  [default: 10]",
+    help="Seconds that running jobs get to end after the first signal.  [DIGITALKIN_GRACE, default: 10]",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), help="Processes that share the port and its callers.  [default: 1]"
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Processes that share the port and its callers.  [DIGITALKIN_WORKERS, default: 1]",
 )
 @click.option("--worker", hidden=True, help="What --workers tells the processes that it starts.")
 @click.option("--reload", is_flag=True, help="Load a module's code anew when one of its files changes.")
 @click.option("--check", is_flag=True, help="Load and check everything, say what would be served, and end.")
 @json_option
 @security_options
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this port.")
-@click.option("--inspector/--no-inspector", default=None, help="Serve the page that shows tasks and jobs.")
-@click.option("--log-level", type=click.Choice(_LEVELS), help="[default: info]")
 @click.option(
-    "--log-format", type=click.Choice(["auto", "json", "text"]), help="auto is text on a terminal.  [default: auto]"
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Prometheus metrics on this port.  [DIGITALKIN_METRICS_PORT]",
 )
+@click.option(
+    "--inspector/--no-inspector",
+    default=None,
+    help="Serve the page that shows tasks and jobs.  [DIGITALKIN_INSPECTOR]",
+)
+@log_options
 @settings_options
 @click.pass_context
 def command(
@@ -127,8 +131,7 @@ def command(
         *security,
         ("--metrics-port", "DIGITALKIN_METRICS_PORT", metrics_port),
         ("--inspector" if inspector else "--no-inspector", "DIGITALKIN_INSPECTOR", inspector),
-        ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level),
-        ("--log-format", "DIGITALKIN_LOG_FORMAT", log_format),
+        *log_flags(log_level, log_format),
     )
     settings = load_settings(env_file=env_file, preset=preset, flags=flags)
     if reload and settings.server.workers > 1:

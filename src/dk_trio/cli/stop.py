@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from ._connect import Connection, address_argument, check_address, connection_options, talk, timeout_option, told
-from ._exits import TABLE, Exit, exit_of_status
+from ._exits import CODES, Exit, exit_of_status
 from ._output import json_option, write_line
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ A job that waits for its slot is stopped, too. The server answers before the cle
 not there does not keep the others from being stopped; the exit code is that of the first which could not be.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @address_argument
 @click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...")
@@ -57,12 +58,26 @@ def command(
         if not everything:
             return await _stop(channel, job_ids, as_json=as_json, timeout=timeout)
         jobs = await jobs_of(channel, running=True, timeout=timeout)
-        # The question blocks the loop, which has nothing else to do.
-        if jobs and not yes and not click.confirm(f"Stop {len(jobs)} jobs of {address}?", err=True):
+        if not jobs:
+            click.echo(f"No job waits or runs at {address}.", err=True)
+            return Exit.OK
+        if not yes and not _agreed(f"Stop {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} of {address}?"):
             return Exit.OK
         return await _stop(channel, tuple(jobs), as_json=as_json, timeout=timeout)
 
     return talk(address, connection, work)
+
+
+def _agreed(question: str) -> bool:
+    """Ask a person. That blocks the loop, which has nothing else to do."""
+    if sys.stdin is not None:  # None when the process was started without one
+        try:
+            return click.confirm(question, err=True)
+        except click.Abort:
+            if sys.stdin.isatty():  # Ctrl-C or Ctrl-D
+                raise
+            click.echo(err=True)
+    raise click.UsageError("--all asks before it stops anything, and nobody answers here: add --yes.")
 
 
 async def _stop(channel: rpc.Channel, job_ids: tuple[str, ...], *, as_json: bool, timeout: float) -> int:

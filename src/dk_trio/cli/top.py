@@ -15,7 +15,7 @@ import click
 
 from dk_trio.errors import InspectorRefusedError, InspectorUnavailableError, MissingPackageError
 
-from ._exits import TABLE
+from ._exits import CODES
 from ._output import is_terminal, write_line
 from ._settings import load_settings
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _TIMEOUT: Final = 10.0  # seconds; a busy server answers late
+_LONGEST: Final = 64 * 2**20  # bytes of a snapshot
 _FILE_WIDTH: Final = 200  # characters of a line that goes to no terminal
 _ESCAPE_WITHIN: Final = 0.05  # seconds; the rest of an arrow key comes at once
 _HOW_TO: Final = (
@@ -43,7 +44,7 @@ Keys: up and down choose a job, s stops it where the server was started with DIG
 pauses, q ends. Elsewhere than on a terminal, what would be shown is printed once.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @click.argument("url", required=False)
 @click.option("--once", is_flag=True, help="Print it once and end.")
@@ -174,22 +175,23 @@ class _Source:
         import urllib.request
 
         headers = {"x-dk-trio": "top"}
-        if self._token is not None:
-            headers["authorization"] = f"Bearer {self._token}"
         request = urllib.request.Request(self.url + path, method=method, headers=headers)  # noqa: S310  checked above
+        if self._token is not None:
+            request.add_unredirected_header("authorization", f"Bearer {self._token}")  # for nobody but whom it is for
         # The proxies of the environment lead out of this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=_TIMEOUT) as answer:
-                body: bytes = answer.read()
+                body: bytes = answer.read(_LONGEST)
                 return body
         except urllib.error.HTTPError as error:
             text = error.read(1000).decode(errors="replace").strip()
             if error.code in {401, 403}:
                 raise InspectorRefusedError(text) from None
             raise InspectorUnavailableError(text or f"{self.url} answers {error.code}.") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:  # Unicode: a host that can be no name
             why = getattr(error, "reason", None) or error
+            why = getattr(why, "strerror", None) or why
             raise InspectorUnavailableError(f"No inspector answers at {self.url}: {why}.", hint=_HOW_TO) from None
 
 

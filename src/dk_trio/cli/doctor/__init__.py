@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from dk_trio.cli._connect import Connection, check_address, connection_options
-from dk_trio.cli._exits import TABLE, Exit
-from dk_trio.cli._output import is_terminal, json_option, unwritten, write_line
+from dk_trio.cli._exits import CODES, Exit
+from dk_trio.cli._output import harmless, is_terminal, json_option, unwritten, write_line
 from dk_trio.cli._settings import load_settings, settings_options
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ that runs there. A line is ok, warn (it works, but not as well, as safely or as 
 the exit code is {Exit.UNFIT.value}. Nothing is changed, and no check takes longer than --timeout.
 
 \b
-{TABLE}"""
+{CODES}"""
 )
 @click.argument("address", required=False, metavar="[HOST:PORT]")
 @settings_options
@@ -192,7 +192,7 @@ def _show(check: str, finding: Finding, *, as_json: bool) -> None:
     head = f"{level:<4}  {check:<8}  "
     remedy = f"\n{' ' * len(head)}" if is_terminal() else " "  # below the text; a program wants one line
     text = f"{finding.text}{remedy}{finding.remedy}" if finding.remedy else finding.text
-    click.echo(click.style(head[: len(level)], fg=_COLOURS[level]) + head[len(level) :] + text)
+    click.echo(click.style(head[: len(level)], fg=_COLOURS[level]) + head[len(level) :] + harmless(text))
 
 
 def _sum_up(findings: Sequence[Finding], *, as_json: bool) -> None:

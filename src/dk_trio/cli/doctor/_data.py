@@ -41,8 +41,9 @@ def data(settings: Settings) -> Iterator[Finding]:
 
 
 def _written(what: str, directory: Path, setting: str, refuse: Callable[..., Finding]) -> Finding:
-    there = _nearest(directory)
+    there = directory
     try:
+        there = _nearest(directory)
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:

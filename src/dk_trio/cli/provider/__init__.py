@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from dk_trio.cli._exits import TABLE, Exit
+from dk_trio.cli._exits import CODES, Exit
 from dk_trio.cli._security import Flags, security_options
-from dk_trio.cli._settings import load_settings, settings_options
+from dk_trio.cli._settings import load_settings, log_flags, log_options, settings_options
 from dk_trio.cli.serve import COLLECT_EVERY, tell_ready
 
 from ._where import SETTING, data_dir_option, database_of, db_option
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from dk_trio.provider import DrainReport
     from dk_trio.settings import Settings
-
-_LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.group(
@@ -47,7 +45,7 @@ told is on disk, so the process may be killed at any time. SIGTERM or Ctrl-C dra
 calls get the grace; a second signal cancels them at once.
 
 \b
-{TABLE}""",
+{CODES}""",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -78,7 +76,7 @@ calls get the grace; a second signal cancels them at once.
     type=click.IntRange(0, 65535),
     help="Serve Prometheus metrics on this port.  [DIGITALKIN_METRICS_PORT]",
 )
-@click.option("--log-level", type=click.Choice(_LEVELS), help="[DIGITALKIN_LOG_LEVEL, default: info]")
+@log_options
 @settings_options
 @click.pass_context
 def command(
@@ -93,6 +91,7 @@ def command(
     security: Flags,
     metrics_port: int | None,
     log_level: str | None,
+    log_format: str | None,
     env_file: Path | None,
     preset: str | None,
 ) -> None:
@@ -106,7 +105,7 @@ def command(
     own = (
         ("--grace", "DIGITALKIN_GRACE", grace),
         ("--metrics-port", "DIGITALKIN_METRICS_PORT", metrics_port),
-        ("--log-level", "DIGITALKIN_LOG_LEVEL", log_level),
+        *log_flags(log_level, log_format),
     )
     settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False)
     with logging_to(settings, service="provider", color=context.color):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dk_trio.cli._connect import Connection, connection_options, timeout_option
-from dk_trio.cli._exits import TABLE, Exit
+from dk_trio.cli._exits import CODES, Exit
 from dk_trio.cli._output import write_line
 from dk_trio.cli.call import read_input
 
@@ -28,7 +28,7 @@ files or in lowerCamelCase, enums by name, bytes as base64, times as 2026-01-31T
 JSON on stdout.
 
 \b
-{TABLE}""",
+{CODES}""",
 )
 @click.argument("words", nargs=-1, metavar="[HOST:PORT] METHOD [JSON|@FILE|-]")
 @click.option("--list", "listed", is_flag=True, help="Show all methods.")

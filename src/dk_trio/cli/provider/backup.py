@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dk_trio.cli._exits import TABLE
+from dk_trio.cli._exits import CODES
 
 from ._where import MEMORY, data_dir_option, db_option, directory_of, is_postgres
 
@@ -24,7 +24,7 @@ it, start the provider with it as --data-dir, or with a copy of it. Of PostgreSQ
 contents of files are copied beside it; pg_restore brings that back.
 
 \b
-{TABLE}""",
+{CODES}""",
 )
 @click.argument("destination", type=click.Path(path_type=Path))
 @db_option

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from dk_trio.cli._connect import Connection, connection_options, timeout_option
-from dk_trio.cli._exits import TABLE
+from dk_trio.cli._exits import CODES
 from dk_trio.cli._output import with_integers, write_line
 from dk_trio.cli.call import read_input
 from dk_trio.errors import ConfigurationError
@@ -53,7 +53,7 @@ name, or an id, that is there is replaced; any other is added; it is the current
 one for `dk-trio serve --setup`, with several setups by their ids. The ids go to stdout, one JSON object a line.
 
 \b
-{TABLE}""",
+{CODES}""",
 )
 @click.argument("words", nargs=-1, required=True, metavar="[HOST:PORT] FILE|JSON|-")
 @click.option("--module-id", help="Of setups that name none.")
@@ -92,7 +92,7 @@ Examples:
 What is printed is what put-setup takes.
 
 \b
-{TABLE}""",
+{CODES}""",
 )
 @click.argument("words", nargs=-1, required=True, metavar="[HOST:PORT] SETUP_ID")
 @click.option("--version", metavar="NAME", help="Of the version; the current one without it.")
