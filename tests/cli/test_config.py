@@ -1,10 +1,12 @@
 """`dk-trio config`: every value with its source and meaning, for people and for programs."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from dk_trio.cli._settings import load_settings
 from dk_trio.settings import Settings, all_variables
 
 from .processes import environment, here
@@ -137,6 +139,15 @@ def test_the_file_of_the_working_directory_counts(tmp_path: Path) -> None:
     assert (rows()[PORT]["value"], rows()[PORT]["source"]) == ("7", "file .env")
     assert rows("--env-file", "other.env")[PORT]["value"] == "8"
     assert rows("--env-file", "other.env", **{PORT: "9"})[PORT]["value"] == "9"
+
+
+def test_a_strangers_file_does_not_load_code_into_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("OPENSSL_CONF=evil.cnf\n")
+    monkeypatch.delenv("OPENSSL_CONF", raising=False)
+    for export in (False, True):
+        load_settings(export=export)
+        assert ("OPENSSL_CONF" in os.environ) is export
+    del os.environ["OPENSSL_CONF"]
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -58,6 +58,7 @@ def load_settings(
     preset: str | None = None,
     flags: Iterable[tuple[str, str, object]] = (),
     serving: bool = True,
+    export: bool = False,
 ) -> Settings:
     """The settings of this process: flag, else environment, else file, else preset, else default.
 
@@ -67,6 +68,8 @@ def load_settings(
         flags: Options that stand for variables: option, variable, and value; None when the option was not given. As
             `("--port", "SERVER_CHANNEL_PORT", port)`.
         serving: Whether the process serves; a client in a server's environment need not hear of its limits.
+        export: Whether what else is in the file goes into the environment, for the code that is served. A client has no
+            use for it, and the file may be a stranger's: OPENSSL_CONF and LD_PRELOAD name code that is loaded.
 
     Raises:
         SettingError: Something that was set cannot be used; it tells of all of it. Or the file cannot be read.
@@ -75,7 +78,9 @@ def load_settings(
 
     if env_file is None and _is_file(ENV_FILE):
         env_file = ENV_FILE
-    return Settings.load(flags=[Flag(*flag) for flag in flags], env_file=env_file, preset=preset, serving=serving)
+    return Settings.load(
+        flags=[Flag(*flag) for flag in flags], env_file=env_file, preset=preset, serving=serving, export=export
+    )
 
 
 def _is_file(path: Path) -> bool:

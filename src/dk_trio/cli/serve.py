@@ -133,7 +133,7 @@ def command(
         ("--inspector" if inspector else "--no-inspector", "DIGITALKIN_INSPECTOR", inspector),
         *log_flags(log_level, log_format),
     )
-    settings = load_settings(env_file=env_file, preset=preset, flags=flags)
+    settings = load_settings(env_file=env_file, preset=preset, flags=flags, export=True)
     if reload and settings.server.workers > 1:
         raise click.UsageError(
             f"--reload loads code in one process, and there would be {settings.server.workers}: add --workers 1."

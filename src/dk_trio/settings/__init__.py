@@ -88,6 +88,7 @@ class Settings:
         env_file: Path | None = None,
         preset: str | None = None,
         serving: bool = True,
+        export: bool = True,
     ) -> Settings:
         """Read every variable once: from the flags, else the environment, else the file, else the preset.
 
@@ -95,9 +96,10 @@ class Settings:
             flags: Options of a command that stand for variables.
             environ: Read from this mapping in place of the process's environment.
             env_file: Lines of NAME=value. Those that are no settings are put into the process's environment, unless
-                another is read.
+                another is read, or `export` is false.
             preset: Name of a preset, before that of DIGITALKIN_PRESET.
             serving: Whether the process serves; a client in a server's environment need not hear of its limits.
+            export: Whether code of a module is to find the file's other variables in the environment.
 
         Raises:
             SettingError: Values do not parse, are out of range, or contradict others; it tells of all of them. Or the
@@ -108,7 +110,7 @@ class Settings:
         names = frozenset(name for row in all_variables() for name in row.names)
         if env_file is not None:
             values = read_env_file(env_file)
-            if own:
+            if own and export:
                 export_others(values, read=names)
             places.append(Given(f"file {env_file}", values, where=str(env_file)))
         chosen = find(next(row for row in all_variables() if row.name == PRESET), places)

@@ -107,7 +107,7 @@ def command(
         ("--metrics-port", "DIGITALKIN_METRICS_PORT", metrics_port),
         *log_flags(log_level, log_format),
     )
-    settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False)
+    settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False, export=True)
     with logging_to(settings, service="provider", color=context.color):
         _serve(settings, host=host, port=port, db=db, data_dir=data_dir, validate=validate)
 
