@@ -229,6 +229,27 @@ async def test_a_token_is_asked_for_and_does_not_stay_in_the_address(
     assert caplog.text.count("has refused a request from 127.0.0.1") == 1, "once in a while, however many come"
 
 
+@pytest.mark.parametrize("token", [None, "s3cret"])
+@pytest.mark.parametrize(
+    ("site", "dest", "status"),
+    [
+        ("cross-site", "iframe", 403),
+        ("cross-site", "image", 403),
+        ("same-site", "empty", 403),  # a page of another port, which gets the cookie sent along
+        ("cross-site", "document", 200),  # a link
+        ("same-origin", "empty", 200),
+        ("none", "document", 200),
+    ],
+)
+async def test_pages_of_others_take_nobody_s_place(
+    site: str, dest: str, status: int, token: str | None, autojump_clock: object
+) -> None:
+    async with inspected(token=token) as (app, _, _):
+        shown = {} if token is None else {"authorization": f"Bearer {token}"}
+        answer = await asked(app, "/snapshot.json", sec_fetch_site=site, sec_fetch_dest=dest, **shown)
+        assert answer.status == status
+
+
 @pytest.mark.parametrize(
     ("host", "there"),
     [

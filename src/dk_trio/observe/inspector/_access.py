@@ -8,6 +8,8 @@ The inspector shows what runs and whose it is, so it is for the operator alone:
   nothing to check: a browser gives the cookie to the name that it got it from.
 - The token comes as `Authorization: Bearer ...`, or once as `?token=...`, which is answered with a cookie and a
   redirect, so that it does not stay in the address bar, the history and the logs. The cookie is not the token.
+- A page of another origin cannot read what it asks for, but its frames and images could take the places of all who may
+  look on. A browser says whose they are, and they are refused.
 - To stop a job takes a header that a page of another origin cannot send, and the Origin of this page.
 """
 
@@ -30,6 +32,9 @@ class Refusal(NamedTuple):
 
     status: HTTPStatus
     text: str
+
+
+_OF_ANOTHER_ORIGIN: Final = Refusal(HTTPStatus.FORBIDDEN, "This request comes from a page of another origin.")
 
 
 class Access:
@@ -59,6 +64,8 @@ class Access:
             headers: By name in lower case.
             cookie: Value of our cookie; empty when there is none.
         """
+        if _foreign(headers) and headers.get("sec-fetch-dest") != "document":  # a link to the page may be anywhere
+            return _OF_ANOTHER_ORIGIN
         if self.cookie is None:
             host = _name(headers.get("host", ""))
             if host == bare(self._host) or is_loopback(host):
@@ -87,9 +94,12 @@ class Access:
             return Refusal(HTTPStatus.FORBIDDEN, f"A request that changes something needs the header {ACTION_HEADER}.")
         origin = headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-        if foreign or headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-            return Refusal(HTTPStatus.FORBIDDEN, "This request comes from a page of another origin.")
-        return None
+        return _OF_ANOTHER_ORIGIN if foreign or _foreign(headers) else None
+
+
+def _foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of another origin asks."""
+    return headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
 
 
 def _name(header: str) -> str:
