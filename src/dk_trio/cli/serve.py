@@ -142,7 +142,6 @@ def command(
         _check(Wanted(settings=settings, targets=targets, setups=setups, strict_setup=strict_setup), as_json=as_json)
         return
 
-    from dk_trio.log_context import bound
     from dk_trio.observe.logs import logging_to
 
     from ._workers import post_of, serve_with_workers, with_own_log
@@ -152,7 +151,7 @@ def command(
     if post is not None:
         settings = with_own_log(settings, post)
     number = "" if post is None else str(post.number)
-    with logging_to(settings, service=service, color=context.color), bound(worker=number):
+    with logging_to(settings, service=service, color=context.color, worker=number):
         log = logging.getLogger("dk_trio.serve")
         if post is None:  # which tells for its workers, too
             for warning in settings.warnings:
