@@ -108,9 +108,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except DkTrioError as error:
-        from ._output import harmless
+        from ._output import write_error
 
-        click.echo(harmless(f"dk-trio: {error.text}"), err=True)
+        write_error(error.text)
         sys.exit(exit_of(error))
     except BrokenPipeError as error:  # `| head`, with a command that does not look itself
         from ._output import unwritten

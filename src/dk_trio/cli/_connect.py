@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ._exits import Exit, exit_of_status
-from ._output import harmless, unwritten
+from ._output import harmless, unwritten, write_error
 from ._settings import load_settings
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def settings_of_a_client() -> Settings:
     """The settings, `.env` included, their warnings told."""
     settings = load_settings(serving=False)
     for warning in settings.warnings:
-        click.echo(f"dk-trio: {warning}", err=True)
+        write_error(warning)
     return settings
 
 
@@ -163,7 +163,7 @@ async def opened(address: str, connection: Connection, settings: Settings) -> As
         ) as channel,
     ):
         if text := exposed(channel):
-            click.echo(f"dk-trio: {text}.", err=True)
+            write_error(f"{text}.")
         yield channel
 
 
@@ -188,7 +188,7 @@ def talk(address: str | None, connection: Connection, work: Callable[[rpc.Channe
     try:
         return trio.run(run)
     except GRPCError as error:
-        click.echo(f"dk-trio: {target}: {told(error)}", err=True)
+        write_error(f"{target}: {told(error)}")
         return exit_of_status(error.status)
     except OSError as error:  # of stdout: those of the network have become statuses
         return unwritten(error)

@@ -58,13 +58,18 @@ def with_integers(value: Any) -> Any:
     return value
 
 
+def write_error(text: str) -> None:
+    """Say in one paragraph on stderr what went wrong, in the name of the program."""
+    click.echo(harmless(f"dk-trio: {text}"), err=True)
+
+
 def unwritten(error: OSError) -> int:
     """Tell why stdout takes no more; the exit code."""
     # Python would complain once more when it flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):  # its reader went away, such as `| head`
         return Exit.BROKEN_PIPE
-    click.echo(f"dk-trio: the output cannot be written: {error.strerror}.", err=True)
+    write_error(f"the output cannot be written: {error.strerror}.")
     return Exit.DEFECT
 
 

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from ._exits import Exit
+from ._output import write_error
 
 if TYPE_CHECKING:
     from dk_trio.settings import Settings
@@ -69,7 +70,7 @@ def serve_with_workers(
     try:
         report = trio.run(run)
     except WorkerStartError as error:
-        click.echo(f"dk-trio: {error.text}", err=True)
+        write_error(error.text)
         context.exit(error.exit_code)
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is the exit code
         signal.signal(number, signal.SIG_IGN)

@@ -11,7 +11,7 @@ import click
 
 from ._connect import TIMEOUT, Connection, check_address, connection_options, settings_of_a_client, talk
 from ._exits import CODES, Exit
-from ._output import json_text, unwritten, write_line
+from ._output import json_text, unwritten, write_error, write_line
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -70,7 +70,7 @@ async def _show(document: _Document, kind: str | None, target: str, *, as_json: 
     if kind is not None:
         found = await document(kind)
         if found is None:
-            click.echo(f"dk-trio: {target} names no {kind} format, so there is no schema of it.", err=True)
+            write_error(f"{target} names no {kind} format, so there is no schema of it.")
             return Exit.MODULE
         _write(found, as_json=as_json)
         return Exit.OK

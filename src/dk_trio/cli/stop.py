@@ -9,7 +9,7 @@ import click
 
 from ._connect import Connection, address_argument, check_address, connection_options, talk, timeout_option, told
 from ._exits import CODES, Exit, exit_of_status
-from ._output import json_option, write_line
+from ._output import json_option, write_error, write_line
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -96,7 +96,7 @@ async def _stop(channel: rpc.Channel, job_ids: tuple[str, ...], *, as_json: bool
             code = code or exit_of_status(error.status)
             line |= {"stopped": False, "status": error.status.name, "message": error.message or ""}
             if not as_json:
-                click.echo(f"dk-trio: {job_id}: {told(error)}", err=True)
+                write_error(f"{job_id}: {told(error)}")
         if as_json:
             write_line(line)
         elif line["stopped"]:
