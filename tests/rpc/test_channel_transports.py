@@ -134,7 +134,9 @@ async def test_tls_faults_are_told(authority):
     assert "does not speak HTTP/2 over TLS: it chose ALPN None" in await tls_failure(
         server_context(authority, alpn=False), client_context(authority)
     )
-    assert "no TLS connection to 'localhost:" in await tls_failure(None, client_context(authority))
+    plaintext = await tls_failure(None, client_context(authority))
+    assert "no TLS connection to 'localhost:" in plaintext
+    assert plaintext.endswith("; is this port plaintext?")
 
 
 async def test_tls_with_client_certificates(authority):

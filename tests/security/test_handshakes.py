@@ -43,11 +43,11 @@ def in_plaintext(files: Files) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("way", "reason", "told_to_the_client"),
     [
-        (nobody, "no_certificate", "CERTIFICATE_REQUIRED"),
-        (a_stranger, "wrong_ca", "UNKNOWN_CA"),
-        (too_late, "expired", "CERTIFICATE_EXPIRED"),
-        (mistrusting, "distrusted", "certificate verify failed"),
-        (in_plaintext, "plaintext", "cannot connect"),
+        (nobody, "no_certificate", "CERTIFICATE_REQUIRED; show it a client certificate"),
+        (a_stranger, "wrong_ca", "UNKNOWN_CA; show it a client certificate of an authority that it knows"),
+        (too_late, "expired", "CERTIFICATE_EXPIRED; show it a client certificate that has not expired"),
+        (mistrusting, "distrusted", "; name the authority that has signed it"),
+        (in_plaintext, "plaintext", "the server closed the connection; does it want TLS?"),
     ],
 )
 async def test_a_client_that_mtls_refuses(

@@ -18,6 +18,7 @@ from dk_trio.wire import ClientConnection, ErrorCode, Limits, PeerError, Stream
 from dk_trio.wire.compression import ENCODINGS
 from dk_trio.wire.frames import LARGEST_STREAM_ID, error_name
 
+from .handshake import advice
 from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LINGER: Final = 1.0
 """Seconds in which a connection that can no longer be written to may still deliver what the server had sent."""
+CLOSED: Final = "the server closed the connection"
 ACCEPT_ENCODING: Final = (b"grpc-accept-encoding", ",".join(ENCODINGS).encode())
 _KEEPALIVE: Final = b"dkalive\x00"
 _TOO_MANY_PINGS: Final = b"too_many_pings"
@@ -154,9 +156,10 @@ class ClientLink:
             _logger.warning("connection closed: the server broke HTTP/2: %s", error)
             self._reason = f"the server broke HTTP/2: {error}"
         else:
-            self._reason = "the server closed the connection"
-            if isinstance(self.transport.failure, ssl.SSLError):  # TLS 1.3 tells of a refused certificate only here
-                self._reason += f": {self.transport.failure.reason or self.transport.failure}"
+            self._reason = CLOSED
+            failure = self.transport.failure
+            if isinstance(failure, ssl.SSLError):  # TLS 1.3 tells of a refused certificate only here
+                self._reason += f": {failure.reason or failure}{advice(failure)}"
 
     async def _write(self) -> None:
         try:

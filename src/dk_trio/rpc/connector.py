@@ -9,7 +9,7 @@ from typing import TypeAlias
 import trio
 
 from .channel_options import ChannelOptions
-from .handshake import send_alert
+from .handshake import advice, send_alert
 from .resolver import ConnectError, Resolver, Target, parse_target
 
 TLS: TypeAlias = ssl.SSLContext | Callable[[], ssl.SSLContext] | bool | None
@@ -73,7 +73,8 @@ class Connector:
                 await send_alert(secure)
             finally:
                 await trio.aclose_forcefully(stream)
-            raise ConnectError(f"no TLS connection to {self.target!r}: {error.__cause__ or error}") from error
+            cause = error.__cause__
+            raise ConnectError(f"no TLS connection to {self.target!r}: {cause or error}{advice(cause)}") from error
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

@@ -54,6 +54,13 @@ _REASONS: Final = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "distrusted",
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "distrusted",
 }
+# What a client can do about it.
+_ADVICE: Final = {
+    "WRONG_VERSION_NUMBER": "is this port plaintext?",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "show it a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "show it a client certificate of an authority that it knows",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "show it a client certificate that has not expired",
+}
 # X509_V_ERR_*: the chain does not end at an authority that we know.
 _UNKNOWN_CA: Final = frozenset({2, 18, 19, 20, 21})
 _NOT_YET_VALID: Final = 9
@@ -134,3 +141,11 @@ def _reason(cause: BaseException | None) -> str:
 def _short(cause: BaseException) -> str:
     """OpenSSL's words without the place in its source."""
     return str(getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or cause)
+
+
+def advice(cause: BaseException | None) -> str:
+    """What a client can do about a handshake that has failed, after a semicolon; empty when the error says it."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "; name the authority that has signed it" if cause.verify_code in _UNKNOWN_CA else ""
+    text = _ADVICE.get(getattr(cause, "reason", None) or "")
+    return f"; {text}" if text else ""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from .backoff import Backoff
-from .client_connection import ClientLink
+from .client_connection import CLOSED, ClientLink
 from .resolver import ConnectError
 
 if TYPE_CHECKING:
@@ -151,7 +151,10 @@ class Subchannel:
             await link.settled.wait()
             if link.usable:
                 return link
-            raise ConnectError(f"cannot connect to {self._authority}: {link.lost or 'the server is going away'}")
+            why = link.lost or "the server is going away"
+            if why == CLOSED and self._scheme == "http":
+                why += "; does it want TLS?"
+            raise ConnectError(f"cannot connect to {self._authority}: {why}")
         text = f"no connection to {self._authority} within {options.connect_timeout:g} s (connect_timeout)"
         if link is not None:
             text += ": connected, but the server sent no HTTP/2 SETTINGS; is this a gRPC port without TLS?"
