@@ -76,7 +76,7 @@ def _room(there: Path) -> Finding:
 
 def _locks(directory: Path) -> Iterator[Finding]:
     """Each server and provider has a directory of its own in it, and locks it for as long as it runs."""
-    from dk_trio.services.stores._sqlite import LOCK
+    from dk_trio.services.stores.sqlite import LOCK
 
     for lock in sorted({directory / LOCK, *directory.glob(f"*/{LOCK}")}):
         try:

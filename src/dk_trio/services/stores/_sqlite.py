@@ -17,12 +17,11 @@ from grpclib.const import Status
 from dk_trio.errors import ConfigurationError, StorageServiceError
 
 from .durable import sync
+from .sqlite import LOCK
 from .work import Result, T, Work
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LOCK: Final = "dk-trio.lock"
 
 # Seconds that the writer waits for a stranger, such as a person's `sqlite3` shell, to end a transaction. Its callers
 # wait along. A read on the loop waits for nobody: it would stop the server.

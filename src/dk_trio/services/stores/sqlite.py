@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ._sqlite import Connections
 
 FILE: Final = "dk-trio.sqlite3"
+LOCK: Final = "dk-trio.lock"
+"""Beside it: who has locked this file owns the directory."""
 
 # Seconds to move the log into the file at the end, some GB of it: a third of what Kubernetes gives a pod to end.
 CLOSE_GRACE: Final = 10.0
