@@ -65,6 +65,7 @@ class Files:
     def tokens(self, text: str) -> Path:
         path = self.folder / "tokens"
         path.write_text(text)
+        path.chmod(0o600)
         return path
 
     def settings(self, *, mutual: bool = False, **more: Any) -> SecuritySettings:

@@ -197,6 +197,15 @@ def test_every_token_is_compared_to_its_end(monkeypatch: pytest.MonkeyPatch) -> 
     assert known(tokens, "4") is None
 
 
+def test_a_file_of_tokens_that_everybody_may_read_is_told_of(files: Files) -> None:
+    path = files.tokens(GOOD)
+    security = Security(SecuritySettings(auth_tokens_file=path))
+    assert list(security.risks("127.0.0.1")) == []
+    path.chmod(0o644)
+    (told,) = security.risks("127.0.0.1")
+    assert told == f"DIGITALKIN_AUTH_TOKENS_FILE={path} may be read by every user of this machine: `chmod 600 {path}`"
+
+
 def test_tokens_that_can_be_guessed_are_told_by_their_names(files: Files) -> None:
     security = Security(SecuritySettings(auth_tokens_file=files.tokens(f"weak 1234\n{GOOD}\n")))
     (risk,) = security.risks("127.0.0.1")

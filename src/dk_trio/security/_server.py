@@ -20,7 +20,7 @@ from ._authorization import Authorization
 from ._client import ClientSecurity
 from ._gate import Gate
 from ._reload import Reloaded
-from .certificates import Certificate, server_files
+from .certificates import Certificate, exposed, server_files
 from .tokens import Token, read_tokens, weak
 
 if TYPE_CHECKING:
@@ -154,6 +154,9 @@ class Security:
         """The same, as texts."""
         if self._files is not None and (key := self._files.exposed_key()):
             yield key
+        path = self._settings.auth_tokens_file
+        if path is not None and (file := exposed(path, "DIGITALKIN_AUTH_TOKENS_FILE")):
+            yield file
         certificate = self._certificate
         if certificate is not None and (left := certificate.expires - time.time()) < _SOON:
             yield f"the server's certificate expires in {max(0.0, left / 86400):.1f} days"

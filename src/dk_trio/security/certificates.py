@@ -178,10 +178,17 @@ class CertificateFiles:
 
     def exposed_key(self) -> str:
         """What is wrong with who may read the key; empty when nothing is."""
-        if self.key is None or not self.key.stat().st_mode & stat.S_IROTH:
+        return "" if self.key is None else exposed(self.key, self._names(self.key)[0])
+
+
+def exposed(path: Path, variable: str) -> str:
+    """What is wrong with who may read a secret file; empty when nothing is, or it is gone."""
+    try:
+        if not path.stat().st_mode & stat.S_IROTH:
             return ""
-        variable, _ = self._names(self.key)
-        return f"{variable}={self.key} may be read by every user of this machine: `chmod 600 {self.key}`"
+    except OSError:
+        return ""
+    return f"{variable}={path} may be read by every user of this machine: `chmod 600 {path}`"
 
 
 def server_files(settings: SecuritySettings) -> CertificateFiles | None:
