@@ -11,6 +11,7 @@ import pytest
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from tests.module.served import outputs_of
 from tests.rpc.wire_client import WireClient
 
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse, HealthStub
@@ -176,6 +177,23 @@ async def test_a_second_signal_cuts_at_once(first: signal.Signals, second: signa
             assert_cut(caller)
         assert await server.wait() == 0
         assert_stopped(server, finished=0, cut=10)
+
+
+async def test_a_signal_while_the_last_spans_are_sent_is_no_failure() -> None:
+    """A collector that takes nothing keeps the process for 5 s, unless somebody has no time for that."""
+    (collector,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    endpoint = f"http://127.0.0.1:{collector.socket.getsockname()[1]}"
+    async with collector, serving(ECHO, DIGITALKIN_TRACES_ENDPOINT=endpoint) as server:
+        async with connected(server.address) as client:
+            assert await outputs_of(client, {"protocol": "message", "text": "x"})
+        server.process.send_signal(signal.SIGTERM)
+        await server.wait_for("SIGTERM: draining")
+        while server.process.returncode is None:  # the drain may go on for some of them
+            server.process.send_signal(signal.SIGTERM)
+            with trio.move_on_after(0.05):
+                await server.wait()
+        assert server.process.returncode == 0
+        assert "SIGTERM again: traces and profiles that wait" in server.lines["stderr"][-1]
 
 
 async def test_ctrl_c_twice_at_a_terminal() -> None:

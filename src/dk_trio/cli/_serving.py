@@ -19,6 +19,8 @@ import click
 from ._exits import Exit, exit_of
 
 if TYPE_CHECKING:
+    from trio import TaskStatus
+
     from dk_trio.observe import Observation, Observed
     from dk_trio.server import DrainReport, ModuleServer
     from dk_trio.settings import Settings
@@ -132,6 +134,9 @@ async def _run(
     link: WorkerLink | None,
     stdout: TextIO | None,
 ) -> DrainReport:
+    import trio
+
+    from dk_trio.boundary import unwrapped
     from dk_trio.observe import Observed
 
     grace = wanted.settings.server.grace
@@ -152,7 +157,8 @@ async def _run(
         logging.shutdown()
         os._exit(Exit.STUCK)
 
-    async with AsyncExitStack() as stack:
+    async with unwrapped(), trio.open_nursery() as last, AsyncExitStack() as stack:
+        stack.callback(last.cancel_scope.cancel)
         apart: dict[str, Any] = {}
         if link is not None:
             await stack.enter_async_context(server.platform.opened())
@@ -177,6 +183,8 @@ async def _run(
         report = await server.serve(grace=grace, on_ready=ready, on_stuck=leave, **apart)
         if link is not None:
             link.drained(finished=report.finished, cut=report.cut)
+        else:
+            await last.start(leave_at_a_signal)
         return report
     raise AssertionError("unreachable")
 
@@ -233,6 +241,18 @@ def _link(post: Post | None) -> WorkerLink | None:
 def told(report: DrainReport) -> str:
     """A drain in words."""
     return f"{report.finished} jobs finished while draining, {report.cut} were cut"
+
+
+async def leave_at_a_signal(*, task_status: TaskStatus[None]) -> None:
+    """Everything is served. Whoever sends another signal does not wait for what was seen last to be written down."""
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        number = await anext(signals)
+        _log.warning("%s again: traces and profiles that wait to be written are left", signal.Signals(number).name)
+        logging.shutdown()
+        os._exit(Exit.OK)
 
 
 def collect_seldom() -> None:

@@ -14,8 +14,8 @@ from click.core import ParameterSource
 
 from dk_trio.cli._exits import CODES, Exit
 from dk_trio.cli._security import Flags, security_options
+from dk_trio.cli._serving import COLLECT_EVERY, leave_at_a_signal, tell_ready
 from dk_trio.cli._settings import load_settings, log_flags, log_options, settings_options
-from dk_trio.cli.serve import COLLECT_EVERY, tell_ready
 
 from ._where import SETTING, data_dir_option, database_of, db_option
 from .ask import command as ask
@@ -115,6 +115,7 @@ def command(
 def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir: str | None, validate: str) -> None:
     import trio
 
+    from dk_trio.boundary import unwrapped
     from dk_trio.errors import DatabaseError, StorageServiceError
     from dk_trio.observe import Observation, Observed
     from dk_trio.provider import Provider, ProviderOptions
@@ -152,8 +153,12 @@ def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir
 
     async def serve() -> DrainReport:
         address = host.removeprefix("[").removesuffix("]")
-        async with guard.opened(), observation.opened(Observed(provider=provider)):
-            return await provider.serve(host=address, port=port, grace=grace, on_ready=ready, on_stuck=leave)
+        async with unwrapped(), trio.open_nursery() as last:
+            async with guard.opened(), observation.opened(Observed(provider=provider)):
+                report = await provider.serve(host=address, port=port, grace=grace, on_ready=ready, on_stuck=leave)
+                await last.start(leave_at_a_signal)
+            last.cancel_scope.cancel()
+        return report
 
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # before and after there are tasks to tell of it would end us
     try:
