@@ -82,6 +82,8 @@ def test_completion_is_the_shell_s_own(shell: str, monkeypatch: pytest.MonkeyPat
         ("dk-trio provider get", 2, ["get-setup"]),
         ("dk-trio schema x.py ", 3, ["input", "output", "setup", "config-setup", "secret", "cost", "select"]),
         ("dk-trio stop x:1 --tok", 3, ["--token"]),
+        ("dk-trio config DIGITALKIN_GRA", 2, ["DIGITALKIN_GRACE"]),
+        ("dk-trio serve my", 2, ["my"]),  # of the kind `file`, by which the shell looks for itself
     ],
 )
 def test_what_a_shell_is_told(words: str, place: int, found: list[str]) -> None:

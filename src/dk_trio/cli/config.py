@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _PREFIX = "DIGITALKIN_"
 
 
+def _variables(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from dk_trio.settings import all_variables
+
+    return [variable.name for variable in all_variables() if variable.name.startswith(incomplete.upper())]
+
+
 @click.command(
     epilog=f"""\b
 Examples:
@@ -37,7 +43,7 @@ Values of secrets are never shown.
 \b
 {CODES}"""
 )
-@click.argument("name", required=False, metavar="[VARIABLE]")
+@click.argument("name", required=False, metavar="[VARIABLE]", shell_complete=_variables)
 @settings_options
 @click.option("--diff-default", is_flag=True, help="Only values that are not the default.")
 @click.option("--env", "as_env", is_flag=True, help="Print a file for --env-file; defaults stand in it as comments.")

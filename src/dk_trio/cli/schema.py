@@ -12,6 +12,7 @@ import click
 from ._connect import TIMEOUT, Connection, check_address, connection_options, settings_of_a_client, talk
 from ._exits import CODES, Exit
 from ._output import json_text, unwritten, write_error, write_line
+from .completion import files
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -36,7 +37,7 @@ module prints while it is imported goes to stderr.
 \b
 {CODES}"""
 )
-@click.argument("target", metavar="PATH.py[:Class] | package.module:Class | HOST:PORT")
+@click.argument("target", metavar="PATH.py[:Class] | package.module:Class | HOST:PORT", shell_complete=files)
 @click.argument("kind", required=False, type=click.Choice(KINDS), metavar=f"[{'|'.join(KINDS)}]")
 @click.option("--llm", is_flag=True, help="Without references, for language models and forms.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on one line; else it is indented.")

@@ -16,6 +16,7 @@ from ._serving import Wanted
 from ._serving import stdout_apart as stdout_apart
 from ._serving import tell_ready as tell_ready
 from ._settings import load_settings, log_flags, log_options, settings_options
+from .completion import files
 
 
 @click.command(
@@ -39,7 +40,13 @@ second signal cancels them at once.
 \b
 {CODES}"""
 )
-@click.argument("targets", nargs=-1, required=True, metavar="PATH.py[:Class] | package.module:Class ...")
+@click.argument(
+    "targets",
+    nargs=-1,
+    required=True,
+    metavar="PATH.py[:Class] | package.module:Class ...",
+    shell_complete=files,
+)
 @click.option("--host", help="Address to listen on.  [SERVER_CHANNEL_HOST, default: 127.0.0.1]")
 @click.option(
     "--port",
@@ -51,6 +58,7 @@ second signal cancels them at once.
     "setups",
     multiple=True,
     metavar="[MODULE=]FILE.json",
+    shell_complete=files,
     help='Setups by id, as JSON: {"setups:a": {...}}. An entry is the content, or {"content": {...}, "version": ...}. '
     "With several modules, the file of each by its id.",
 )
