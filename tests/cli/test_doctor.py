@@ -222,6 +222,13 @@ def test_a_host_that_is_not_here() -> None:
     assert "Take an address of this machine" in refused.remedy
 
 
+def test_a_host_that_can_be_no_name() -> None:
+    settings = Settings()
+    settings = replace(settings, server=replace(settings.server, host="a..b"))
+    refused = next(iter(_ports.ports(settings)))
+    assert (refused.level, refused.text) == (Level.FAIL, "The host 'a..b' is not an address of this machine.")
+
+
 def certificate(folder: Path, **arguments: Any) -> dict[str, Path]:
     issued = trustme.CA().issue_cert("localhost", **arguments)
     cert, key = folder / "cert.pem", folder / "key.pem"

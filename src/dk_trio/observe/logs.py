@@ -155,7 +155,8 @@ def _file(observe: ObserveSettings, service: str) -> tuple[FileOutput | None, tu
     except OSError as error:
         setting = "DIGITALKIN_LOG_FILE" if observe.log_file is not None else "DIGITALKIN_LOG_DIR"
         why = f"{setting}={observe.log_file or observe.log_dir}: {error.strerror}"
-        return None, (logging.WARNING if chosen else logging.INFO, f"the log goes to no file ({why})")
+        level = logging.DEBUG if isinstance(error, FileNotFoundError) else logging.INFO  # no image at all, or a bad one
+        return None, (logging.WARNING if chosen else level, f"the log goes to no file ({why})")
 
 
 def _writer(output: StreamOutput | FileOutput, form: Format, name: str) -> Writer:

@@ -68,7 +68,7 @@ def _tried(wanted: _Port) -> Finding:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.bind(address)
                 sock.listen(1)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return fail(f"The host {host!r} is not an address of this machine.", "Use 127.0.0.1, or 0.0.0.0 for all.")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
