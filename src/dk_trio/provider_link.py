@@ -136,13 +136,15 @@ class ProviderLink:
 
     @asynccontextmanager
     async def registered(
-        self, info: ModuleInfo, *, on_change: Callable[[RegistrationStatus], object]
+        self, info: ModuleInfo, *, on_change: Callable[[RegistrationStatus], object], instance: str = ""
     ) -> AsyncIterator[None]:
         """Keep a module of the server known to the registry for the length of the block.
 
         Args:
             info: The module, and where the server listens.
             on_change: Called when the registration has changed. Must not wait.
+            instance: Which one of several at its address this is; the lease of one that is gone is that of the next one
+                under its name. One of its own when empty.
         """
         settings = self._settings.server
         address = settings.advertise_host or info.address
@@ -158,7 +160,7 @@ class ProviderLink:
                 info.port,
             )
         registration = Registration(
-            GrpcRegistry("", "", "", providers=self.clients, told=info),
+            GrpcRegistry("", "", "", providers=self.clients, told=info, instance=instance),
             module_id=info.module_id,
             address=address,
             port=info.port,

@@ -21,10 +21,11 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import trio
 
@@ -263,6 +264,7 @@ class ModuleServer:
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
         signals: AsyncIterator[int] | None = None,
         others_stay: Callable[[], bool] = bool,
+        instance: str = "",
     ) -> DrainReport:
         """Serve until SIGTERM or SIGINT, then drain; a second signal cancels what is left at once.
 
@@ -279,6 +281,7 @@ class ModuleServer:
             signals: Numbers of signals to obey, in place of those that the process gets.
             others_stay: Asked when the drain begins: whether other processes serve on at this address, so that the
                 registry is told nothing.
+            instance: See `running`.
 
         Raises:
             ListenError: The address cannot be listened on.
@@ -295,7 +298,7 @@ class ModuleServer:
                         if self._link is not None:
                             self._link.hasten()
 
-                async with self.running(host=host, port=port, listeners=listeners) as address:
+                async with self.running(host=host, port=port, listeners=listeners, instance=instance) as address:
                     if on_ready is not None:
                         on_ready(address)
                     number = await anext(orders)
@@ -372,6 +375,7 @@ class ModuleServer:
         host: str | None = None,
         port: int | None = None,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+        instance: str = "",
     ) -> AsyncIterator[str]:
         """Serve for the length of the block, which gets `HOST:PORT`. At its end every job is cancelled.
 
@@ -380,6 +384,8 @@ class ModuleServer:
             port: Port to listen on, 0 for any free one; the settings' when None.
             listeners: What to accept from, before TLS, in place of listening; they are closed at the end. Then `host`
                 and `port` are where others reach them.
+            instance: Which one of several processes at this address it is, for the registry; a successor under the same
+                name takes over the lease of one that was killed. One of its own when empty.
 
         Raises:
             ListenError: The address cannot be listened on.
@@ -398,7 +404,7 @@ class ModuleServer:
                 sockets = await open_listeners(host, port)
                 port, listeners = sockets[0].socket.getsockname()[1], sockets
             await nursery.start(self._rpc.serve, self.security.listeners(listeners))
-            async with self._in_the_registry(host, port):
+            async with self._in_the_registry(host, port, instance):
                 try:
                     yield with_port(host, port)
                 finally:
@@ -406,7 +412,7 @@ class ModuleServer:
                     nursery.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def _in_the_registry(self, host: str, port: int) -> AsyncIterator[None]:
+    async def _in_the_registry(self, host: str, port: int, instance: str) -> AsyncIterator[None]:
         """Others find this server for the length of the block. It is ready when the registry has taken its modules."""
         with ExitStack() as here:
             if len(self.modules) == 1:  # several have one address, by which nobody could tell them apart
@@ -417,20 +423,27 @@ class ModuleServer:
                 yield
                 return
             self._set_ready(ready=False, why=f"the services-provider {self._link.target} has not answered yet")
+            registered = partial(self._link.registered, instance=instance or uuid4().hex)
             async with unwrapped(), trio.open_nursery() as nursery:
                 for module in self.modules.values():
-                    await nursery.start(self._keep_registered, self._link, module, host, port)
+                    await nursery.start(self._keep_registered, registered, module, host, port)
                 yield
                 nursery.cancel_scope.cancel()
 
     async def _keep_registered(
-        self, link: ProviderLink, module: HostedModule, host: str, port: int, *, task_status: trio.TaskStatus[None]
+        self,
+        registered: Callable[..., AbstractAsyncContextManager[None]],
+        module: HostedModule,
+        host: str,
+        port: int,
+        *,
+        task_status: trio.TaskStatus[None],
     ) -> None:
         """Keep one module known to the provider, as what its code says it is."""
         started: Callable[[], object] = task_status.started
         while True:
             changed = partial(self._registration_changed, module)
-            async with link.registered(module.info(host, port), on_change=changed):
+            async with registered(module.info(host, port), on_change=changed):
                 started()
                 started = bool  # once
                 await module.changed()

@@ -224,6 +224,24 @@ async def test_of_two_servers_of_a_module_the_one_that_lives_is_found(autojump_c
                 assert (row.address, row.status) == ("one.mesh", ModuleStatus.ACTIVE)
 
 
+@pytest.mark.parametrize(("instance", "left"), [("crew-0", ModuleStatus.READY), ("", ModuleStatus.ACTIVE)])
+async def test_a_successor_takes_over_the_lease_of_its_place(
+    autojump_clock: trio.testing.MockClock, instance: str, left: ModuleStatus
+) -> None:
+    """So a module is not found any more once the last one has gone, also if one before it had no time to say so."""
+    async with provided(now=wall_clock) as provider:
+        for dies in (True, False):
+            network = Network(provider)
+            server = ModuleServer(module(echo), settings=REMOTE, provider=network.connect)
+            async with server.running(host="here", port=1, listeners=[], instance=instance):
+                await trio.sleep(1)
+                if dies:
+                    await network.fail()
+                else:
+                    await server.drain(0)
+        assert (await found(provider)).status is left
+
+
 async def test_a_server_that_dies_is_not_found_for_long(autojump_clock: trio.testing.MockClock) -> None:
     async with provided(now=wall_clock) as provider:
         network = Network(provider)

@@ -172,6 +172,7 @@ async def _run(
                 "listeners": [link.listener],
                 "signals": link.orders,
                 "others_stay": link.others_stay,
+                "instance": link.post.instance,
             }
         observed = Observed(modules=lambda: [server], worker=worker)
         if link is None or not link.post.beside:

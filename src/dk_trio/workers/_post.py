@@ -19,6 +19,7 @@ class Post:
         host: Address that the parent listens on.
         port: Its port.
         beside: Its predecessor still runs, and has its other ports.
+        crew: Name of all workers of its parent.
     """
 
     number: int
@@ -27,6 +28,12 @@ class Post:
     host: str
     port: int
     beside: bool = False
+    crew: str = ""
+
+    @property
+    def instance(self) -> str:
+        """Name of its place at the address: its successor has the same."""
+        return f"{self.crew}-{self.number}" if self.crew else ""
 
     def __str__(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from secrets import token_hex
 from typing import Self
 
 import trio
@@ -57,7 +58,7 @@ class ProcessChild:
 
 
 async def start(
-    number: int, beside: bool, command: Callable[[Post], Sequence[str]], *, host: str, port: int
+    number: int, beside: bool, command: Callable[[Post], Sequence[str]], *, host: str, port: int, crew: str = ""
 ) -> ProcessChild:
     """Start the process of one worker, which inherits its ends of two sockets and no other descriptor above 2.
 
@@ -71,7 +72,13 @@ async def start(
             theirs.enter_context(other)
         (line, control), (channel, handover) = pairs
         post = Post(
-            number=number, control=control.fileno(), handover=handover.fileno(), host=host, port=port, beside=beside
+            number=number,
+            control=control.fileno(),
+            handover=handover.fileno(),
+            host=host,
+            port=port,
+            beside=beside,
+            crew=crew,
         )
         process = await trio.lowlevel.open_process(
             command(post), stdin=subprocess.DEVNULL, pass_fds=(post.control, post.handover)
@@ -113,7 +120,7 @@ async def run_workers(
         port = listeners[0].socket.getsockname()[1]
         group = WorkerGroup[trio.SocketStream](
             count,
-            partial(start, command=command, host=host, port=port),
+            partial(start, command=command, host=host, port=port, crew=token_hex(8)),
             drain_within=drain_within,
             grace=grace,
             close=lambda connection: connection.socket.close(),

@@ -76,6 +76,7 @@ class GrpcRegistry(BaseStrategy, Registry):
         providers: Calls to services-providers.
         client_config: Of another provider than the server's own.
         told: Modules that `register` says more of than the contract has fields for: name, type and documentation.
+        instance: Which one of several servers at one address this is; one of its own when empty.
         modules: Of the local strategy; nothing here depends on it.
         setups: Of the local strategy; nothing here depends on it.
     """
@@ -89,13 +90,14 @@ class GrpcRegistry(BaseStrategy, Registry):
         providers: ProviderClients,
         client_config: Any = None,
         told: ModuleInfo | None = None,
+        instance: str = "",
         modules: Iterable[ModuleInfo | Mapping[str, Any]] = (),
         setups: Iterable[SetupInfo | Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(mission_id, setup_id, setup_version_id)
         self._told = told
         self._served_at: dict[str, bytes] = {}  # what was registered here
-        self._instance = uuid4().hex
+        self._instance = instance or uuid4().hex
         self._calls = Calls(providers, client_config, "agentic_mesh_protocol.registry.v1.RegistryService", _FAMILY)
         older = "agentic_mesh_protocol.module_registry.v1.ModuleRegistryService"
         self._older = Calls(providers, client_config, older, _FAMILY)
