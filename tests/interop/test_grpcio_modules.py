@@ -1,4 +1,4 @@
-"""What a grpcio client that knows the contract alone sees: several modules, their mesh, and the codes that are logged."""
+"""What grpcio sees that knows the contract alone: several modules, their mesh, and the codes that are logged."""
 
 import io
 import json
