@@ -117,7 +117,8 @@ async def served(*arguments: str) -> AsyncIterator[Served]:
         process: trio.Process = await nursery.start(
             partial(
                 trio.run_process,
-                [sys.executable, "-m", "dk_trio", *arguments],
+                # Their log is read here by a person, as on a terminal of their own.
+                [sys.executable, "-m", "dk_trio", *arguments, "--log-format", "text"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
