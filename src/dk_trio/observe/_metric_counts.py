@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from types import TracebackType
 from typing import Final
 
-import trio
 from grpclib.const import Status
 
 from dk_trio.hooks import Job, JobHook
 from dk_trio.lifecycle import Reason
-from dk_trio.rpc import CallInfo
+from dk_trio.rpc import CallInfo, Observer
 
 from ._metric_names import JOB_SECONDS, OUTPUTS, RPC_SECONDS, WAIT_SECONDS
 from ._metric_values import Book, Histogram
@@ -21,31 +19,32 @@ _ADMITTED: Final[list[Reason]] = [reason for reason in Reason if reason is not R
 
 
 class _Method:
+    """What was counted of a method; at the same time what watches each of its calls."""
+
     __slots__ = ("codes", "seconds")
 
     def __init__(self) -> None:
         self.codes = [0] * _CODES
         self.seconds = Histogram(RPC_SECONDS)
 
+    def ended(self, status: Status, seconds: float) -> None:
+        self.codes[status._value_] += 1  # as .value, which takes 0.5 µs
+        self.seconds.observe(seconds)
 
-class RpcCounts:
-    """How RPCs have ended. Called with a call, it is an interceptor for servers."""
+
+class RpcCounts(Observer):
+    """How RPCs have ended."""
 
     def __init__(self) -> None:
         # By path: a server lets only calls of its own methods come as far as here, so nobody can make this grow.
         self._methods: dict[str, _Method] = {}
 
-    def __call__(self, call: CallInfo) -> _Counted:
-        """Count one call."""
-        return _Counted(self, call)
-
-    def ended(self, path: str, status: Status, seconds: float) -> None:
-        """A call has ended."""
-        method = self._methods.get(path)
+    def watch(self, call: CallInfo) -> _Method:
+        """Count a call."""
+        method = self._methods.get(call.path)
         if method is None:
-            method = self._methods[path] = _Method()
-        method.codes[status.value] += 1
-        method.seconds.observe(seconds)
+            method = self._methods[call.path] = _Method()
+        return method
 
     def tell(self, book: Book) -> None:
         """Write down what was counted."""
@@ -55,26 +54,6 @@ class RpcCounts:
             for code, count in enumerate(method.codes):
                 if count:
                     book.add("rpcs_handled_total", count, service, name, Status(code).name)
-
-
-class _Counted:
-    """A class and not a generator: every call enters one."""
-
-    __slots__ = ("_call", "_counts", "_since")
-
-    def __init__(self, counts: RpcCounts, call: CallInfo) -> None:
-        self._counts = counts
-        self._call = call
-        self._since = trio.current_time()
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        call = self._call
-        self._counts.ended(call.path, call.status_for(error), trio.current_time() - self._since)
 
 
 class _Module:

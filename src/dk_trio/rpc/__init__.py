@@ -21,6 +21,8 @@ from .health import Health as Health
 from .health import HealthStatistics as HealthStatistics
 from .interceptors import CallInfo as CallInfo
 from .interceptors import Interceptor as Interceptor
+from .interceptors import Observer as Observer
+from .interceptors import Watch as Watch
 from .listeners import open_tcp_listeners as open_tcp_listeners
 from .listeners import open_unix_listener as open_unix_listener
 from .listeners import server_tls_context as server_tls_context

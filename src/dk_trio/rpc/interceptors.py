@@ -18,23 +18,29 @@ With retries, the client's interceptors see the call once, not each attempt. One
 asks `call.status_for` with what was raised at its `yield`, or None. A server turns calls away for which it has no
 method or no room, and no interceptor runs: one that has `refused(call, status)` is told by that. It must not raise.
 
+One that only looks derives from `Observer`. It is an interceptor like others; but a server whose first interceptors are
+observers enters no context manager for them, which costs more than counting a call does.
+
 On the client, generated stubs for streaming replies are generators, and the call stays open across their `yield`s.
 There an interceptor must not hold a cancel scope or a nursery open across its own `yield`; everything else is fine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from math import isfinite
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Protocol
 
 import trio
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 from multidict import MultiDict
+
+_logger = logging.getLogger("dk_trio.rpc.server")
 
 
 def status_of_caller(error: BaseException | None) -> Status:
@@ -76,6 +82,60 @@ class CallInfo:
 
 
 Interceptor = Callable[[CallInfo], AbstractAsyncContextManager[object]]
+
+
+class Watch(Protocol):
+    """What an observer keeps of one call."""
+
+    def ended(self, status: Status, seconds: float) -> None:
+        """The call has ended, this long after the observer was told of it. Must neither wait nor raise."""
+        ...
+
+
+class Observer:
+    """An interceptor that neither waits nor changes how a call goes."""
+
+    def watch(self, call: CallInfo) -> Watch:
+        """A call begins. On a server in its own task, where context variables may be set for its length."""
+        raise NotImplementedError
+
+    def __call__(self, call: CallInfo) -> AbstractAsyncContextManager[object]:
+        """Around a call, wherever interceptors are entered one by one."""
+        return _Observed(self, call)
+
+
+def observers_of(interceptors: Iterable[Interceptor]) -> Iterator[Observer]:
+    """The first of them, as far as they only look."""
+    for interceptor in interceptors:
+        if not isinstance(interceptor, Observer):
+            return
+        yield interceptor
+
+
+def tell_ended(watches: Sequence[Watch], status: Status, seconds: float) -> None:
+    """A call has ended; whoever began to watch last is told first."""
+    for watch in reversed(watches):
+        try:
+            watch.ended(status, seconds)
+        except Exception:  # boundary: a defect of one that only looks must not end the connection, with all its calls
+            _logger.exception("%r has failed at the end of a call", watch)
+
+
+class _Observed:
+    __slots__ = ("_call", "_observer", "_since", "_watch")
+
+    def __init__(self, observer: Observer, call: CallInfo) -> None:
+        self._observer = observer
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        self._since = trio.current_time()
+        self._watch = self._observer.watch(self._call)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._watch.ended(self._call.status_for(error), trio.current_time() - self._since)
 
 
 class InterceptorStack:

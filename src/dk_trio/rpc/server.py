@@ -33,7 +33,7 @@ from dk_trio.wire import Refusal, RequestHead
 from .accepting import accept_all
 from .client_limit import ClientLimit
 from .handshake import Handshakes
-from .interceptors import CallInfo, Interceptor
+from .interceptors import CallInfo, Interceptor, observers_of
 from .options import ServerOptions
 from .peer import Peer
 from .server_connection import ConnectionTasks
@@ -103,7 +103,9 @@ class Server:
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.options = options or ServerOptions()
-        self.interceptors = tuple(interceptors)
+        self.observers = tuple(observers_of(interceptors))
+        self.interceptors = tuple(interceptors[len(self.observers) :])
+        """Those that are entered around each call, within what the observers see."""
         self.refused_to: list[Callable[[CallInfo, Status], object]] = [
             interceptor.refused for interceptor in interceptors if hasattr(interceptor, "refused")
         ]

@@ -110,8 +110,7 @@ class ServerCall(Stream):
         """The scope that the handler runs in; None once it has ended."""
         self.deadline_at = inf
         """When the client's deadline passes, in seconds of `trio.current_time`."""
-        self.shut_down = False
-        """The server has cut the call because it stops."""
+        self.shut_down = False  # the server has cut the call because it stops
         self.status: Status | None = None  # what the client was told, by whoever ended the call
         self.send_timeout = inf
         """Seconds that a send may wait while nothing of the call gets further; set by the handler, for later sends.
@@ -453,6 +452,7 @@ class ServerCall(Stream):
         """The handler has returned: end the call with OK. Never waits."""
         if self._headers_sent and not self._finished:
             self._finished = True
+            self.status = Status.OK
             self.connection.queue_ok(self)
             self.transport.wake()
         else:

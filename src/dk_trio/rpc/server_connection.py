@@ -31,7 +31,7 @@ from dk_trio.wire import ErrorCode, PeerError, PrefaceError, Refusal, RequestHea
 from dk_trio.wire.frames import error_name
 from dk_trio.wire.metadata import decode_metadata, encode_metadata
 
-from .interceptors import CallInfo, InterceptorStack
+from .interceptors import CallInfo, InterceptorStack, Watch, tell_ended
 from .peer import Peer, client_of
 from .server_call import ClientStalled, ServerCall
 from .transport import CLOSE_TIMEOUT, FLUSH_TIMEOUT, Transport
@@ -296,10 +296,17 @@ class ConnectionTasks:
 
         Raises only what is not the handler's to decide: `Cancelled`, KeyboardInterrupt, SystemExit and their like.
         """
+        server = self._server
+        watches: list[Watch] = []
+        since = 0.0
         try:
-            interceptors = self._server.interceptors
-            if interceptors:
-                async with InterceptorStack(interceptors, _describe(call)):
+            if server.observers or server.interceptors:
+                info = _describe(call)
+                if server.observers:
+                    since = trio.current_time()
+                    watches += [observer.watch(info) for observer in server.observers]
+            if server.interceptors:
+                async with InterceptorStack(server.interceptors, info):
                     await call.handler.func(call)
                     while call.sending:
                         await call.flush()
@@ -325,11 +332,15 @@ class ConnectionTasks:
             if not call.done:
                 _complete(call)
         finally:
+            if watches:
+                # A client who has left was told nothing, and has cancelled the call.
+                status = Status.CANCELLED if call.status is None else call.status
+                tell_ended(watches, status, trio.current_time() - since)
             call.scope = None
             if call.id in self._wire.streams:
                 self._wire.finish(call)
             self._active -= 1
-            self._server.release()
+            server.release()
             if self._draining:
                 self._leave_when_done()
 
