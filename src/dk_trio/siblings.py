@@ -23,6 +23,9 @@ _log = logging.getLogger("dk_trio.siblings")
 LISTED: Final = 10_000
 """Jobs that one process tells its siblings of: about 0.5 MiB. Those that are here come first."""
 
+ID_MAX: Final = 200
+"""Characters of a job's id; those that are given out have 36. What is longer is nobody's, and nobody is asked."""
+
 _CALLED: Final = "StopModule was called"
 
 
@@ -68,7 +71,7 @@ class JobDirectory:
         try:
             self._jobs.stop(job_id, Reason.STOP_MODULE, _CALLED)
         except JobNotFoundError as error:
-            if self._ask is None or self._jobs.knows(job_id):
+            if self._ask is None or len(job_id) > ID_MAX or self._jobs.knows(job_id):
                 raise
             for answer in await self._answers("stop", job_id, error):
                 if "ended" in answer:
@@ -84,7 +87,7 @@ class JobDirectory:
         try:
             return self._jobs.status(job_id)
         except JobNotFoundError as error:
-            if self._ask is None:
+            if self._ask is None or len(job_id) > ID_MAX:
                 raise
             return ModuleStatus((await self._answers("status", job_id, error))[0]["status"])
 

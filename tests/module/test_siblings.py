@@ -78,6 +78,14 @@ async def test_what_nobody_has_is_not_found() -> None:
         await directory.status("nowhere")
 
 
+async def test_nobody_is_asked_for_what_is_no_id() -> None:
+    """A caller may send as many characters as a message has; the line between processes does not take them."""
+    directory, _ = connected(FakeJobs(["there"]), silent=1)
+    for call in (directory.stop, directory.status):
+        with pytest.raises(JobNotFoundError):
+            await call("x" * 3_000_000)
+
+
 async def test_what_a_silent_sibling_may_have_is_not_called_unknown() -> None:
     directory, _ = connected(FakeJobs(["there"]), silent=1)
     assert await directory.status("there") is ModuleStatus.PROCESSING

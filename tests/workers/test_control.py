@@ -53,6 +53,13 @@ async def test_what_nobody_reads_is_bounded(autojump_clock: MockClock) -> None:
     assert control.offer({"small": 1})  # there is a little room left
 
 
+async def test_a_line_that_would_be_an_error_for_its_reader_is_not_sent(autojump_clock: MockClock) -> None:
+    control = Control(memory_stream_pair()[0])
+    room = LINE_BYTES - len(line_of({"text": ""}))
+    assert not control.offer({"text": "x" * (room + 1)})
+    assert control.offer({"text": "x" * room})
+
+
 @pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b"\xff\n", b"x" * (LINE_BYTES + 1)])
 async def test_what_is_no_message_is_an_error(autojump_clock: MockClock, line: bytes) -> None:
     stream, other = memory_stream_pair()

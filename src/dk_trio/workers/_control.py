@@ -13,7 +13,7 @@ from typing import Any, Final
 import trio
 
 LINE_BYTES: Final = 2 * 2**20
-"""Longest line that is read; a list of ten thousand jobs is a quarter of it."""
+"""Longest line that is sent or read; a list of ten thousand jobs is a quarter of it."""
 QUEUED_BYTES: Final = 8 * 2**20
 """Most that waits for a reader."""
 READ_BYTES: Final = 64 * 1024
@@ -42,9 +42,9 @@ class Control:
         return f"<Control, {len(self._out)} bytes queued>"
 
     def offer(self, message: Mapping[str, Any]) -> bool:
-        """Queue a message; False, and nothing is queued, when too much waits already."""
+        """Queue a message; False, and nothing is queued, when too much waits already, or it is too long for its reader."""
         line = line_of(message)
-        if len(self._out) + len(line) > QUEUED_BYTES:
+        if len(line) > LINE_BYTES or len(self._out) + len(line) > QUEUED_BYTES:
             return False
         self._out += line
         self._queued.set()
