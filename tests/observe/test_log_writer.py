@@ -1,8 +1,10 @@
 """The threads that write the log: bounded, in batches, and no reason for anybody to wait or to fail."""
 
 import os
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,3 +188,66 @@ def test_a_line_that_was_torn_by_a_full_disk_does_not_tear_the_next(
     output.write("whole line\n")
     output.close()
     assert (tmp_path / "a.log").read_text() == "tor\nwhole line\n"
+
+
+def test_a_finalizer_that_logs_at_any_step_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector runs finalizers between any two steps; here one runs at each of them in turn."""
+    monkeypatch.setattr(_writer, "LINGER", 0)
+    steps = 0
+    written: list[str] = []
+
+    def use(at: int) -> None:
+        nonlocal steps
+        gate = Gate()
+        gate.open.set()
+        writer = Writer(gate, notice=notice, name="test")
+        steps = 0
+
+        def step(*_: object) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == at:
+                writer.put("of a finalizer\n")
+            return step
+
+        sys.settrace(step)
+        try:
+            writer.put("a line\n")
+            writer.flush(60)
+            writer.flush(60)
+            writer.close(60)
+        finally:
+            sys.settrace(None)
+        written.append("".join(gate.texts))
+
+    use(0)
+    for at in range(1, steps + 1):
+        thread = threading.Thread(target=use, args=(at,), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive(), f"stuck at step {at}"
+    assert all(sorted(text.splitlines()) == ["a line", "of a finalizer"] for text in written[1 : steps // 2])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_process_writes_its_own_lines_and_not_those_of_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writer = Writer(FileOutput(path), notice=notice, name="test")
+    writer.put("of the parent\n")
+    pid = os.fork()
+    if not pid:
+        try:
+            writer.put("of the child\n")
+            writer.flush()
+            writer.put("of the child, too\n")
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    writer.put("of the parent, too\n")
+    writer.close(60)
+    assert sorted(path.read_text().splitlines()) == [
+        "of the child",
+        "of the child, too",
+        "of the parent",
+        "of the parent, too",
+    ]

@@ -7,12 +7,15 @@ for more, and writes what there is. So a busy server wakes it twenty times a sec
 is woken wants the interpreter's lock, and each time it gets that the event loop stands still.
 
 `put` takes no lock: a line costs the event loop 1 µs in place of 3, and a finalizer that logs, when the collector runs
-it inside of `put`, cannot wait for itself. Appending to a deque is one step of the interpreter. So is adding to a
+it inside of `put` or `flush`, cannot wait for itself. Therefore the thread is woken by a `SimpleQueue`, which allows
+that, and not by an `Event`, which has a lock. Appending to a deque is one step of the interpreter. So is adding to a
 number, in any interpreter there is now; in another one the bound on characters would be less exact.
 
 The buffer is bounded in lines and characters. A line that does not fit is dropped and counted; the count is written as
 soon as there is room for it. An output that fails (a full disk, a pipe nobody reads any more) loses its batch, counted
 as well. Nothing of this is ever raised: a process must not end because it cannot tell of itself.
+
+A child process that was made by `fork` has no threads but its own, and writes its lines at once.
 
 `flush` and `close` wait for the thread, for a bounded time: an output that is stuck at the end is left to itself.
 """
@@ -24,9 +27,12 @@ import os
 import select
 import stat
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import IO, Final, Protocol, TypeVar
 
 LINGER: Final = 0.05
@@ -45,6 +51,14 @@ BACKUPS: Final = 5
 
 _T = TypeVar("_T")
 _PIECE: Final = 256 * 1024
+
+
+class _Word(Enum):
+    """What wakes the thread: lines, which may wait for others, or somebody who waits."""
+
+    LINES = 1
+    FLUSH = 2
+    END = 3
 
 
 class Output(Protocol):
@@ -77,13 +91,14 @@ class Writer:
         self._failed = 0
         self._trouble = ""
         self._awake = False
-        self._wake = threading.Event()
-        self._hurry = threading.Event()
+        self._wake: SimpleQueue[_Word] = SimpleQueue()
         self._flushes: deque[threading.Event] = deque()
         self._stuck = False
-        self._closed = False
+        self._forked = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        at_fork = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: (after := at_fork()) and after())
 
     def __repr__(self) -> str:
         return f"<Writer {self._thread.name}, {len(self._lines)} lines wait, {self._dropped} dropped>"
@@ -98,8 +113,11 @@ class Writer:
         lines.append(line)
         self._characters += size
         if not self._awake:
+            if self._forked:
+                self._write(_all_of(lines))
+                return
             self._awake = True
-            self._wake.set()
+            self._wake.put(_Word.LINES)
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until everything was written or lost.
@@ -111,26 +129,31 @@ class Writer:
             return False
         done = threading.Event()
         self._flushes.append(done)
-        self._hurry.set()
-        self._wake.set()
+        self._wake.put(_Word.FLUSH)
         self._stuck = not done.wait(timeout)
         return not self._stuck
 
     def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Write what is left, for `timeout` seconds at most, and end the thread."""
-        self._closed = True
-        self._hurry.set()
-        self._wake.set()
+        self._wake.put(_Word.END)
         self._thread.join(0 if self._stuck else timeout)  # a flush that was in vain has taken that time already
+
+    def _after_fork(self) -> None:
+        """In a child process. What waited is the parent's to write."""
+        self._lines = deque()
+        self._characters = self._dropped = self._failed = 0
+        self._awake = False
+        self._forked = True
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            self._hurry.wait(LINGER)
-            closed = self._closed
-            self._wake.clear()
+        word = _Word.LINES
+        while word is not _Word.END:
+            word = self._wake.get()
+            if word is _Word.LINES:
+                with contextlib.suppress(Empty):
+                    word = self._wake.get(timeout=LINGER)
             self._awake = False  # a line that comes from here on wakes the thread again, whether it is taken now or not
             flushes = _all_of(self._flushes)
             lines = _all_of(self._lines)
@@ -138,10 +161,6 @@ class Writer:
                 self._write(lines)
             for done in flushes:
                 done.set()
-            if closed:
-                break
-            if flushes:
-                self._hurry.clear()
         with contextlib.suppress(OSError):
             self._output.close()
 
