@@ -42,7 +42,7 @@ class Control:
         return f"<Control, {len(self._out)} bytes queued>"
 
     def offer(self, message: Mapping[str, Any]) -> bool:
-        """Queue a message; False, and nothing is queued, when too much waits already, or it is too long for its reader."""
+        """Queue a message; False, and nothing is queued, when too much waits already or it is too long to be read."""
         line = line_of(message)
         if len(line) > LINE_BYTES or len(self._out) + len(line) > QUEUED_BYTES:
             return False
