@@ -23,7 +23,11 @@ PATIENCE = 60.0
 
 def environment(**extra: str) -> dict[str, str]:
     """Ours, without the variables that are under test. The log is as on a terminal, and tells of no calls."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DIGITALKIN_", "SERVER_"))}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("DIGITALKIN_", "SERVER_", "OTEL_", "RAILWAY_"))
+    }
     return kept | {"DIGITALKIN_LOG_FORMAT": "text", "DIGITALKIN_ACCESS_LOG": "false"} | extra
 
 
