@@ -43,6 +43,8 @@ class JobSignals:
 
     def stop(self, reason: Reason, error_message: str | None) -> None:
         """The job has ended."""
+        if not self._exchange.observed:
+            return
         payload = {"reason": reason.value}
         if error_message is not None:
             payload["error_message"] = error_message

@@ -111,8 +111,8 @@ class Jobs:
         self._sessions[job_id] = session
         if self._shutting_down:  # its request came before; its setup did not
             session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
-        ids = session.ids
-        token = CURRENT.set({**CURRENT.get(), **of_job(job_id, ids.mission_id, ids.setup_id)})
+        bound, ids = CURRENT.get(), of_job(job_id, session.ids.mission_id, session.ids.setup_id)
+        token = CURRENT.set({**bound, **ids} if bound else ids)
         try:
             return await session.run()
         finally:

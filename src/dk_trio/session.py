@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -343,8 +343,11 @@ class Session:
 
     async def _authors_task(self) -> None:
         try:
-            with self._around(self) if self._around is not None else nullcontext():
+            if self._around is None:
                 await self._life()
+            else:
+                with self._around(self):
+                    await self._life()
         except DkTrioError as error:
             # Unless it is the answer to a cancellation, which has been noted before this task could hear of it.
             self._end(Reason.FAILED, error)
