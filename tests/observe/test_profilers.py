@@ -178,6 +178,24 @@ async def test_profiles_that_wait_are_bounded(
     assert f"the profile of job {job} is lost: 1 others wait to be written" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "where"), [("viztracer", "VizTracer.stop"), ("yappi", "get_func_stats")])
+def test_a_profiler_that_fails_at_the_end_of_a_job_profiles_the_next(
+    name: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(name)
+    profiler = profilers._loaded(name)
+    stop = profiler.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{name}.{where}", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            stop()
+    path = tmp_path / f"profile.{profiler.suffix}"
+    profiler.start()()(path)
+    assert path.exists()
+    if name == "yappi":
+        assert not sys.modules["yappi"].is_running()
+
+
 def test_yappi_keeps_the_numbers_of_so_many_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("yappi")
     monkeypatch.setattr(profilers, "MAX_TAGS", 2)

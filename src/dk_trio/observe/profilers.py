@@ -120,7 +120,7 @@ class Profilers(Part, JobHook):
             self._finished.send_nowait((job_id, self._directory / name, stop()))
         except trio.WouldBlock:
             _log.warning("the profile of job %s is lost: %d others wait to be written", job_id, MAX_WAITING)
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             _log.warning("the profile of job %s is lost: the server has ended", job_id)
         except Exception:  # noqa: BLE001  boundary: a profiler that fails is no failure of the job
             _log.exception("the profile of job %s is lost", job_id)
@@ -218,15 +218,21 @@ class _Viztracer:
         self._busy = True
 
         def stop() -> Write:
-            tracer.stop()
+            try:
+                tracer.stop()
+            except BaseException:
+                self._busy = False
+                raise
             return write
 
         def write(path: Path) -> str:
             try:
                 tracer.save(output_file=str(path))
-                tracer.terminate()
             finally:
-                self._busy = False
+                try:
+                    tracer.terminate()
+                finally:
+                    self._busy = False
             return ""
 
         return stop
@@ -259,12 +265,14 @@ class _Yappi:
         _TAG.set(tag)
 
         def stop() -> Write:
-            stats = yappi.get_func_stats(tag=tag)
-            self._running -= 1
-            if not self._running:
-                yappi.stop()
-                yappi.clear_stats()
-                self._kept = 0
+            try:
+                stats = yappi.get_func_stats(tag=tag)
+            finally:
+                self._running -= 1
+                if not self._running:
+                    yappi.stop()
+                    yappi.clear_stats()
+                    self._kept = 0
 
             def write(path: Path) -> str:
                 stats.save(str(path), type="pstat")
