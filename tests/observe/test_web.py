@@ -1,6 +1,8 @@
 """Pages beside the server: what no peer and no defect of a page may do to it."""
 
+import errno
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from dk_trio.observe import web
 from dk_trio.observe.web import serve_app
@@ -87,3 +90,28 @@ async def test_connections_have_a_number(monkeypatch: pytest.MonkeyPatch) -> Non
         assert refused == b""
         for stream in kept:
             await stream.aclose()
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EMFILE, "raise ulimit -n"), (errno.EIO, "served no more")])
+async def test_what_the_system_has_no_room_for_ends_nothing_and_is_told_once(
+    number: int, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+    accept = trio.SocketListener.accept
+
+    async def refused(listener: trio.SocketListener) -> trio.SocketStream:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise OSError(number, os.strerror(number))
+        return await accept(listener)
+
+    monkeypatch.setattr("dk_trio.rpc.accepting.PAUSE", 0)
+    monkeypatch.setattr(trio.SocketListener, "accept", refused)
+    async with served_pages() as port:
+        if number == errno.EMFILE:
+            assert (await get(port, "/")).endswith(b"hello\r\n0\r\n\r\n")
+        else:
+            await trio.testing.wait_all_tasks_blocked()
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert told in record.getMessage()

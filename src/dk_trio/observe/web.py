@@ -18,6 +18,7 @@ import trio
 
 from dk_trio.errors import ListenError, MissingPackageError
 from dk_trio.listening import address_of, open_listeners
+from dk_trio.rpc.accepting import accept_all
 
 _log = logging.getLogger("dk_trio.web")
 
@@ -100,10 +101,23 @@ async def serve_app(
         connections = await nursery.start(_connections, closing)
         task_status.started(address)
         try:
-            await trio.serve_listeners(connection, list(listeners), handler_nursery=connections)
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(_accept, listener, connection, connections)
         finally:
             closing.set()
             await context.terminated.set()  # idle connections close; it does not wait
+
+
+async def _accept(
+    listener: trio.abc.Listener[trio.SocketStream],
+    serve: Callable[[trio.SocketStream], Awaitable[None]],
+    connections: trio.Nursery,
+) -> None:
+    try:
+        await accept_all(listener, serve, connections)
+    except OSError as error:  # a page that cannot be asked for any more is no reason to end what it tells of
+        _log.error("pages are served no more: %s", error.strerror or error)
 
 
 async def _connections(closing: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:

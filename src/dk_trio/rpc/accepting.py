@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import trio
 
@@ -19,12 +19,14 @@ TELL_EVERY: Final = 60.0
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of the system that has no room for a connection now."""
 
+S = TypeVar("S", bound=trio.abc.Stream)
+
 _logger = logging.getLogger("dk_trio.rpc.server")
 
 
 async def accept_all(
-    listener: trio.abc.Listener[trio.abc.Stream],
-    serve: Callable[[trio.abc.Stream], Awaitable[None]],
+    listener: trio.abc.Listener[S],
+    serve: Callable[[S], Awaitable[None]],
     connections: trio.Nursery,
 ) -> NoReturn:
     """Give each connection a task in `connections`, until cancelled. Closes the listener.
@@ -54,7 +56,7 @@ async def accept_all(
             connections.start_soon(_served, serve, stream)
 
 
-async def _served(serve: Callable[[trio.abc.Stream], Awaitable[None]], stream: trio.abc.Stream) -> None:
+async def _served(serve: Callable[[S], Awaitable[None]], stream: S) -> None:
     try:
         await serve(stream)
     finally:
