@@ -143,6 +143,10 @@ class Servicer(ServiceBase):
     async def run(self) -> None:
         """What goes on for as long as the provider is open; it is cancelled at the end."""
 
+    def _now(self) -> int:
+        """Microseconds since the epoch, as stores keep times."""
+        return round(self._options.now() * 1_000_000)
+
     async def _serve(self, handler: Callable[[Any], Any], stream: ServerCall) -> None:
         token = _current.set(Call(stream, self._validation))
         stream.send_timeout = self._options.send_timeout

@@ -19,9 +19,6 @@ PORT_MAX = 65535
 class ModulesServicer(Servicer):
     """Base of the servicers of both."""
 
-    def _now(self) -> int:
-        return round(self._options.now() * 1_000_000)
-
     async def _lease(self) -> Lease:
         return await self._stores.registrations.lease(self._now())
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +39,7 @@ from dk_trio.pb.agentic_mesh_protocol.registry.v1 import (
 )
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.services import setup as setups
+from dk_trio.services.record_models import date_of
 from dk_trio.services.registry import MODULE_PREFIX, RegistryModuleType, bare_module_id
 from dk_trio.services.stores.registrations import Facts, Lease, Registered, Wanted
 from dk_trio.services.stores.setup_search import WantedSetups, setup_ids_work
@@ -236,10 +236,6 @@ def _types(wanted: Iterable[ModuleType]) -> list[str]:
     return [kind.name.lower() for kind in wanted if kind and kind.name]
 
 
-def _date(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
-
-
 def _descriptor(module: Registered, lease: Lease) -> ModuleDescriptor:
     return ModuleDescriptor(
         id=module.module_id,
@@ -251,8 +247,8 @@ def _descriptor(module: Registered, lease: Lease) -> ModuleDescriptor:
         status=ModuleStatus.ACTIVE if module.alive(lease) else ModuleStatus.READY,
         visibility=_VISIBILITY,
         documentation=module.documentation,
-        created_at=_date(module.created),
-        updated_at=_date(module.updated),
+        created_at=date_of(module.created),
+        updated_at=date_of(module.updated),
     )
 
 

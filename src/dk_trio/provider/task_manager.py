@@ -35,6 +35,7 @@ from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
     Task,
     TaskManagerServiceBase,
 )
+from dk_trio.services.record_models import date_of
 from dk_trio.services.stores.signals import PURGED_AT_ONCE, NewSignal, Pending, SignalStore, ends, may_ask
 
 from ._base import Servicer, refused, text
@@ -143,9 +144,6 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
         self._purged += len(purged)
         return len(purged)
 
-    def _now(self) -> int:
-        return round(self._options.now() * 1_000_000)
-
     # --- signals come ------------------------------------------------------------------------------------------------
 
     async def send_signals(self, message: SendSignalsRequest) -> SendSignalsResponse:
@@ -171,7 +169,7 @@ class TaskManagerServicer(Servicer, TaskManagerServiceBase):
         self._heartbeats.beat(alive, trio.current_time())
         self._heartbeats.forget(ended)
         for task in tasks:
-            task.created_at = task.created_at or _date(came)
+            task.created_at = task.created_at or date_of(came)
         return SendSignalsResponse(success=True, tasks=tasks)
 
     # --- and go ------------------------------------------------------------------------------------------------------
@@ -249,14 +247,10 @@ def _new_signal(index: int, task: Task, now: int) -> NewSignal:
     message = bytes(task)
     digest = blake2b(message, digest_size=16).digest()
     if created is None:
-        task.created_at = _date(now)
+        task.created_at = date_of(now)
         message = bytes(task)
     task.heartbeat_at, task.created_at = heartbeat, created
     return NewSignal(task.task_id, task.action, task.cancellation_reason, digest, message)
-
-
-def _date(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
 def _jobs(task_ids: Iterable[str]) -> dict[str, None]:
