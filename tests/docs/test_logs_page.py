@@ -45,7 +45,7 @@ async def lines_of_a_job() -> tuple[dict[str, Any], dict[str, Any]]:
     root = logging.getLogger()
     others, root.handlers = root.handlers, []
     try:
-        with logging_to(settings, stream=stream):
+        with logging_to(settings, stream=stream, worker="0"):
             async with served(logged.Counter, interceptors=observation.interceptors, hooks=observation.hooks) as (
                 _,
                 client,
@@ -63,11 +63,11 @@ async def lines_of_a_job() -> tuple[dict[str, Any], dict[str, Any]]:
 async def test_the_fields_of_a_line_are_those_of_the_page(autojump_clock: object) -> None:
     authors, access = await lines_of_a_job()
     assert (authors["message"], authors["extra"]) == ("2 pages", {"longest": 2})
-    assert authors.keys() | {"exception"} == fields("Fields")
-    common = {"timestamp", "level", "logger", "message", "pid"}
-    assert access.keys() - common == fields("Access log")
+    assert authors.keys() | {"exception", "trace"} == fields("Fields")
+    common = {"timestamp", "level", "logger", "message", "pid", "worker"}
+    assert (access.keys() - common) | {"trace"} == fields("Access log")
     [example] = re.findall(r"```json\n(.*)\n```", PAGE)
-    assert list(json.loads(example)) == list(access)
+    assert list(json.loads(example)) == [name for name in access if name != "worker"]
     assert {name: authors[name] for name in ("request", "job", "mission", "setup")} == {
         name: access[name] for name in ("request", "job", "mission", "setup")
     }
