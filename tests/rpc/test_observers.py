@@ -123,3 +123,15 @@ async def test_a_server_enters_no_context_manager_for_those_that_stand_first(aut
     async with serving(interceptors=[first, nothing], unary=echo) as (client, _):
         assert (await (await client.call("unary", Message())).status())[0] is Status.OK
     assert len(first.told) == 1
+
+
+async def test_one_that_raises_about_a_refused_call_leaves_the_connection_to_the_others(autojump_clock, caplog):
+    class Broken(Noted):
+        def refused(self, call, status):
+            raise ValueError("broken")
+
+    with caplog.at_level(logging.ERROR):
+        async with serving(interceptors=[Broken()], unary=echo) as (client, _):
+            assert (await (await client.call("missing", Message())).status())[0] is Status.UNIMPLEMENTED
+            assert (await (await client.call("unary", Message())).status())[0] is Status.OK
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError]

@@ -263,7 +263,10 @@ class ConnectionTasks:
             side="server",
         )
         for refused in self._server.refused_to:
-            refused(call, status)
+            try:
+                refused(call, status)
+            except Exception:  # an interceptor's defect is not that of the other calls of this connection
+                _logger.exception("%s was refused, and an interceptor could not be told", head.path)
 
     # -- RPCs -------------------------------------------------------------------------------------------------------
 
