@@ -77,10 +77,13 @@ def _is_file(place: str) -> bool:
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
+    try:
+        what = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
+        path = path if what else path.resolve()
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+    if what:
         raise ModuleLoadError(f"{path} {what}.", hint=f"Give {_PATTERN}.")
-    path = path.resolve()
     _search_first(path.parent)  # as `python PATH.py` does: modules beside the file can be imported by it
     # A file called trio.py must not become trio for everybody else.
     others = (f"dk_trio_module_{path.stem}{number or ''}" for number in itertools.count())
