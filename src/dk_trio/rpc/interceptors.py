@@ -16,7 +16,8 @@ ended. A call that fails raises its exception at the `yield`; an interceptor may
 cannot turn a failure into a success: there would be no reply to go with it. Interceptors nest, the first is outermost.
 With retries, the client's interceptors see the call once, not each attempt. One that counts or logs how calls end
 asks `call.status_for` with what was raised at its `yield`, or None. A server turns calls away for which it has no
-method or no room, and no interceptor runs: one that has `refused(call, status)` is told by that. What it raises is logged.
+method or no room, and no interceptor runs: one that has `refused(call, status)` is told by that; what it raises is
+logged.
 
 One that only looks derives from `Observer`. It is an interceptor like others; but a server whose first interceptors are
 observers enters no context manager for them, which costs more than counting a call does.
