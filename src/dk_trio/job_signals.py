@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from dk_trio.lifecycle import OUTCOMES, Reason
@@ -24,13 +25,17 @@ _ANSWERS: Final[Mapping[Reason, SignalAction]] = {
 
 
 class JobSignals:
-    """Tells the signals of one job."""
+    """The signals of one job."""
 
     __slots__ = ("_exchange", "_ids")
 
     def __init__(self, exchange: SignalExchange, ids: SessionIds) -> None:
         self._exchange = exchange
         self._ids = ids
+
+    def heard_by(self, on_signal: Callable[[Signal], None]) -> AbstractContextManager[None]:
+        """Call `on_signal` for every signal to the job, for the length of the block."""
+        return self._exchange.listen(self._ids.job_id, on_signal)
 
     def start(self) -> None:
         """The job has its slot."""

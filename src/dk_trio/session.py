@@ -150,8 +150,7 @@ class Session:
         self._on_cancelled = on_cancelled
         self._admission = admission or Admission()
         self._nested = nested
-        self._signals = signals or LocalSignals()
-        self._told = JobSignals(self._signals, ids)
+        self._signals = JobSignals(signals or LocalSignals(), ids)
         self._around = around
         self._options = options or SessionOptions()
         self._context = ModuleContext(
@@ -213,7 +212,7 @@ class Session:
         if self._scope is not None:
             self._scope.cancel(why)
         if first:
-            self._told.answer(reason)
+            self._signals.answer(reason)
         return first
 
     async def run(self) -> Outcome:
@@ -228,7 +227,7 @@ class Session:
                 scope = self._scope = nursery.cancel_scope
                 if self._reason is not None:  # stopped before it began
                     scope.cancel()
-                with self._signals.listen(self.ids.job_id, self._on_signal):
+                with self._signals.heard_by(self._on_signal):
                     await self._supervise(nursery)
         except BaseExceptionGroup as group:
             cause = from_nursery(group)
@@ -268,7 +267,7 @@ class Session:
         """Run the author's code to its end. Raises nothing but cancellation."""
         now = self.admitted_at = trio.current_time()
         self._enter(State.STARTING)
-        self._told.start()
+        self._signals.start()
         limit = self._options.execution_timeout
         if limit is not None:
             nursery.cancel_scope.deadline = now + limit
@@ -497,4 +496,4 @@ class Session:
         row = OUTCOMES[self._reason]
         self._enter(row.state)
         if admitted:
-            self._told.stop(self._reason, None if self._error is None else self._error.text)
+            self._signals.stop(self._reason, None if self._error is None else self._error.text)

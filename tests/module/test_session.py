@@ -76,6 +76,12 @@ async def test_the_stream_of_a_job_that_succeeds(autojump_clock: object) -> None
     assert repr(session) == "<Session j1 of Sample, stopped: completed>"
 
 
+async def test_thousands_of_sessions_share_the_names_of_their_attributes(autojump_clock: object) -> None:
+    session = session_of(module_with(send_one), ROOT, [])
+    await outcome_of(session)
+    assert len(vars(session)) < 30, "CPython keeps those of an object with 30 in a table of 1.3 KiB, its own"
+
+
 async def test_what_a_generator_yields_is_sent(autojump_clock: object) -> None:
     async def handle(self: Any, input_data: Any, setup_data: Any, context: Any) -> Any:
         for index in range(3):
