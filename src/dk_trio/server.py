@@ -447,6 +447,8 @@ class ModuleServer:
                 started()
                 started = bool  # once
                 await module.changed()
+                while not self._accepting:  # withdrawn, and new code is no reason to come back
+                    await module.changed()
 
     def _registration_changed(self, module: HostedModule, status: RegistrationStatus) -> None:
         """Ready from the first registrations on: an outage later does not stop jobs, which may not even notice it."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import trio
 from tests.provider.kit import provided
-from tests.provider.registry_kit import registry
+from tests.provider.registry_kit import registry, status
 from trio.testing import MockClock
 
 from dk_trio import ModuleServer
@@ -50,3 +50,16 @@ async def test_the_registry_is_told_and_the_server_stays_ready(autojump_clock: M
                 assert found is not None
                 assert (found.version, found.address) == ("2", "sample.mesh")
                 assert await server.drain(0) == []
+
+
+async def test_new_code_during_a_drain_registers_nobody(autojump_clock: MockClock) -> None:
+    with trio.fail_after(DAY):
+        async with provided(now=wall_clock) as provider:
+            server = ModuleServer(version("1"), settings=REMOTE, provider=Network(provider).connect)
+            async with server.running(port=0):
+                await trio.sleep(1)
+                assert await status(provider, "sample") == "ACTIVE"
+                await server.drain(0)
+                await replace(server, version("2"))
+                await trio.sleep(60)
+                assert await status(provider, "sample") == "READY"

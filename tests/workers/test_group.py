@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from dk_trio.workers._group import KILL_AFTER
-from dk_trio.workers._places import STEADY_AFTER
+from dk_trio.workers._places import SLOW_START, STEADY_AFTER
 from dk_trio.workers._share import SILENT_AFTER, UNTAKEN
 
 from .kit import DRAIN_WITHIN, MOMENT, FakeWorker, running
@@ -182,6 +182,19 @@ async def test_why_a_successor_cannot_start_is_told_each_time(
     told = "has ended with exit code 4 before it was ready (module.py cannot be imported)"
     assert caplog.text.count(told) == 2
     assert "for the 3. time in a row" in caplog.text
+
+
+async def test_one_that_does_not_get_ready_is_told_of(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(1, arranged=lambda worker: 0.0 if worker.pid == 101 else SLOW_START + 5) as run:
+        await run.ready.wait()
+        assert "is not ready" not in caplog.text
+        run.latest(0).end(-9)
+        await trio.sleep(SLOW_START + 1)
+        assert "is not ready after 30 s: look what its module does when it is loaded" in caplog.text
+        await trio.sleep(10)
+        assert caplog.messages[-1].endswith("serves")
 
 
 async def test_a_system_without_room_for_a_process_is_asked_again(autojump_clock: MockClock) -> None:

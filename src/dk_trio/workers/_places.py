@@ -25,6 +25,8 @@ RESTARTS: Final = BackoffPolicy(initial=0.5, maximum=30.0, minimum=0.0, multipli
 """From the start of a worker that has failed to the start of the next. One that ran for longer is replaced at once."""
 STEADY_AFTER: Final = 60.0
 """Seconds of service after which a worker's end is the first again, and not one more of a row."""
+SLOW_START: Final = 30.0
+"""Seconds after which a worker that is not ready yet is told of: most often its module waits for something."""
 
 T = TypeVar("T")
 
@@ -98,8 +100,7 @@ class Places(Generic[T]):
         done = trio.Event()
 
         async def wait(place: _Place[T]) -> None:
-            await either(place.worker.ready, place.worker.ended)
-            if not place.worker.ready.is_set():
+            if not await _got_ready(place.worker):
                 failed.append(_start_error(place.worker))
                 done.set()
 
@@ -160,8 +161,7 @@ class Places(Generic[T]):
             if successor is None:
                 continue
             place.worker = successor
-            await either(successor.ready, successor.ended)
-            if successor.ready.is_set():
+            if await _got_ready(successor):
                 _log.info("worker %s serves", successor)
                 return
 
@@ -170,8 +170,7 @@ class Places(Generic[T]):
         old = place.worker
         successor = await self._start(place, beside=True)
         if successor is not None:
-            await either(successor.ready, successor.ended)
-            if successor.ready.is_set():
+            if await _got_ready(successor):
                 _log.info("worker %s serves, in place of %s", successor, old)
                 place.worker, place.retired = successor, old
                 old.drain(everybody=False)
@@ -222,6 +221,18 @@ def end_of(worker: Worker[Any]) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with exit code {code}"
     when = "" if worker.ready.is_set() else " before it was ready"
     return f"worker {worker} {how}{when}{f' ({worker.failure})' if worker.failure else ''}"
+
+
+async def _got_ready(worker: Worker[T]) -> bool:
+    """Wait until a worker serves, True, or has ended before."""
+    with trio.move_on_after(SLOW_START) as scope:
+        await either(worker.ready, worker.ended)
+    if scope.cancelled_caught:
+        _log.warning(
+            "worker %s is not ready after %g s: look what its module does when it is loaded", worker, SLOW_START
+        )
+        await either(worker.ready, worker.ended)
+    return worker.ready.is_set()
 
 
 def _start_error(worker: Worker[Any]) -> WorkerStartError:
