@@ -187,6 +187,7 @@ async def test_why_a_successor_cannot_start_is_told_each_time(
 async def test_one_that_does_not_get_ready_is_told_of(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "dk_trio.workers")
     async with running(1, arranged=lambda worker: 0.0 if worker.pid == 101 else SLOW_START + 5) as run:
         await run.ready.wait()
         assert "is not ready" not in caplog.text
