@@ -37,7 +37,8 @@ class FakeJobs(Jobs):
         return ModuleStatus.PROCESSING if job_id in self.running else ModuleStatus.SUCCESS
 
     def statuses(self) -> Any:
-        return ((job_id, self.status(job_id)) for job_id in (*self.running, *self.ended))
+        rows = (self.running, ModuleStatus.PROCESSING), (self.ended, ModuleStatus.SUCCESS)
+        return ((job_id, status) for job_ids, status in rows for job_id in job_ids)
 
 
 def connected(*others: FakeJobs, silent: int = 0) -> tuple[JobDirectory, FakeJobs]:
