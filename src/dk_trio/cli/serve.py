@@ -11,7 +11,6 @@ import click
 from ._exits import CODES
 from ._output import json_option
 from ._security import Flags, security_options
-from ._serving import COLLECT_EVERY as COLLECT_EVERY
 from ._serving import Wanted
 from ._serving import stdout_apart as stdout_apart
 from ._serving import tell_ready as tell_ready

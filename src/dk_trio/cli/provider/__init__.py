@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from click.core import ParameterSource
 
 from dk_trio.cli._exits import CODES, Exit
 from dk_trio.cli._security import Flags, security_options
-from dk_trio.cli._serving import COLLECT_EVERY, leave_at_a_signal, tell_ready
+from dk_trio.cli._serving import collect_seldom, leave_at_a_signal, tell_ready, uncollected
 from dk_trio.cli._settings import load_settings, log_flags, log_options, settings_options
 
 from ._where import SETTING, data_dir_option, database_of, db_option
@@ -108,7 +107,7 @@ def command(
         *log_flags(log_level, log_format),
     )
     settings = load_settings(env_file=env_file, preset=preset, flags=[*own, *security], serving=False, export=True)
-    with logging_to(settings, service="provider", color=context.color):
+    with logging_to(settings, service="provider", color=context.color), uncollected():
         _serve(settings, host=host, port=port, db=db, data_dir=data_dir, validate=validate)
 
 
@@ -138,10 +137,7 @@ def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir
     grace = settings.server.grace
 
     def ready(address: str) -> None:
-        # As in `serve`: what has been loaded stays, and need not be looked through again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT_EVERY)
+        collect_seldom()
         log.info("serving from %s, contents of files in %s", database.name, directory or "memory")
         tell_ready(sys.stdout, address)
 
