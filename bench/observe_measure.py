@@ -18,8 +18,8 @@ from bench import payloads
 from bench.cases import QUIET, QUIET_AGAIN, TRACED, WATCHED, ServerCase
 from bench.contestants import serve_echo_module
 from bench.drivers import Call
-from bench.measure import Probe, rotate, server_sample
-from bench.processes import BenchError, Process, cores
+from bench.measure import rotate, server_sample
+from bench.processes import Process, cores
 from bench.run import WARM_UP_S, Bench
 from bench.table import Measured, Sample, render
 from bench.task_measure import MANY, slots
@@ -77,8 +77,14 @@ def scraped(port: int) -> Iterator[None]:
         thread.join()
 
 
-def sample(process: Process, case: ServerCase, *, seconds: float, metrics_port: int | None) -> Sample:
-    with contextlib.nullcontext() if metrics_port is None else scraped(metrics_port):
+def sample(env: dict[str, str], case: ServerCase, *, seconds: float, metrics_port: int | None) -> Sample:
+    """Of a process of its own: two processes that do the same differ by more than what is measured here."""
+    argv = serve_echo_module("--grace", "0")
+    with (
+        Process(argv, core=cores()[0], env=env) as process,
+        contextlib.nullcontext() if metrics_port is None else scraped(metrics_port),
+    ):
+        server_sample(process, case, seconds=WARM_UP_S)
         return server_sample(process, case, seconds=seconds)
 
 
@@ -98,20 +104,20 @@ def measure(bench: Bench) -> None:
         return
     request = requests(bench.preflight("--tasks", bench.effort.steps))["start"]
     metrics_port = free_port()
-    with contextlib.ExitStack() as stack:
-        running = {
-            name: stack.enter_context(Process(serve_echo_module("--grace", "0"), core=cores()[0], env=bench.env | env))
-            for name, env in settings(bench.directory, metrics_port).items()
+    environments = {name: bench.env | env for name, env in settings(bench.directory, metrics_port).items()}
+    for key in wanted:
+        case = case_of(key, request)
+        probes = {
+            name: partial(
+                sample,
+                env,
+                case,
+                seconds=bench.effort.seconds,
+                metrics_port=metrics_port if name == WATCHED else None,
+            )
+            for name, env in environments.items()
         }
-        for key in wanted:
-            case = case_of(key, request)
-            probes: dict[str, Probe] = {}
-            for name, process in running.items():
-                port = metrics_port if name == WATCHED else None
-                probes[name] = partial(sample, process, case, seconds=bench.effort.seconds, metrics_port=port)
-                with contextlib.suppress(BenchError):  # what fails here fails again, and is reported, in the rounds
-                    server_sample(process, case, seconds=WARM_UP_S)
-            result = Measured(key, case.title, yardstick=QUIET)
-            rotate(result, probes, rounds=bench.effort.task_rounds)
-            bench.results.append(result)
-            print(render(result), end="\n\n", flush=True)
+        result = Measured(key, case.title, yardstick=QUIET)
+        rotate(result, probes, rounds=bench.effort.rounds)
+        bench.results.append(result)
+        print(render(result), end="\n\n", flush=True)
