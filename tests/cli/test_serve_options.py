@@ -115,7 +115,7 @@ def test_check_in_json(speakers: list[str]) -> None:
         (["none.py"], {}, 4, "none.py does not exist"),
         (["none"], {}, 4, "'none' names no module class. Write PATH.py[:Class] or package.module:Class."),
         ([ECHO, ECHO], {}, 2, "echo_module.py is named twice: one server serves a module once."),
-        ([ECHO, f"{ECHO}:EchoModule"], {}, 4, "_module.EchoModule have the same id, 'echo'."),
+        ([ECHO, f"{ECHO}:EchoModule"], {}, 4, "have the same id, 'echo'."),
         ([ECHO.removesuffix(".py")], {}, 4, "echo_module does not exist."),
         ([ECHO, "--setup", "none.json"], {}, 3, "The setup file none.json cannot be read"),
         ([ECHO, "--setup", "a=1", "--setup", "b=2"], {}, 3, "The setup file 1 is for the module 'a', which is not"),

@@ -59,7 +59,7 @@ async def test_what_is_pending_stays_so_over_a_restart(backend: Backend) -> None
             await send(
                 peer, signal("a", "ack_cancel", "signal_service_cancel"), signal("a", "stop", "signal_service_cancel")
             )
-            assert await poll(peer, "a", timeout=0.1) == []
+            assert await poll(peer, "a", timeout=1) == []
             await send(peer, signal("d", "start", heartbeat_at=signal("d", "start").created_at), signal("e", "start"))
             assert set(await heartbeats(peer, "d", "e")) == {"d"}
 
