@@ -56,7 +56,7 @@ def _spanned(tracer: Tracer, service: str, method: str, call: Any) -> Any:
         ) as span:
             try:
                 return await call(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # boundary: a service may be the author's; its failure is told and goes on
                 told = error if isinstance(error, DkTrioError) else None
                 span.set_attribute("error.type", type(error).__qualname__ if told is None else told.code)
                 span.set_status(StatusCode.ERROR, None if told is None else told.text)

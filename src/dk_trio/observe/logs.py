@@ -117,7 +117,7 @@ def logging_to(
             _log.log(*trouble)
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # boundary: the whole program; what ends it is written and goes on
             if file is not None:  # stderr hears of it from the command line
                 text_of = error.text if isinstance(error, DkTrioError) else "ended by an unexpected error"
                 in_file.emit(_made(text_of, error=None if isinstance(error, DkTrioError) else error))

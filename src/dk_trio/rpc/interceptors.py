@@ -29,6 +29,7 @@ There an interceptor must not hold a cancel scope or a nursery open across its o
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -93,12 +94,12 @@ class Watch(Protocol):
         ...
 
 
-class Observer:
+class Observer(ABC):
     """An interceptor that neither waits nor changes how a call goes."""
 
+    @abstractmethod
     def watch(self, call: CallInfo) -> Watch:
         """A call begins. On a server in its own task, where context variables may be set for its length."""
-        raise NotImplementedError
 
     def __call__(self, call: CallInfo) -> AbstractAsyncContextManager[object]:
         """Around a call, wherever interceptors are entered one by one."""

@@ -222,8 +222,7 @@ class ServicesConfig:
             try:
                 self.make(name, _REHEARSAL, offered)
                 made.add(name)
-            except Exception as error:
-                # The boundary around what an author has written into a dict: whatever it leads to is told at the start.
+            except Exception as error:  # boundary: an author's dict, whatever it leads to is told at the start
                 text = error.text if isinstance(error, DkTrioError) else explain_failure(error)
                 raise ModuleDefinitionError(
                     f"services_config_params[{name!r}] of {self._owner} cannot be used: {text}"

@@ -146,8 +146,7 @@ class _Search:
             except RegistryModuleNotFoundError as error:
                 hint = "Start the module and register it, or select another tool."
                 raise self._wanted.unavailable(f"{self._step} does not know it", hint=hint) from error
-            except Exception as error:
-                # The boundary around strategies that may be anybody's: what fails for one tool is that tool's failure.
+            except Exception as error:  # boundary: strategies may be anybody's, what fails for one tool is its failure
                 known = error if isinstance(error, DkTrioError) else DkTrioError(f"{type(error).__name__}: {error}")
                 raise self._wanted.unavailable(
                     f"{self._step} failed: {known.message.rstrip('.')}", hint=known.hint or "Try again when it works."

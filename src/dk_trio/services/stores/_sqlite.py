@@ -265,8 +265,7 @@ class Connections:
                 writer.execute("SAVEPOINT item")
                 try:
                     results.append(outcome.Value(run(writer, work)))
-                except Exception as error:
-                    # The boundary around one work of a batch: what it raises is its caller's, and the others go on.
+                except Exception as error:  # boundary: one work of a batch fails for its own caller, the others go on
                     if not writer.in_transaction:  # full disk, failed I/O: SQLite has undone the works before, too
                         raise
                     writer.execute("ROLLBACK TO item")
