@@ -149,7 +149,7 @@ class Jobs:
                 continue
             try:
                 session.give_up()
-            except Exception:  # noqa: BLE001  one job's error that cannot be told must not end the watch over all the others
+            except Exception:  # noqa: BLE001  boundary: one job's error that cannot be told must not end the watch over all the others
                 _log.exception("job %s: its caller could not be told that its code goes on", session.ids.job_id)
 
     def stop(self, job_id: str, reason: Reason, why: str) -> None:

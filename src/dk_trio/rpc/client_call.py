@@ -399,7 +399,7 @@ class ClientCall(AttemptedCall):
     def _decode(self, data: bytes) -> Any:
         try:
             return self._recv_type.FromString(data)
-        except Exception as cause:  # whatever the codec of this message type raises for bad bytes
+        except Exception as cause:  # boundary: whatever the codec of this message type raises for bad bytes
             error = GRPCError(Status.INTERNAL, f"reply is not a {self._recv_type.__name__}: {cause}")
             self.fail(error)
             self._error_raised = True

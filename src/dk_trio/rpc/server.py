@@ -196,7 +196,7 @@ class Server:
     async def _serve_guarded(self, stream: trio.abc.Stream) -> None:
         try:
             await self.serve_stream(stream)
-        except Exception:  # a defect of ours or of a stream class ends one connection, never the others
+        except Exception:  # boundary: a defect of ours or of a stream class ends one connection, never the others
             _logger.exception("a connection ended by an unexpected error")
 
     async def serve_stream(self, stream: trio.abc.Stream, *, in_process: bool = False) -> None:

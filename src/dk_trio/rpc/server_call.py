@@ -248,7 +248,7 @@ class ServerCall(Stream):
         request_type = self.handler.request_type
         try:
             return request_type.FromString(data)
-        except Exception as error:  # whatever the codec of this message type raises for bad bytes
+        except Exception as error:  # boundary: whatever the codec of this message type raises for bad bytes
             raise GRPCError(Status.INTERNAL, f"request is not a {request_type.__name__}: {error}") from error
 
     async def _wait_readable(self) -> None:

@@ -265,7 +265,7 @@ class ConnectionTasks:
         for refused in self._server.refused_to:
             try:
                 refused(call, status)
-            except Exception:  # an interceptor's defect is not that of the other calls of this connection
+            except Exception:  # boundary: an interceptor's defect is not that of the other calls of this connection
                 _logger.exception("%s was refused, and an interceptor could not be told", head.path)
 
     # -- RPCs -------------------------------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def _fail(call: ServerCall, error: Exception) -> None:
     if isinstance(cause, GRPCError) and cause.status is not Status.OK:
         try:
             call.finish(cause.status, cause.message, cause.details)
-        except Exception:  # whatever a service has put into its error, it concerns this call alone
+        except Exception:  # boundary: whatever a service has put into its error, it concerns this call alone
             _logger.exception("%s failed with an error that cannot be sent", path)
             call.finish(Status.UNKNOWN, "the handler failed with an error that cannot be sent")
         return

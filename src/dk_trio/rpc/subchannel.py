@@ -164,7 +164,7 @@ class Subchannel:
     async def _run_link(self, link: ClientLink) -> None:
         try:
             await link.run()
-        except Exception:  # a defect of ours or of a stream class ends one connection, not the channel
+        except Exception:  # boundary: a defect of ours or of a stream class ends one connection, not the channel
             _logger.exception("a connection ended by an unexpected error")
         finally:
             self.links.pop(link, None)

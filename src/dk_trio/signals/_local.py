@@ -36,7 +36,7 @@ class LocalSignals:
         for observer in self._observers:
             try:
                 observer(signal)
-            except Exception:  # noqa: BLE001  whoever watches a job must not end it
+            except Exception:  # noqa: BLE001  boundary: whoever watches a job must not end it
                 _log.exception("an observer of signals failed at %s of job %s", signal.action, signal.task_id)
 
     def send(self, signal: Signal) -> bool:

@@ -147,7 +147,7 @@ class Dynamic:
         for key, value in found.values.items():
             try:
                 values[key] = _vetted(key, to_jsonable_python(value))
-            except Exception as error:  # noqa: BLE001  an object that fails when it is dumped is the author's, too
+            except Exception as error:  # noqa: BLE001  boundary: an object that fails when it is dumped is the author's, too
                 errors[key] = error
         return ResolveResult(values, errors)
 
