@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import trio
 
+from .vocabulary import misspelt
+
 EVENTS_MAX: Final = 1_000_000
 """Events of one history. A simulation of a few hundred jobs has some ten thousand; more is one that goes in circles."""
 
@@ -70,15 +72,15 @@ class History:
             actor: Who notes it.
             event: What happened, in a word.
             **fields: What belongs to it: values of JSON, and the same in every run of the seed. No set, no id() of an
-                object, no real time. `step`, `at`, `actor` and `event` are taken.
+                object, no real time.
 
         Raises:
-            TypeError: A value is none of JSON, or a name is taken.
-            ValueError: A number is not finite.
+            TypeError: A value is none of JSON.
+            ValueError: A number is not finite, or the event is none of `vocabulary.EVENTS`.
             RuntimeError: The history is full: the simulation goes in circles.
         """
-        if taken := fields.keys() & {"step", "at", "actor", "event"}:
-            raise TypeError(f"an event has {', '.join(sorted(taken))} of its own")
+        if (wrong := misspelt(actor, event, fields)) is not None:
+            raise ValueError(wrong)
         if len(self.events) >= EVENTS_MAX:
             raise RuntimeError(f"{EVENTS_MAX} events, and still going on: the last one was {self.events[-1]}")
         # Nanoseconds: what floats add to a virtual time would make a history hard to read, and says nothing.

@@ -1,0 +1,94 @@
+"""The words of a history: who notes which event, with which fields. What no table has cannot be noted.
+
+A check that looks for an event which nobody notes can never fail; so a misspelt word is an error where it is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "world": {
+            # Bounds. Sizes are of each server; times are virtual seconds: `delivery` is the longest that a small message
+            # takes between two hosts without a fault, `detect` the longest until one notices that the other is gone
+            # without a word, `poll` the longest from a signal in the provider to its job, `strike` the longest wait at
+            # a point. `memory`: bytes of one server's buffers. `provider`: whether there is one.
+            "begin": "seed scenario slots queue cleanup_grace completion_timeout delivery detect poll strike memory "
+            "provider",
+            # `where`: names of hosts; one: all that it does; two: between them; `*`: everywhere. `until`: if it is known.
+            "fault": "what where until?",
+            "heal": "what where",
+            # At a point of `dk_trio.buggify`: `what` is wait, cancel, cut or fail. Whom it may have harmed, if known.
+            "strike": "point what seconds? job? server?",
+            "quiet": "",
+            # Lists of what is left: texts for people. `borrowed`: by server {"running": n, "admitted": n}.
+            "end": "tasks_left streams_left borrowed sessions_left threads",
+        },
+        "client": {
+            "start": "job server setup deadline_at?",
+            "output": "job protocol number?",
+            "cancel": "job",
+            "status": "job status message on_corrupted",
+            "stop": "job",
+            "stop_reply": "job ok",
+        },
+        "author": {
+            "initialize": "",
+            "handler": "",
+            "send": "number size?",
+            "sent": "number",
+            "send_failed": "number",
+            "call": "child deadline_at?",
+            "called": "child status",
+            "cancelled": "",
+            "handler_end": "how",  # returned, raised, cancelled
+            "cleanup": "",
+            "cleanup_end": "how",  # the same
+            "store": "record",
+            "stored": "record",
+            "sin": "what",  # about to do what no module should: shield itself, swallow a cancellation, ...
+            "over": "",
+        },
+        "server": {
+            "asked": "job",  # for admission: gets into the line in this step
+            "admitted": "job",
+            "gauge": "running admitted slots queue queued",
+            "outcome": "job reason state",  # values of `lifecycle.Reason` and `lifecycle.State`
+            "crash": "",
+            "restart": "",
+            "drain_begin": "grace?",
+            "drain_end": "",
+            "memory": "buffered",
+            "lost": "job action",  # a signal that it has told to be lost
+        },
+        "provider": {
+            "signal": "task action reason seq",  # as committed; `reason` is `none` where it ends nothing
+            "signal_sent": "task action",  # somebody asks for the end of a job
+            "record": "record times",
+            "crash": "",
+            "restart": "",
+        },
+    }
+)
+"""By kind of actor and event, the fields; those with `?` may be left out."""
+
+
+def misspelt(actor: str, event: str, fields: Mapping[str, Any]) -> str | None:
+    """What is wrong with an event, in words; None when it is one of the table."""
+    kind, _, name = actor.partition("/")
+    events = EVENTS.get(kind)
+    if events is None or bool(name) == (kind in {"world", "provider"}):
+        return f"no actor is called {actor!r}"
+    known = events.get(event)
+    if known is None:
+        return f"{kind} notes no {event!r}, but {', '.join(events)}"
+    names = known.split()
+    needed = {each for each in names if each[-1] != "?"}
+    if missing := needed - fields.keys():
+        return f"{event!r} of {kind} needs {', '.join(sorted(missing))}"
+    if unknown := fields.keys() - {each.rstrip("?") for each in names}:
+        return f"{event!r} of {kind} has no {', '.join(sorted(unknown))}"
+    return None
