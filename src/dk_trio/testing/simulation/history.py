@@ -16,6 +16,7 @@ EVENTS_MAX: Final = 1_000_000
 """Events of one history. A simulation of a few hundred jobs has some ten thousand; more is one that goes in circles."""
 
 _AUTHOR: Final = "author/"
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Event:
     def line(self) -> str:
         """The event as one line of JSON, the same for the same event in every process."""
         whole = {"step": self.step, "at": self.at, "actor": self.actor, "event": self.event, **self.fields}
-        return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _ENCODER.encode(whole)
 
 
 class History:

@@ -12,13 +12,13 @@ from typing import Any, Final
 EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "world": {
-            # Bounds. Sizes are of each server; times are virtual seconds: `delivery` is the longest that a small message
-            # takes between two hosts without a fault, `detect` the longest until one notices that the other is gone
-            # without a word, `poll` the longest from a signal in the provider to its job, `strike` the longest wait at
-            # a point. `memory`: bytes of one server's buffers. `provider`: whether there is one.
+            # Bounds. Sizes are of each server, times are virtual seconds. `delivery`: the longest that a small message
+            # takes between two hosts without a fault; `detect`: the longest until one notices that the other is gone
+            # without a word; `poll`: the longest from a signal in the provider to its job; `strike`: the longest wait
+            # at a point. `memory`: bytes of one server's buffers. `provider`: whether there is one.
             "begin": "seed scenario slots queue cleanup_grace completion_timeout delivery detect poll strike memory "
             "provider",
-            # `where`: names of hosts; one: all that it does; two: between them; `*`: everywhere. `until`: if it is known.
+            # `where`: names of hosts; one: all that it does; two: between them; `*`: everywhere. `until`: if known.
             "fault": "what where until?",
             "heal": "what where",
             # At a point of `dk_trio.buggify`: `what` is wait, cancel, cut or fail. Whom it may have harmed, if known.
@@ -76,19 +76,28 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """By kind of actor and event, the fields; those with `?` may be left out."""
 
 
+_FIELDS: Final = {
+    (kind, event): (
+        frozenset(name for name in names.split() if name[-1] != "?"),
+        frozenset(names.replace("?", "").split()),
+    )
+    for kind, events in EVENTS.items()
+    for event, names in events.items()
+}
+"""What an event needs, and what it may have."""
+
+
 def misspelt(actor: str, event: str, fields: Mapping[str, Any]) -> str | None:
     """What is wrong with an event, in words; None when it is one of the table."""
     kind, _, name = actor.partition("/")
-    events = EVENTS.get(kind)
-    if events is None or bool(name) == (kind in {"world", "provider"}):
+    if kind not in EVENTS or bool(name) == (kind in {"world", "provider"}):
         return f"no actor is called {actor!r}"
-    known = events.get(event)
-    if known is None:
-        return f"{kind} notes no {event!r}, but {', '.join(events)}"
-    names = known.split()
-    needed = {each for each in names if each[-1] != "?"}
-    if missing := needed - fields.keys():
+    if (kind, event) not in _FIELDS:
+        return f"{kind} notes no {event!r}, but {', '.join(EVENTS[kind])}"
+    needed, known = _FIELDS[kind, event]
+    given = fields.keys()
+    if needed <= given <= known:
+        return None
+    if missing := needed - given:
         return f"{event!r} of {kind} needs {', '.join(sorted(missing))}"
-    if unknown := fields.keys() - {each.rstrip("?") for each in names}:
-        return f"{event!r} of {kind} has no {', '.join(sorted(unknown))}"
-    return None
+    return f"{event!r} of {kind} has no {', '.join(sorted(given - known))}"
