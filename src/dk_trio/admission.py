@@ -37,6 +37,7 @@ from types import TracebackType
 
 import trio
 
+from dk_trio import buggify
 from dk_trio.errors import NoFreeSlotError, QueueFullError
 from dk_trio.settings import SlotWait, TaskSettings
 
@@ -155,6 +156,7 @@ class Admission:
         came = trio.current_time()
         gate = self._gate
         try:
+            await buggify.at("admission.acquire")
             if gate is not None:
                 await self._pass_gate(gate, task, came)
             try:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import FrameType, TracebackType
+from typing import Final
 
 import trio
 from grpclib.exceptions import GRPCError
@@ -169,6 +170,13 @@ def _explain(error: BaseException) -> str:
         return f"{error.status.name}: {error.message}"
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+SWALLOWS: Final = (
+    "it catches trio.Cancelled, or BaseException, and does not raise it again, or it shields itself, or it waits for a "
+    "thread"
+)
+"""Why code goes on although it was cancelled."""
 
 
 def places(nursery: trio.Nursery) -> list[str]:

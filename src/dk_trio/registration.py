@@ -17,6 +17,7 @@ from typing import Final
 
 import trio
 
+from dk_trio import chance
 from dk_trio.errors import DkTrioError, RegistryModuleNotFoundError
 from dk_trio.services.registry import Registry
 
@@ -85,7 +86,7 @@ class Registration:
         self._version = version
         self._interval = interval
         self._on_change = on_change
-        self._random = random or Random()  # noqa: S311  spreads calls, keeps no secret
+        self._random = random or chance.new_random()
         self._registered = self._registering = False
         self._speaking = trio.CancelScope()
         self._silent = trio.Event()

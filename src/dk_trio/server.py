@@ -25,11 +25,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import trio
 
-from dk_trio import rpc
+from dk_trio import chance, rpc
 from dk_trio.addresses import with_port
 from dk_trio.admission import Admission
 from dk_trio.boundary import unwrapped
@@ -56,7 +55,7 @@ from dk_trio.security import Security
 from dk_trio.server_statistics import DrainReport as DrainReport
 from dk_trio.server_statistics import ServerStatistics as ServerStatistics
 from dk_trio.servicer import ModuleServicer
-from dk_trio.services.channels import ChannelCache, Connect
+from dk_trio.services.channels import ChannelCache, Connect, Dial
 from dk_trio.services.config import SharedServices
 from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.services.setup import SetupSource
@@ -99,6 +98,7 @@ class ModuleServer:
         platform: What local services keep, for servers of one process that share it; the caller opens it. The server's
             own when None, in a directory below `settings.services.data_dir` that has the modules' ids for its name.
         provider: Opens the byte stream to the services-provider of remote mode, in place of TCP.
+        dial: The same to whatever the server calls, provider and modules, by `HOST:PORT`.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
         client_interceptors: Code around each call that the server makes: to its provider, and to other modules.
         hooks: Around each job, see `dk_trio.hooks`.
@@ -129,6 +129,7 @@ class ModuleServer:
         signals: SignalExchange | None = None,
         platform: LocalPlatform | None = None,
         provider: Connect | None = None,
+        dial: Dial | None = None,
         interceptors: Sequence[rpc.Interceptor] = (),
         client_interceptors: Sequence[rpc.Interceptor] = (),
         hooks: Sequence[JobHook] = (),
@@ -144,13 +145,17 @@ class ModuleServer:
         self._owns_platform = platform is None
         client = self.security.client
         self._channels = ChannelCache(
-            options=channel_options(settings.channel), interceptors=client_interceptors, security=client
+            options=channel_options(settings.channel), interceptors=client_interceptors, security=client, dial=dial
         )
-        remote = ServicesMode(settings.services.mode) is ServicesMode.REMOTE
-        if remote and provider is None:
-            client.check(settings.services.provider)
-        around = [*client_interceptors, *client.interceptors]
-        self._link = _link(settings, self._channels, provider, around) if remote else None
+        self._link: ProviderLink | None = None
+        if ServicesMode(settings.services.mode) is ServicesMode.REMOTE:
+            from dk_trio.provider_link import ProviderLink  # with the remote strategies, which local mode does not load
+
+            if provider is None:
+                client.check(settings.services.provider)
+                provider = dial and partial(dial, settings.services.provider)
+            around = [*client_interceptors, *client.interceptors]
+            self._link = ProviderLink(settings, self._channels, connect=provider, interceptors=around)
         self._admission = admission or Admission(settings.tasks)
         self.signals = signals or (LocalSignals() if self._link is None else self._link.signals)
         self.jobs = Jobs(hooks=hooks)
@@ -423,7 +428,7 @@ class ModuleServer:
                 yield
                 return
             self._set_ready(ready=False, why=f"the services-provider {self._link.target} has not answered yet")
-            registered = partial(self._link.registered, instance=instance or uuid4().hex)
+            registered = partial(self._link.registered, instance=instance or chance.new_uuid().hex)
             async with unwrapped(), trio.open_nursery() as nursery:
                 for module in self.modules.values():
                     await nursery.start(self._keep_registered, registered, module, host, port)
@@ -489,11 +494,3 @@ class ModuleServer:
     def _set_ready(self, *, ready: bool, why: str = "") -> None:
         self.health.set(READINESS, ready, why=why)
         self.health.set(MODULE_SERVICE, ready, why=why)
-
-
-def _link(
-    settings: Settings, channels: ChannelCache, connect: Connect | None, interceptors: Sequence[rpc.Interceptor]
-) -> ProviderLink:
-    from dk_trio.provider_link import ProviderLink  # with the remote strategies, which local mode does not load
-
-    return ProviderLink(settings, channels, connect=connect, interceptors=interceptors)

@@ -8,7 +8,6 @@ callers that look only at the status both see it.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -17,7 +16,7 @@ from typing import Any, Final
 import trio
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
 
-from dk_trio import rpc
+from dk_trio import chance, rpc
 from dk_trio.admission import Admission
 from dk_trio.config_setup import ConfigSetup
 from dk_trio.errors import (
@@ -206,7 +205,7 @@ class ModuleServicer(ModuleServiceBase):
     def _ids(self, mission_id: str, setup_id: str, setup_version_id: str) -> SessionIds:
         """The ids of a new job."""
         return SessionIds(
-            job_id=str(uuid.uuid4()),
+            job_id=str(chance.new_uuid()),
             mission_id=mission_id,
             setup_id=setup_id,
             setup_version_id=setup_version_id,

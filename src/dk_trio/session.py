@@ -40,8 +40,9 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
+from dk_trio import buggify
 from dk_trio.admission import Admission
-from dk_trio.boundary import authors_code, explain_failure, from_nursery, left_open, places, split
+from dk_trio.boundary import SWALLOWS, authors_code, explain_failure, from_nursery, left_open, places, split
 from dk_trio.errors import (
     AdmissionError,
     CleanupFailedError,
@@ -71,10 +72,6 @@ ABANDON_AFTER: Final = 5.0
 PROMPT: Final = 1.0
 """Seconds within which a cancelled handler may still return normally without being told about it."""
 
-_SWALLOWS = (
-    "it catches trio.Cancelled, or BaseException, and does not raise it again, or it shields itself, or it waits for a "
-    "thread"
-)
 _PLACES_TOLD = 3
 _OWN_CANCELLATION = (
     "A cancel scope was left open, or a Cancelled was kept and raised again outside of its scope, or a task that was "
@@ -250,9 +247,11 @@ class Session:
     async def _supervise(self, nursery: trio.Nursery) -> None:
         try:
             async with self._admission.admit(nested=self._nested):
+                await buggify.at("admission.acquired")
                 await self._execute(nursery)
             # A nursery that was left open has cancelled the scope, and its error comes out of the session's nursery.
             if self._reason is None and not nursery.cancel_scope.cancel_called:
+                await buggify.at("session.ending")
                 await self._output(end_of_stream())
                 self._end(Reason.COMPLETED)
         except AdmissionError as error:
@@ -305,7 +304,7 @@ class Session:
             self.ids.job_id,
             self.patience,
             "; ".join(places(self._nursery)[:_PLACES_TOLD]) or "not at an await",
-            _SWALLOWS,
+            SWALLOWS,
         )
         assert self._error is not None
         self._abandon(self._error)
@@ -374,7 +373,7 @@ class Session:
                 await self._run_module(module)
             late = trio.current_time() - self._cancelled_at
             if late > PROMPT:  # -inf unless it was cancelled
-                _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, _SWALLOWS)
+                _log.warning("job %s: its code went on for %.1f s after it was cancelled: %s", job_id, late, SWALLOWS)
         except DkTrioError as error:
             self._end(Reason.FAILED, error)  # before cleanup, in which other reasons may come
             raise
@@ -412,6 +411,7 @@ class Session:
         cleanup: Any = module.cleanup
         self._cleanup_scope = trio.CancelScope(deadline=deadline, shield=True)
         with authors_code(CleanupFailedError, self.ids.job_id), self._cleanup_scope:
+            await buggify.at("session.cleanup")
             await (cleanup(self._context) if self._definition.cleanup_takes_context else cleanup())
         if self._cleanup_scope.cancelled_caught:
             took = trio.current_time() - started

@@ -6,16 +6,17 @@ protocol, a one-value `Literal`, tells the members of a union apart.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Generic, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny
 from typing_extensions import TypeVar
 
+from dk_trio import chance
+
 
 def utc_now() -> str:
     """The wall clock as ISO 8601 text with a UTC offset."""
-    return datetime.now(UTC).isoformat()
+    return chance.utc_now().isoformat()
 
 
 class DataTrigger(BaseModel):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from dk_trio import chance
 from dk_trio.errors import ConfigurationError
 from dk_trio.services.stores.database import SETTING
 
@@ -49,7 +49,7 @@ class ProviderOptions:
     """What chooses the directory of the contents of files, as the remedies of errors name it: a variable, or an option
     of a command."""
 
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = chance.wall_time
     """The wall clock, in seconds since the epoch: of leases, which go on over a restart, and of dates that are told. A
     test gives one that goes with its virtual time."""
 

@@ -21,7 +21,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dk_trio.services.stores.database import Database, DatabaseStatistics
+
+    from ._base import Servicer
 
 _log = logging.getLogger("dk_trio.provider")
 
@@ -107,7 +109,12 @@ class Provider:
         options: How clients are treated.
         interceptors: Code around each RPC, see `dk_trio.rpc`.
         security: TLS, and who may call; the caller opens it. None: plaintext, for everybody.
+
+    Attributes:
+        servicers: What is served; a derived class may serve it otherwise.
     """
+
+    servicers: ClassVar[tuple[type[Servicer], ...]] = SERVICERS
 
     def __init__(
         self,
@@ -122,7 +129,7 @@ class Provider:
         options = self._options = options or ProviderOptions()
         self._stores = Stores.of(database, directory, options=options)
         self._validation = Validation(options.validate)
-        self._servicers = [servicer(self._stores, options, self._validation) for servicer in SERVICERS]
+        self._servicers = [servicer(self._stores, options, self._validation) for servicer in self.servicers]
         names = {path.split("/")[1] for servicer in self._servicers for path in servicer.__mapping__()}
         self._follow_readiness = (READINESS, *sorted(names))
         self._open = False

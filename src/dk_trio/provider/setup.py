@@ -13,8 +13,9 @@ import json
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
-from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
+from uuid import NAMESPACE_OID, UUID, uuid5
 
+from dk_trio import chance
 from dk_trio.errors import SetupNotFoundError, Violation
 from dk_trio.extensions import IDEMPOTENCY_KEY, SETUP_ID
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
@@ -292,7 +293,7 @@ class SetupServicer(Servicer, SetupServiceBase):
     def _new_id(self, what: str) -> str:
         call = self._call
         key = call.text(IDEMPOTENCY_KEY)
-        made: UUID = uuid5(_NAMESPACE, f"{key} {call.path} {what}") if key else uuid4()
+        made: UUID = uuid5(_NAMESPACE, f"{key} {call.path} {what}") if key else chance.new_uuid()
         return made.hex
 
     def _version(self, setup_id: str, told: SetupVersion, name: str, where: str = "") -> SetupVersionData:

@@ -32,6 +32,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
+from dk_trio import chance
 from dk_trio.wire.compression import ENCODINGS
 
 from .call_attempts import AttemptedCall
@@ -422,5 +423,5 @@ def open_channel(
         Connector(target, options=options, ssl_context=ssl_context, connect=connect),
         options=options,
         interceptors=interceptors,
-        random=random or Random(),  # noqa: S311  (jitter, not secrets)
+        random=random or chance.new_random(),
     )

@@ -11,7 +11,6 @@ told, and their calls end with UNAVAILABLE, upon which clients turn to another s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +20,8 @@ from urllib.parse import quote
 import trio
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
+
+from dk_trio import chance
 
 if TYPE_CHECKING:
     from dk_trio.pb.grpc.health.v1 import HealthCheckResponse, HealthCheckResponseServingStatus
@@ -148,7 +149,7 @@ class Health:
         why = "the server is shutting down" if self._shut_down else self._reasons.get(service)
         metadata = {WHY: quote(why, safe=" ,;:!()[]'/=-")} if why else {}
         if CLOCK in call.metadata:
-            metadata[CLOCK] = f"{time.time():.6f}"
+            metadata[CLOCK] = f"{chance.wall_time():.6f}"
         if metadata:
             await call.send_initial_metadata(metadata=metadata)
         await call.send_message(_response(self._status(service)))

@@ -27,6 +27,7 @@ from grpclib.exceptions import GRPCError
 from multidict import MultiDict
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
+from dk_trio import buggify
 from dk_trio.wire import ErrorCode, PeerError, PrefaceError, Refusal, RequestHead, ServerConnection, Stream
 from dk_trio.wire.frames import error_name
 from dk_trio.wire.metadata import decode_metadata, encode_metadata
@@ -439,6 +440,7 @@ def _end_cancelled(call: ServerCall) -> None:
 
 def _complete(call: ServerCall) -> None:
     """The handler has returned."""
+    buggify.fails("rpc.trailers")
     if call.answered:
         call.succeed()
     elif call.scope is not None and call.scope.cancel_called:  # the handler has swallowed its cancellation
@@ -450,6 +452,7 @@ def _complete(call: ServerCall) -> None:
 
 def _fail(call: ServerCall, error: Exception) -> None:
     """The handler has raised."""
+    buggify.fails("rpc.trailers")
     cause = _cause(error)
     path = call.head.path
     if call.done:

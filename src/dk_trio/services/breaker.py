@@ -30,6 +30,8 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from dk_trio import chance
+
 _logger = logging.getLogger("dk_trio.services.breaker")
 
 # Of a delay, both ways: as gRFC A6 has it for retries.
@@ -109,7 +111,7 @@ class CircuitBreaker:
         self._options = options or BreakerOptions()
         self._connects = connects
         self._lost = lost
-        self._random = random or Random()  # noqa: S311  (jitter, not secrets)
+        self._random = random or chance.new_random()
         self._state = BreakerState.CLOSED
         self._failures = self._opened = self._probes = self._refused = 0
         self._failing_since = 0.0

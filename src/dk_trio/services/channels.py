@@ -15,13 +15,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Final, NamedTuple, Self, TypeAlias
-from uuid import uuid4
 
 import trio
 
-from dk_trio import rpc
+from dk_trio import chance, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.rpc.notices import Notices
 from dk_trio.security import ClientSecurity, exposed
@@ -31,6 +31,9 @@ _log = logging.getLogger("dk_trio.security")
 
 Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Makes the byte stream to a server, in place of TCP."""
+
+Dial: TypeAlias = Callable[[str], Awaitable[trio.abc.Stream]]
+"""Makes the byte stream to a target, `HOST:PORT`, in place of TCP."""
 
 # A module that is called now and then keeps its connection; a server that is gone is forgotten before anybody wonders.
 GRACE: Final = 60.0
@@ -117,6 +120,7 @@ class ChannelCache:
         interceptors: Around each call on each channel.
         security: What is shown to others: TLS, where a channel is not given its own or a `connect`, and interceptors,
             but not to servers of this process. None: nothing.
+        dial: In place of TCP, for channels without a `connect` of their own.
 
     Attributes:
         tls: Of `security`.
@@ -130,16 +134,18 @@ class ChannelCache:
         grace: float = GRACE,
         interceptors: Sequence[rpc.Interceptor] = (),
         security: ClientSecurity | None = None,
+        dial: Dial | None = None,
     ) -> None:
         if not grace >= 0:
             raise ValueError(f"grace must not be negative, not {grace!r}")
-        self.id = uuid4().hex[:16]
+        self.id = chance.new_uuid().hex[:16]
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
         self.tls = None if security is None else security.tls
         self._shown = () if security is None else tuple(security.interceptors)
         self._notices = Notices(_log)
         self._interceptors = tuple(interceptors)
+        self._dial = dial
         self._channels: dict[_Key, _Shared] = {}
         self._nursery: trio.Nursery | None = None
         self._context: contextvars.Context
@@ -240,11 +246,12 @@ class ChannelCache:
         key = _Key(target, ssl_context, options or self._options, connect, in_process)
         shared = self._channels.get(key)
         if shared is None or shared.lifetime.cancel_called:
+            dial = self._dial
             channel = rpc.open_channel(
                 key.target,
                 options=key.options,
                 ssl_context=ssl_context,
-                connect=connect,
+                connect=partial(dial, target) if connect is None and dial is not None else connect,
                 interceptors=self._interceptors if in_process else (*self._interceptors, *self._shown),
             )
             self.warn(channel)

@@ -22,13 +22,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
-from uuid import uuid4
 
 import trio
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from dk_trio import rpc
+from dk_trio import chance, rpc
 from dk_trio.extensions import IDEMPOTENCY, IDEMPOTENCY_KEY
 from dk_trio.rpc.retry import PUSHBACK_HEADER, parse_pushback
 from dk_trio.settings import QuerySettings
@@ -122,7 +121,7 @@ class ProviderQuery:
         random: Random | None = None,
     ) -> None:
         self.settings = settings or QuerySettings()
-        self.random = random or Random()  # noqa: S311  (jitter, not secrets)
+        self.random = random or chance.new_random()
         self._channel: rpc.Channel | None = None
         self._open_channel: OpenChannel | None = None
         if isinstance(channel, rpc.Channel):
@@ -185,7 +184,7 @@ class ProviderQuery:
 
         `key` is its idempotency key; the same one for the same write, a new one when None.
         """
-        key = key or str(uuid4())
+        key = key or str(chance.new_uuid())
         return await self.exec_grpc_query(route, request, reply_type, key=key, metadata=metadata, timeout=timeout)
 
     async def exec_grpc_query(

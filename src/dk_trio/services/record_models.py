@@ -6,11 +6,11 @@ import reprlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from dk_trio import chance
 from dk_trio.errors import InvalidRecordError, RecordExistsError, StorageServiceError, Violation
 
 from .field_path import field_path
@@ -165,7 +165,7 @@ def checked_id(record_id: Any) -> str:
 
 def new_id(record_id: str | None) -> str:
     """The id of a record to be stored: one of its own for None and the empty one."""
-    return checked_id(record_id or uuid4().hex)
+    return checked_id(record_id or chance.new_uuid().hex)
 
 
 def checked_type(data_type: DataTypeName) -> str:

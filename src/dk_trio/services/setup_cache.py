@@ -25,6 +25,7 @@ from typing import Final, Self
 
 import trio
 
+from dk_trio import buggify
 from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, SetupUnavailableError
 from dk_trio.services.setup import SetupSource, SetupStore, SetupVersion, bare
@@ -280,6 +281,7 @@ class SetupCache:
         # would, and the flight.
         try:
             with scope:
+                await buggify.at("setup.fetch")
                 return await self._source.get_setup(setup_id, mission_id)
         except DkTrioError as error:
             return error

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import uuid4
 
+from dk_trio import chance
 from dk_trio.errors import SetupNotFoundError, SetupServiceError, Violation
 
 from .setup import PAGE_MAX, VERSION_PREFIX, SetupStatus, SetupVersionData
@@ -86,9 +85,9 @@ def checked_json(content: Any) -> str:
 def new_version(setup_id: str, version: str, content: Any, key: str = "") -> SetupVersionData:
     """A version that is to be stored, with an id of its own unless `key` is one."""
     return SetupVersionData(
-        id=VERSION_PREFIX + (key or uuid4().hex),
+        id=VERSION_PREFIX + (key or chance.new_uuid().hex),
         setup_id=setup_id,
         version=checked_text("version", version),
         content=json.loads(checked_json(content)),  # shares nothing with what the caller may still change
-        creation_date=datetime.now(UTC),
+        creation_date=chance.utc_now(),
     )

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import trio
 
-from dk_trio import rpc
+from dk_trio import chance, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.settings import SignalSettings
 
@@ -81,7 +81,7 @@ class RemoteSignals:
         max_tasks: int = MAX_TASKS,
         close_timeout: float = CLOSE_TIMEOUT,
     ) -> None:
-        random = random or Random()  # noqa: S311  jitter, not secrets
+        random = random or chance.new_random()
         calls = Calls(channel)
         self._queue_size = settings.queue_size
         self._close_timeout = close_timeout

@@ -6,8 +6,10 @@ import enum
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias
+
+from dk_trio import chance
 
 NO_REASON: Final = "none"
 """The `cancellation_reason` of a signal that ends nothing."""
@@ -25,7 +27,7 @@ class SignalAction(enum.StrEnum):
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return chance.utc_now()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

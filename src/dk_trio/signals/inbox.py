@@ -32,6 +32,7 @@ from typing import Final, NamedTuple
 import trio
 from grpclib.const import Status
 
+from dk_trio import buggify
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsRequest, Task
 from dk_trio.settings import SignalSettings
 
@@ -262,6 +263,7 @@ class Inbox:
         self._began = trio.current_time()
         with trio.CancelScope() as scope:
             self._polling = scope
+            await buggify.at("signals.poll")
             try:
                 reply, upto = await calls.poll(request, after=after, timeout=timeout)
             except CallError as error:

@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import trio
 from grpclib.const import Status
 
+from dk_trio import buggify, chance
 from dk_trio.errors import TaskManagerServiceError
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest
 from dk_trio.settings import SignalSettings
@@ -129,7 +129,7 @@ class _Batch:
     def __init__(self, entries: list[Entry], request: Encoded) -> None:
         self.entries = entries
         self.request = request
-        self.key = str(uuid4())
+        self.key = str(chance.new_uuid())
 
 
 class Outbox:
@@ -322,10 +322,12 @@ class Outbox:
 
     async def _call(self, batch: _Batch) -> CallError | None:
         self._made += 1
+        await buggify.at("signals.flush")
         try:
             reply = await self._calls.send(batch.request, key=batch.key, timeout=self._settings.send_timeout)
         except CallError as error:
             return error
+        await buggify.at("signals.flushed")
         return None if reply.success else CallError(Status.FAILED_PRECONDITION, "success=false")
 
     def _backoff(self, retry: int, error: CallError | None) -> float:

@@ -16,10 +16,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
-from uuid import uuid4
 
 from pydantic_core import to_jsonable_python
 
+from dk_trio import chance
 from dk_trio.module import events
 
 from ._package import core
@@ -34,6 +34,10 @@ _AFTER: Final[Mapping[Phase, frozenset[str]]] = {
 }
 
 
+def _new_id() -> str:
+    return str(chance.new_uuid())
+
+
 class Translator:
     """The AG-UI events of one stream. Does no I/O.
 
@@ -43,7 +47,7 @@ class Translator:
         new_id: Makes ids of messages.
     """
 
-    def __init__(self, *, thread_id: str, run_id: str, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
+    def __init__(self, *, thread_id: str, run_id: str, new_id: Callable[[], str] = _new_id) -> None:
         self._thread_id = thread_id
         self._run_id = run_id
         self._new_id = new_id

@@ -22,11 +22,11 @@ from copy import deepcopy
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
-from uuid import uuid4
 
 import trio
 from pydantic import BaseModel, ConfigDict, Field
 
+from dk_trio import chance
 from dk_trio.errors import InvalidRecordError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Entry(_Stored):
         entry_id: Tells it from all others; entries that others have stored may have none.
     """
 
-    entry_id: str = Field(default_factory=lambda: uuid4().hex)
+    entry_id: str = Field(default_factory=lambda: chance.new_uuid().hex)
 
 
 class BaseMessage(Entry):

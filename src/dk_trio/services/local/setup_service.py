@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from dk_trio import chance
 from dk_trio.errors import SetupServiceError, StorageServiceError
 from dk_trio.services.setup import (
     PREFIX,
@@ -105,7 +105,7 @@ class DefaultSetup(BaseStrategy, SetupService):
         Raises:
             SetupExistsError: There is a setup with the id `setup_id`.
         """
-        setup_id = PREFIX + (uuid4().hex if setup_id is None else checked_id("setup_id", bare, setup_id))
+        setup_id = PREFIX + (chance.new_uuid().hex if setup_id is None else checked_id("setup_id", bare, setup_id))
         setup = SetupData(
             id=setup_id,
             name=checked_text("name", name),

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
+from dk_trio import chance
 from dk_trio.errors import InvalidRecordError, RecordExistsError, Violation
 from dk_trio.services.snapshot import Snapshot
 from dk_trio.services.stores.profiles import bare
@@ -44,7 +44,7 @@ class DefaultSnapshot(BaseStrategy, Snapshot):
         self._database.declare("snapshots", SCHEMA)
 
     async def create(self, data: Mapping[str, Any], name: str | None = None) -> str:
-        name = uuid4().hex if name is None else _checked(name)
+        name = chance.new_uuid().hex if name is None else _checked(name)
         text = _json(data)
 
         def work() -> Work[str]:

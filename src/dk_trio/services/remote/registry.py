@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 import trio
 from grpclib.const import Status
 
-from dk_trio import extensions
+from dk_trio import chance, extensions
 from dk_trio.errors import DkTrioError, RegistryModuleNotFoundError, RegistryServiceError, Violation
 from dk_trio.pb.agentic_mesh_protocol.module_registry.v1 import DeregisterRequest, DeregisterResponse
 from dk_trio.pb.agentic_mesh_protocol.registry.v1 import (
@@ -97,7 +96,7 @@ class GrpcRegistry(BaseStrategy, Registry):
         super().__init__(mission_id, setup_id, setup_version_id)
         self._told = told
         self._served_at: dict[str, bytes] = {}  # what was registered here
-        self._instance = instance or uuid4().hex
+        self._instance = instance or chance.new_uuid().hex
         self._calls = Calls(providers, client_config, "agentic_mesh_protocol.registry.v1.RegistryService", _FAMILY)
         older = "agentic_mesh_protocol.module_registry.v1.ModuleRegistryService"
         self._older = Calls(providers, client_config, older, _FAMILY)

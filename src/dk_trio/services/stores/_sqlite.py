@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import outcome
 from grpclib.const import Status
 
+from dk_trio import buggify
 from dk_trio.errors import ConfigurationError, StorageServiceError
 
 from .durable import sync
@@ -272,7 +273,10 @@ class Connections:
                     results.append(outcome.Error(self.explained(error)))
                 writer.execute("RELEASE item")
             self.check_file()  # or the commit would go into a file that nobody finds again
+            if buggify.fails("database.commit"):
+                raise _failed_disk()
             writer.execute("COMMIT")
+            buggify.fails("database.committed")
         finally:
             _roll_back(writer)
         return results
@@ -339,6 +343,13 @@ def _connected(path: str, timeout: float) -> sqlite3.Connection:
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
+
+
+def _failed_disk() -> sqlite3.Error:
+    """What SQLite raises when the disk does not take a transaction."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
 
 
 def _closed() -> RuntimeError:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
+from dk_trio import chance
 from dk_trio.errors import StorageServiceError
 
 from .durable import sync
@@ -48,7 +48,7 @@ def back_up(directory: Path, destination: Path, *, check: Callable[[], None] = l
 
 def copy(old: sqlite3.Connection, destination: Path, check: Callable[[], None] = lambda: None) -> None:
     """Copy what a connection sees now. It has no open transaction, before and after; see `back_up`."""
-    staging = destination.with_name(f".{destination.name}.{uuid4().hex}")
+    staging = destination.with_name(f".{destination.name}.{chance.new_uuid().hex}")
     try:
         os.close(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with closing(sqlite3.connect(staging, isolation_level=None)) as new:

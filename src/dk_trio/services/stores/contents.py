@@ -17,11 +17,11 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, Protocol, TypeVar
-from uuid import uuid4
 
 import trio
 from grpclib.const import Status
 
+from dk_trio import chance
 from dk_trio.errors import FilesystemServiceError
 from dk_trio.services.filesystem import Content
 
@@ -124,7 +124,7 @@ class DiskContents:
             ) from error
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
-        name = uuid4().hex
+        name = chance.new_uuid().hex
         writer = await self._run(_Writer, self._directory / name)
         try:
             async for piece in pieces:
@@ -249,7 +249,7 @@ class MemoryContents:
         return work()
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
-        name = uuid4().hex
+        name = chance.new_uuid().hex
         content = self._contents[name] = []
         digest = hashlib.sha256()
         size = 0

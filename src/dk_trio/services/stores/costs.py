@@ -8,13 +8,13 @@ rows however many entries there are, and two jobs can never pass a limit togethe
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from dk_trio import chance
 from dk_trio.errors import CostLimitError, Violation
 from dk_trio.services.cost import AmountLimit, CostData, CostLimit, CostType
 
@@ -185,7 +185,7 @@ class CostStore:
             _INSERT,
             (
                 *(entry.mission, entry.name, *key, entry.unit, entry.rate, entry.quantity, float(added.amount)),
-                *(entry.setup_version_id, entry.job_id, time.time_ns() // 1000),
+                *(entry.setup_version_id, entry.job_id, chance.wall_us()),
             ),
         )
         yield Statement(_SUM, (entry.mission, *key, str(total.quantity), str(total.amount)))

@@ -13,15 +13,15 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
-from uuid import uuid4
 
 import trio
 from grpclib.const import Status
 
+from dk_trio import chance
 from dk_trio.errors import FilesystemServiceError, StorageServiceError, StoredFileNotFoundError
 from dk_trio.services.filesystem import (
     DEFAULT_CONTENT_TYPE,
@@ -68,7 +68,7 @@ _log = logging.getLogger("dk_trio.filesystem")
 
 
 def _utc_now() -> datetime:
-    return datetime.now(UTC)
+    return chance.utc_now()
 
 
 class FileStore:
@@ -162,7 +162,7 @@ class FileStore:
             old = yield from existing()
             now = index.microseconds(self._now())
             row = index.Row(
-                id=(key or ID_PREFIX + str(uuid4())) if old is None else old.id,
+                id=(key or ID_PREFIX + str(chance.new_uuid())) if old is None else old.id,
                 context=context,
                 name=name,
                 file_type=file.file_type,

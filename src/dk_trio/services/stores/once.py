@@ -8,13 +8,13 @@ it is tried again.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import trio
 
+from dk_trio import chance
 from dk_trio.errors import IdempotencyError, Violation
 
 from .database import Database
@@ -55,7 +55,7 @@ class Once:
         now: The time, in seconds since the epoch.
     """
 
-    def __init__(self, database: Database, *, ttl: float = TTL, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, ttl: float = TTL, now: Callable[[], float] = chance.wall_time) -> None:
         self._database = database
         self._ttl = ttl
         self._now = now

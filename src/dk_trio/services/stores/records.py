@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from dk_trio import chance
 from dk_trio.errors import RecordChangedError, Violation
 
 from .database import Database
@@ -219,4 +219,4 @@ def _row(sql: str, *parameters: Value) -> Work[Row | None]:
 
 
 def _now() -> int:
-    return time.time_ns() // 1000
+    return chance.wall_us()
