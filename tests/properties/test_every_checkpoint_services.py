@@ -6,7 +6,7 @@ left, the tool's job has ended, each write that was acknowledged is there, the h
 others. The same holds for a configuration that looks for its tool, for a health check of all services, and for a form
 whose fetcher is shared: of two who wait for it only the one that is struck is told.
 
-A suite's run strikes every `PARTS`th step, each kind of strike others; `DK_TRIO_TEST_SEEDS=8` strikes all of them.
+A suite's run strikes every `PARTS`th step, each kind of strike others; a night's strikes all of them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import trio
 import trio.testing
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from tests.sizes import size
 
 from dk_trio import ModuleClient, ModuleServer, rpc
 from dk_trio.errors import SessionEndedError
@@ -38,8 +38,8 @@ DAY = 86_400
 
 
 def seeds(suite: int) -> range:
-    """As many seeds as the suite takes; `DK_TRIO_TEST_SEEDS=300` gives each test of seeds that many."""
-    return range(int(os.environ.get("DK_TRIO_TEST_SEEDS", suite)))
+    """As many seeds as the suite takes; a night gives each test of seeds sixteen times as many."""
+    return range(size(suite, 16 * suite))
 
 
 def run_seeded(seed: int, function: Any, *arguments: Any) -> Any:
