@@ -108,6 +108,8 @@ class Jobs:
     async def run(self, session: Session) -> Outcome:
         """Run a session; it is in the table exactly as long. Raises what `Session.run` raises."""
         job_id = session.ids.job_id
+        if job_id in self._sessions:  # or this one's end would take the entry of the other along
+            raise RuntimeError(f"there is a job {job_id} already")
         self._sessions[job_id] = session
         if self._shutting_down:  # its request came before; its setup did not
             session.stop(Reason.SHUTDOWN, _SHUTTING_DOWN)
