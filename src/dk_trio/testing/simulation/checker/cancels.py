@@ -1,0 +1,157 @@
+"""P5: cancel arrives, and cleanup runs once and is bounded. P6: deadlines travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from dk_trio.testing.simulation.history import Event
+
+from .story import PROVIDER, Job, Story, Violation
+
+ASKS = frozenset({"cancel", "stop"})
+CUTS = frozenset({"cut", "reset", "fin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a job has to end.
+
+    Attributes:
+        event: What has happened.
+        at: When.
+        text: The same in words.
+        due: When its code must have heard of it.
+    """
+
+    event: Event
+    at: float
+    text: str
+    due: float
+
+
+def causes(story: Story, job: Job) -> Iterator[Cause]:
+    """All that has to cancel this job."""
+    bounds, server = story.bounds, job.server
+    path = {job.client, server}
+    slow = bounds.delivery + bounds.strike
+
+    def caused(event: Event, text: str, *, since: float, hosts: set[str], within: float) -> Cause:
+        return Cause(event, since, text, story.due(since, hosts, within))
+
+    for event in job.all("client", "cancel"):
+        yield caused(event, "its client left", since=event.at, hosts=path, within=slow)
+    if job.status is not None:
+        yield caused(job.status, "its call ended", since=job.status.at, hosts=path, within=slow)
+    for event in job.all("client", "stop_reply"):
+        if event.fields["ok"]:
+            yield Cause(event, event.at, "StopModule was answered", event.at)
+    if story.bounds.provider:
+        for event in job.all("provider", "signal_sent"):
+            if event.fields["action"] in ASKS:
+                hosts, text = {PROVIDER, server}, f"a {event.fields['action']} signal was sent"
+                yield caused(event, text, since=event.at, hosts=hosts, within=bounds.poll + slow)
+    deadline = None if job.start is None else job.start.fields.get("deadline_at")
+    if job.start is not None and deadline is not None:
+        yield caused(job.start, "its deadline passed", since=deadline, hosts=path, within=slow)
+    for drain in story.drains:
+        event = drain.event
+        if drain.touches({server}) and job.begun is not None and job.begun.at < drain.ends_at:
+            due = event.at + (event.fields.get("grace") or 0) + bounds.strike
+            yield Cause(event, event.at, "its server drains", due)
+    yield from _losses(story, job)
+
+
+def _losses(story: Story, job: Job) -> Iterator[Cause]:
+    """Connections that were cut while the job was on them, and parents that are over."""
+    within = story.bounds.delivery + story.bounds.strike
+    begun = inf if job.admitted is None else job.admitted.step
+    for fault in story.faults:
+        cut = fault.event.event == "fault" and fault.event.fields["what"] in CUTS
+        if cut and job.client and fault.event.step > begun and fault.touches({job.client, job.server}):
+            due = story.due(fault.event.at, {job.client, job.server}, within)
+            yield Cause(fault.event, fault.event.at, "its connection was cut", due)
+    call = story.calls.get(job.name)
+    parent = None if call is None or call.job is None else story.jobs[call.job]
+    if parent is not None and parent.ended is not None:
+        due = story.due(parent.ended.at, {parent.server, job.server}, within)
+        yield Cause(parent.ended, parent.ended.at, f"{parent.name}, which had called it, was over", due)
+
+
+def arrives(story: Story) -> Iterator[Violation]:
+    """What ends a job reaches its code in time: it is cancelled by then, or over, or does not begin any more."""
+    for job in story.jobs.values():
+        begun, ended = job.begun, job.ended
+        if begun is None or job.sinned:
+            continue
+        ended_at = inf if ended is None else ended.at
+        heard_at = min((each.at for each in job.all("author", "cancelled")), default=inf)
+        for cause in causes(story, job):
+            steps = tuple(sorted({cause.event.step, begun.step}))
+            if begun.at > cause.due:
+                text = f"{cause.text} at {cause.at:g} s, and its code began at {begun.at:g} s"
+                yield Violation("P5 arrives", job.name, steps, text)
+            elif min(ended_at, heard_at) > cause.due and cause.due < story.over_at:
+                went_on = "is not over" if ended is None else f"went on until {ended_at:g} s"
+                text = f"{cause.text} at {cause.at:g} s, of which it had to hear by {cause.due:g} s: it {went_on}"
+                yield Violation("P5 arrives", job.name, steps, text)
+
+
+def cleanup_once(story: Story) -> Iterator[Violation]:
+    """`cleanup` runs exactly once when `initialize` began, and never otherwise."""
+    for job in story.jobs.values():
+        begun, cleaned = job.all("author", "initialize"), job.all("author", "cleanup")
+        fits = len(cleaned) == len(begun) <= 1
+        if not fits and not (job.crash is not None and len(cleaned) < len(begun) == 1):
+            steps = tuple(each.step for each in (*begun, *cleaned))
+            text = f"initialize began {len(begun)} times, cleanup {len(cleaned)} times"
+            yield Violation("P5 cleanup", job.name, steps, text)
+
+
+def cleanup_bounded(story: Story) -> Iterator[Violation]:
+    """`cleanup` ends within its time: the grace of a cancelled job, or the time for completion."""
+    bounds = story.bounds
+    for job in story.jobs.values():
+        begun, ended = job.first("author", "cleanup"), job.first("author", "cleanup_end")
+        if begun is None or job.sinned or (ended is None and job.crash is not None):
+            continue
+        cancelled = any(each.step < begun.step for each in job.all("author", "cancelled"))
+        limit = bounds.cleanup_grace if cancelled else bounds.completion_timeout
+        took = (story.over_at if ended is None else ended.at) - begun.at
+        if took > limit + 1e-6:
+            steps = (begun.step,) if ended is None else (begun.step, ended.step)
+            yield Violation("P5 bounded", job.name, steps, f"cleanup took {took:g} s of {limit:g} s")
+
+
+def deadlines(story: Story) -> Iterator[Violation]:
+    """A job that calls another gives it no later deadline than its own, and the other does not run beyond that."""
+    for name, call in story.calls.items():
+        parent = story.jobs.get(call.job or "")
+        until = None if parent is None else _deadline(story, parent)
+        if parent is None or until is None:
+            continue
+        given = call.fields.get("deadline_at")
+        if given is not None and given > until + 1e-6:
+            text = f"its deadline is {given:g} s, that of {parent.name}, which calls it, {until:g} s"
+            yield Violation("P6 deadline", name, (call.step,), text)
+        child = story.jobs.get(name)
+        if child is None or child.sinned or child.begun is None:
+            continue
+        due = story.due(until, {parent.server, child.server}, story.bounds.delivery + story.bounds.strike)
+        heard_at = min((each.at for each in child.all("author", "cancelled")), default=inf)
+        ended_at = story.over_at if child.ended is None else child.ended.at
+        if max(child.begun.at, min(ended_at, heard_at)) > due:
+            text = f"runs after {due:g} s, by when the deadline of {parent.name} had passed"
+            yield Violation("P6 outran", name, (call.step, child.begun.step), text)
+
+
+def _deadline(story: Story, job: Job) -> float | None:
+    """When the job's deadline passes where it runs: what is left of it travels, and counts from its arrival."""
+    call = story.calls.get(job.name)
+    begin = job.start or call
+    deadline = None if begin is None else begin.fields.get("deadline_at")
+    if begin is None or deadline is None:
+        return None
+    seen = job.first("server", "asked") or job.admitted
+    return float(deadline) + (0 if seen is None else seen.at - begin.at)

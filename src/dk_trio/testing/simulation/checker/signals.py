@@ -1,0 +1,58 @@
+"""P7: signals arrive at least once, in order per job, and a loss is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dk_trio.testing.simulation.history import Event
+
+from .ends import START, STOP, starts, stops
+from .story import PROVIDER, Job, Story, Violation
+
+RULE = "P7 arrived"
+
+
+def arrived(story: Story) -> Iterator[Violation]:
+    """The provider has the START and the STOP of each job that was admitted, unless their loss was told."""
+    if not story.bounds.provider:
+        return
+    for job in story.jobs.values():
+        if job.admitted is None or job.crash is not None:
+            continue
+        for action, signals, since in ((START, starts(job), job.admitted), (STOP, stops(job), job.outcome)):
+            if not signals and since is not None and action not in _told(job) and not _went_down(story, job, since):
+                text = f"the provider has no {action.upper()} of it, and nobody was told of its loss"
+                yield Violation(RULE, job.name, (since.step,), text)
+
+
+def requests(story: Story) -> Iterator[Violation]:
+    """What was asked of the provider is kept there."""
+    for job in story.jobs.values():
+        kept = {each.fields["action"] for each in job.all("provider", "signal")}
+        for each in job.all("provider", "signal_sent"):
+            if each.fields["action"] not in kept:
+                text = f"the provider has lost the {each.fields['action']} that it had taken"
+                yield Violation("P7 requests", job.name, (each.step,), text)
+
+
+def in_order(story: Story) -> Iterator[Violation]:
+    """The START of a job is before its STOP, and what has once been read of a signal stays as it is."""
+    for job in story.jobs.values():
+        first, last = starts(job), stops(job)
+        if first and last and first[0].fields["seq"] > last[-1].fields["seq"]:
+            yield Violation("P7 order", job.name, (first[0].step, last[-1].step), "its STOP came before its START")
+        read: dict[int, tuple[object, object]] = {}
+        for each in job.all("provider", "signal"):
+            said = (each.fields["action"], each.fields["reason"])
+            if read.setdefault(each.fields["seq"], said) != said:
+                yield Violation("P7 order", job.name, (each.step,), "a signal in the provider has changed")
+
+
+def _went_down(story: Story, job: Job, since: Event) -> bool:
+    """Whether the signal's server may have gone down with it, before it had to be in the provider."""
+    bounds = story.bounds
+    return job.crash_within(since, story.due(since.at, {PROVIDER, job.server}, bounds.poll + bounds.strike))
+
+
+def _told(job: Job) -> set[object]:
+    return {each.fields["action"] for each in job.all("server", "lost")}
