@@ -1,48 +1,16 @@
-"""Virtual time that notices a deadlock, and a run of Trio that goes on only while a state machine wants it to."""
+"""A run of Trio in virtual time that goes on only while a state machine wants it to."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from math import inf
 from typing import Any
 
 import outcome
 import trio
 import trio.testing
 
-
-def virtual_clock() -> trio.testing.MockClock:
-    """A clock that jumps whenever nothing can run, and fails when there is nothing to jump to.
-
-    Then every task waits for ever. A deadline around the test would not help against one that cannot be cancelled.
-    """
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    jump = clock._autojump
-
-    def jump_or_fail() -> None:
-        if trio.lowlevel.current_statistics().seconds_to_next_deadline == inf:
-            raise RuntimeError(f"every task waits for ever:{task_tree()}")
-        jump()
-
-    clock._autojump = jump_or_fail  # type: ignore[method-assign]
-    return clock
-
-
-def task_tree() -> str:
-    """The tasks of the run, for a failing test."""
-    lines: list[str] = []
-
-    def add(task: trio.lowlevel.Task, depth: int) -> None:
-        lines.append("  " * depth + task.name)
-        for nursery in task.child_nurseries:
-            for child in nursery.child_tasks:
-                add(child, depth + 1)
-
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    add(root, 0)
-    return "\n" + "\n".join(lines)
+from dk_trio.testing import seed_scheduler, virtual_clock
 
 
 class Steps:
@@ -59,7 +27,7 @@ class Steps:
         self._result: outcome.Outcome[None] | None = None
         self._commands, self._received = trio.open_memory_channel[Callable[[], Awaitable[object]]](1)
         self._done = True
-        trio._core._run._r.seed(seed)
+        seed_scheduler(seed)
         trio.lowlevel.start_guest_run(
             self._main,
             run_sync_soon_threadsafe=self._ticks.append,

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import hypothesis
 import trio
 import trio.testing
 from grpclib.const import Status
@@ -27,9 +26,9 @@ from dk_trio.services.setup import SetupVersion
 from dk_trio.session import Session
 from dk_trio.settings import LifecycleSettings, Settings, TaskSettings
 from dk_trio.signals import LocalSignals, Signal, SignalAction
+from dk_trio.testing import run, task_tree
 
 from .acts import Ledger, Plan
-from .steps import task_tree, virtual_clock
 
 MemoryStream = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]
 
@@ -44,9 +43,7 @@ def seeds(suite: int) -> range:
 
 def run_seeded(seed: int, function: Any, *arguments: Any) -> Any:
     """`trio.run` in virtual time; the seed decides in which order tasks run that could run at the same time."""
-    assert hypothesis.settings  # its import makes trio's scheduler repeatable
-    trio._core._run._r.seed(seed)
-    return trio.run(function, *arguments, clock=virtual_clock())
+    return run(function, *arguments, seed=seed)
 
 
 @dataclass

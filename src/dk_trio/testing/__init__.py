@@ -1,0 +1,53 @@
+"""Tests of modules in one process, in virtual time: a server over memory, a provider that fails on demand, a clock.
+
+    async def test_shouts(virtual_clock):
+        result = await run_job(Shouter, {"text": "hello"})
+        assert result.outputs == [{"protocol": "shout", "text": "HELLO"}]
+
+Installed with dk-trio, a pytest plugin gives fixtures for the same, see `dk_trio.testing.plugin`. What is here needs
+neither pytest nor anything else beyond dk-trio itself. Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .clock import DeadlockError as DeadlockError
+    from .clock import run as run
+    from .clock import seed_scheduler as seed_scheduler
+    from .clock import task_tree as task_tree
+    from .clock import virtual_clock as virtual_clock
+    from .leaks import LeakError as LeakError
+    from .leaks import assert_no_leaks as assert_no_leaks
+    from .memory import MemoryServer as MemoryServer
+    from .memory import serve_in_memory as serve_in_memory
+    from .network import Conditions as Conditions
+    from .network import Network as Network
+
+_HOMES = {
+    name: home
+    for home, names in {
+        "clock": "DeadlockError run seed_scheduler task_tree virtual_clock",
+        "leaks": "LeakError assert_no_leaks",
+        "memory": "MemoryServer serve_in_memory",
+        "network": "Conditions Network",
+    }.items()
+    for name in names.split()
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value  # the next use is a plain attribute
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

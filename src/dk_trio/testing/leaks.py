@@ -1,0 +1,104 @@
+"""What a piece of code has left behind: tasks of the run, file descriptors, threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from weakref import WeakSet
+
+import trio
+
+from .clock import tasks_below
+
+GRACE: Final = 1.0
+"""Real seconds that threads get to end, which have nothing to do any more."""
+
+_LOOK_AGAIN: Final = 0.005
+_DESCRIPTORS: Final = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
+
+
+class LeakError(AssertionError):
+    """Something was left behind; says what.
+
+    Attributes:
+        left: What, one text for each.
+    """
+
+    def __init__(self, left: list[str]) -> None:
+        super().__init__(f"{len(left)} left behind:" + "".join(f"\n  {what}" for what in left))
+        self.left = left
+
+
+@contextmanager
+def assert_no_leaks(*, grace: float = GRACE) -> Iterator[None]:
+    """Check that the block leaves nothing behind: no task, no file descriptor, no thread.
+
+    It may be around code of any kind, and inside a run around async code; then tasks of the run count too. Threads that
+    Trio keeps for its next use are not left behind. What the block raises goes before.
+
+    Args:
+        grace: Real seconds that threads get to end. They are waited for without a checkpoint.
+
+    Raises:
+        LeakError: Names each task with the place where it waits, the target of each descriptor, and each thread.
+    """
+    tasks, descriptors, threads = _tasks(), _descriptors(), WeakSet(threading.enumerate())
+    yield
+    left = [f"task {_told(task)}" for task in _tasks() if task not in tasks]
+    left += _left_threads(threads, grace)
+    new = _descriptors() - descriptors
+    if new:
+        gc.collect()  # what nobody holds is closed now and not at any time
+        new &= _descriptors()
+    left += [f"file descriptor {number}: {target}" for number, target in sorted(new)]
+    if left:
+        raise LeakError(left)
+
+
+def _tasks() -> WeakSet[trio.lowlevel.Task]:
+    """All tasks of the run; none outside of one."""
+    try:
+        root = trio.lowlevel.current_root_task()
+    except RuntimeError:
+        return WeakSet()
+    return WeakSet(() if root is None else tasks_below(root))
+
+
+def _told(task: trio.lowlevel.Task) -> str:
+    from dk_trio.frames import authors_frame, place
+
+    frames = list(task.iter_await_frames())
+    found = authors_frame(frames) or (frames[-1] if frames else None)
+    return task.name if found is None else f"{task.name}, at {place(*found, source=True)}"
+
+
+def _descriptors() -> set[tuple[int, str]]:
+    found = set()
+    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208  iterdir keeps a descriptor open while it is read
+        with suppress(OSError):  # the one that the list was read with
+            found.add((int(name), _target(name)))
+    return found
+
+
+def _target(name: str) -> str:
+    path = _DESCRIPTORS / name
+    if path.is_symlink():
+        return str(path.readlink())
+    os.fstat(int(name))
+    return ""
+
+
+def _left_threads(before: WeakSet[threading.Thread], grace: float) -> list[str]:
+    until = time.monotonic() + grace
+    while True:
+        idle = {worker._thread for worker in trio._core._thread_cache.THREAD_CACHE._idle_workers}
+        left = [thread for thread in threading.enumerate() if thread not in before and thread not in idle]
+        if not left or time.monotonic() >= until:
+            return [f"thread {thread.name}" for thread in left]
+        time.sleep(_LOOK_AGAIN)

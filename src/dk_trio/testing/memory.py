@@ -1,0 +1,165 @@
+"""A module server and its client in one process, over memory: no sockets, no threads, nothing on disk.
+
+    async with serve_in_memory(MyModule) as served:
+        async with served.client.start({"protocol": "message", "text": "hi"}) as outputs:
+            async for output in outputs: ...
+
+It is the server of production, with everything that a call goes through: admission, setups, signals, HTTP/2. Only the
+bytes go through memory, so it runs on any clock, and in virtual time deadlines, waits for a slot and polls take none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+import trio.testing
+
+from dk_trio import rpc
+from dk_trio.boundary import unwrapped
+from dk_trio.client import ModuleClient
+from dk_trio.hosting import ModuleClass
+from dk_trio.server import ModuleServer
+from dk_trio.services.local.setup import LocalSetup
+from dk_trio.services.setup import SetupSource, SetupVersion, bare
+from dk_trio.settings import Settings
+
+from .clock import task_tree
+
+if TYPE_CHECKING:
+    from .provider import FakeProvider
+
+DAY: Final = 86_400.0
+"""Seconds after which a block fails that is not over, unless told otherwise. On a clock that jumps this is at once."""
+
+MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
+
+Setups = SetupSource | Mapping[str, Mapping[str, Any]]
+"""Where setups come from: a source, or their contents by setup id."""
+
+
+class MemoryServer:
+    """A server that is reached over memory. Made by `serve_in_memory`.
+
+    Attributes:
+        server: The server.
+        client: A client of it, on a channel of its own.
+    """
+
+    client: ModuleClient
+
+    def __init__(self, server: ModuleServer, nursery: trio.Nursery) -> None:
+        self.server = server
+        self._nursery = nursery
+        self._streams: set[MemoryStream] = set()
+
+    def __repr__(self) -> str:
+        return f"<MemoryServer {self.server!r}, {self.connections} connections>"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._streams)
+
+    async def connect(self) -> trio.abc.Stream:
+        """A new connection, as a raw stream of bytes.
+
+        Raises:
+            OSError: The server's block was left.
+        """
+        if self._nursery.cancel_scope.cancel_called:
+            raise OSError(f"{self.server.definition.name} is not served any more")
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self._serve, ours, theirs, name=f"connection of {self.server.definition.name}")
+        return ours
+
+    async def _serve(self, ours: MemoryStream, theirs: MemoryStream) -> None:
+        self._streams.add(ours)
+        try:
+            await self.server.serve_stream(theirs)
+        finally:
+            self._streams.discard(ours)
+
+    def cut(self) -> int:
+        """Break all connections, without a word to either side. A client may connect again.
+
+        Returns:
+            How many there were.
+        """
+        cut, self._streams = self._streams, set()
+        for stream in cut:
+            stream.send_stream.close()
+            stream.receive_stream.close()
+        return len(cut)
+
+    @asynccontextmanager
+    async def another_client(self, **channel_arguments: Any) -> AsyncIterator[ModuleClient]:
+        """A client on a channel and connection of its own, for the length of the block.
+
+        Args:
+            channel_arguments: Of `dk_trio.rpc.open_channel`, such as `options`.
+        """
+        async with rpc.open_channel("memory", connect=self.connect, **channel_arguments) as channel:
+            yield ModuleClient(channel)
+
+
+@asynccontextmanager
+async def serve_in_memory(
+    *modules: ModuleClass,
+    settings: Settings | None = None,
+    provider: FakeProvider | None = None,
+    setups: Setups | None = None,
+    time_limit: float = DAY,
+    **server_arguments: Any,
+) -> AsyncIterator[MemoryServer]:
+    """Serve modules for the length of the block, in this process and in memory.
+
+    Args:
+        modules: The module classes.
+        settings: Of the server; the defaults when None, the environment is not read. Whatever they say, what modules
+            store is kept in memory.
+        provider: A services-provider that the server works with, in remote mode. None: the services are local.
+        setups: Setups of the module. A mapping has contents by setup id, and no others are known; without, jobs get
+            what the module's defaults or the provider say.
+        time_limit: Seconds for the block.
+        server_arguments: More arguments of `ModuleServer`, such as `hooks`.
+
+    Raises:
+        ModuleDefinitionError: A class is not complete; says what is missing, and where.
+        trio.TooSlowError: The block took more than the limit; tells where each task was.
+    """
+    settings = settings or Settings()
+    services = replace(settings.services, data_dir=None)
+    if provider is not None:
+        services = replace(services, mode="remote")
+        server_arguments["provider"] = provider.connect
+    server = ModuleServer(
+        *modules, settings=replace(settings, services=services), setups=_source(setups), **server_arguments
+    )
+    async with unwrapped(), trio.open_nursery() as limits:
+        limits.start_soon(_limit, time_limit)
+        async with server.opened(), unwrapped(), trio.open_nursery() as nursery:
+            served = MemoryServer(server, nursery)
+            async with served.another_client() as served.client:
+                yield served
+            nursery.cancel_scope.cancel()
+        limits.cancel_scope.cancel()
+
+
+async def _limit(seconds: float) -> None:
+    await trio.sleep(seconds)
+    raise trio.TooSlowError(f"serve_in_memory: its block was not over after {seconds:g} s:{task_tree()}")
+
+
+def _source(setups: Setups | None) -> SetupSource | None:
+    if not isinstance(setups, Mapping):
+        return setups
+    return LocalSetup(
+        {
+            setup_id: SetupVersion(id=f"setup_versions:{bare(setup_id)}-1", setup_id=setup_id, content=content)
+            for setup_id, content in setups.items()
+        }
+    )
