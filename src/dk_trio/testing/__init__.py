@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .memory import serve_in_memory as serve_in_memory
     from .network import Conditions as Conditions
     from .network import Network as Network
+    from .provider import FakeProvider as FakeProvider
 
 _HOMES = {
     name: home
@@ -33,6 +34,7 @@ _HOMES = {
         "leaks": "LeakError assert_no_leaks",
         "memory": "MemoryServer serve_in_memory",
         "network": "Conditions Network",
+        "provider": "FakeProvider",
     }.items()
     for name in names.split()
 }

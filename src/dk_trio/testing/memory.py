@@ -25,7 +25,7 @@ from dk_trio.hosting import ModuleClass
 from dk_trio.server import ModuleServer
 from dk_trio.services.local.setup import LocalSetup
 from dk_trio.services.setup import SetupSource, SetupVersion, bare
-from dk_trio.settings import Settings
+from dk_trio.settings import Settings, SignalSettings
 
 from .clock import task_tree
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 DAY: Final = 86_400.0
 """Seconds after which a block fails that is not over, unless told otherwise. On a clock that jumps this is at once."""
+
+POLL_TIMEOUT: Final = 60.0
+"""Seconds for which a provider holds a poll for signals. A poll each second is most of what an hour of waiting costs in
+virtual time, and a signal ends a held poll at once, however long that is."""
 
 MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
@@ -119,8 +123,8 @@ async def serve_in_memory(
 
     Args:
         modules: The module classes.
-        settings: Of the server; the defaults when None, the environment is not read. Whatever they say, what modules
-            store is kept in memory.
+        settings: Of the server; the defaults when None, with polls of `POLL_TIMEOUT`. The environment is not read.
+            Whatever they say, what modules store is kept in memory.
         provider: A services-provider that the server works with, in remote mode. None: the services are local.
         setups: Setups of the module. A mapping has contents by setup id, and no others are known; without, jobs get
             what the module's defaults or the provider say.
@@ -131,7 +135,7 @@ async def serve_in_memory(
         ModuleDefinitionError: A class is not complete; says what is missing, and where.
         trio.TooSlowError: The block took more than the limit; tells where each task was.
     """
-    settings = settings or Settings()
+    settings = settings or Settings(signals=SignalSettings(poll_timeout=POLL_TIMEOUT))
     services = replace(settings.services, data_dir=None)
     if provider is not None:
         services = replace(services, mode="remote")
