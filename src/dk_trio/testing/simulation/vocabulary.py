@@ -29,7 +29,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         },
         "client": {
             "start": "job server setup deadline_at?",
-            "output": "job protocol number?",
+            "output": "job protocol number? run?",  # `run`: which one of the runs of the job, where it is not the first
             "cancel": "job",
             "status": "job status message on_corrupted",
             "stop": "job",
@@ -37,6 +37,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         },
         "author": {
             "initialize": "",
+            "initialize_end": "how",  # returned, raised, cancelled
             "handler": "",
             "send": "number size?",
             "sent": "number",
@@ -44,9 +45,9 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "call": "child deadline_at?",
             "called": "child status",
             "cancelled": "",
-            "handler_end": "how",  # returned, raised, cancelled
+            "handler_end": "how",
             "cleanup": "",
-            "cleanup_end": "how",  # the same
+            "cleanup_end": "how",
             "store": "record",
             "stored": "record",
             "sin": "what",  # about to do what no module should: shield itself, swallow a cancellation, ...
@@ -54,6 +55,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         },
         "server": {
             "asked": "job",  # for admission: gets into the line in this step
+            "slot": "job",  # it gets its slot in this step; a strike may come before it is `admitted`, that is, begins
             "admitted": "job",
             "gauge": "running admitted slots queue queued",
             "outcome": "job reason state",  # values of `lifecycle.Reason` and `lifecycle.State`
