@@ -2,7 +2,7 @@
 
     async def test_shouts(virtual_clock):
         result = await run_job(Shouter, {"text": "hello"})
-        assert result.outputs == [{"protocol": "shout", "text": "HELLO"}]
+        assert [output["text"] for output in result.outputs] == ["HELLO"]
 
 Installed with dk-trio, a pytest plugin gives fixtures for the same, see `dk_trio.testing.plugin`. What is here needs
 neither pytest nor anything else beyond dk-trio itself. Names are loaded when they are first used.
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from .clock import seed_scheduler as seed_scheduler
     from .clock import task_tree as task_tree
     from .clock import virtual_clock as virtual_clock
+    from .handlers import MemoryContext as MemoryContext
+    from .handlers import context_in_memory as context_in_memory
+    from .handlers import run_handler as run_handler
+    from .handlers import run_job as run_job
+    from .jobs import JobResult as JobResult
     from .leaks import LeakError as LeakError
     from .leaks import assert_no_leaks as assert_no_leaks
     from .memory import MemoryServer as MemoryServer
@@ -31,6 +36,8 @@ _HOMES = {
     name: home
     for home, names in {
         "clock": "DeadlockError run seed_scheduler task_tree virtual_clock",
+        "handlers": "MemoryContext context_in_memory run_handler run_job",
+        "jobs": "JobResult",
         "leaks": "LeakError assert_no_leaks",
         "memory": "MemoryServer serve_in_memory",
         "network": "Conditions Network",

@@ -20,7 +20,7 @@ import trio.testing
 
 from dk_trio import rpc
 from dk_trio.boundary import unwrapped
-from dk_trio.client import ModuleClient
+from dk_trio.client import DEFAULT_MISSION_ID, DEFAULT_SETUP_ID, Metadata, ModuleClient
 from dk_trio.hosting import ModuleClass
 from dk_trio.server import ModuleServer
 from dk_trio.services.local.setup import LocalSetup
@@ -28,6 +28,7 @@ from dk_trio.services.setup import SetupSource, SetupVersion, bare
 from dk_trio.settings import Settings, SignalSettings
 
 from .clock import task_tree
+from .jobs import JobResult, result_of
 
 if TYPE_CHECKING:
     from .provider import FakeProvider
@@ -98,6 +99,36 @@ class MemoryServer:
             stream.send_stream.close()
             stream.receive_stream.close()
         return len(cut)
+
+    async def run_job(
+        self,
+        data: Mapping[str, Any],
+        *,
+        protocol: str | None = None,
+        setup_id: str = DEFAULT_SETUP_ID,
+        mission_id: str = DEFAULT_MISSION_ID,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> JobResult:
+        """Run one job to its end. A failure of it is no exception here.
+
+        Args:
+            data: The whole input with its `root`, or only the root.
+            protocol: Put into the root when it has none.
+            setup_id: Id of the setup.
+            mission_id: Id of the mission that the job is part of.
+            timeout: Seconds for the job, as a caller's deadline.
+            metadata: Sent with the request.
+        """
+        return await result_of(
+            self.client,
+            data,
+            protocol=protocol,
+            setup_id=setup_id,
+            mission_id=mission_id,
+            timeout=timeout,
+            metadata=metadata,
+        )
 
     @asynccontextmanager
     async def another_client(self, **channel_arguments: Any) -> AsyncIterator[ModuleClient]:
