@@ -1,7 +1,7 @@
 """One seed, one simulation: play it in virtual time, check what has happened, and say how to see it again.
 
-The scheduler, ids, jitter, dates and every fault come from the seed, the garbage collector rests, and nothing outside of
-the process is asked. So a seed has one history, on every machine and in every process.
+The scheduler, ids, jitter, dates and every fault come from the seed, the garbage collector rests, nothing outside of
+the process is asked: a seed has one history, on every machine and in every process.
 """
 
 from __future__ import annotations

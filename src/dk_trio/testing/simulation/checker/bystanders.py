@@ -16,7 +16,7 @@ _EXPECTED: Final = frozenset({"OK", "RESOURCE_EXHAUSTED"})
 
 def bystanders(story: Story) -> Iterator[Violation]:
     """A job that nothing has struck, and that does no harm to itself, ends well."""
-    for job in story.jobs.values():
+    for job in story.served:
         status = job.status
         if status is None or status.fields["status"] in _EXPECTED or harmed(story, job):
             continue
@@ -29,9 +29,11 @@ def harmed(story: Story, job: Job, *, deep: bool = True) -> bool:
     """Whether anything has happened that this job may fail of."""
     begin = job.start or story.calls.get(job.name) or job.events[0]
     end = job.status or job.outcome or story.events[-1]
-    if any(job.all(*what) for what in _OWN) or job.sinned or job.crash is not None or _raised(job):
+    if any(job.all(*what) for what in _OWN) or job.sinned or job.crash is not None or job.raised:
         return True
     if job.status is not None and job.status.fields["status"] == "DEADLINE_EXCEEDED" and _has_deadline(job):
+        return True
+    if any(each.fields["how"] == "cancelled" for each in job.all("author", "cleanup_end")):  # it took too long
         return True
     hosts = {job.client or _parent(story, job), job.server} | ({PROVIDER} if story.bounds.provider else set())
     since = begin.at - story.bounds.detect  # what was cut may not have been noticed, or not be connected again
@@ -54,11 +56,6 @@ _OWN: Final = (
 )
 
 
-def _raised(job: Job) -> bool:
-    ends = (*job.all("author", "handler_end"), *job.all("author", "cleanup_end"))
-    return any(each.fields["how"] == "raised" for each in ends)
-
-
 def _has_deadline(job: Job) -> bool:
     return job.start is not None and job.start.fields.get("deadline_at") is not None
 
@@ -73,10 +70,17 @@ def _struck(story: Story, job: Job, since: float, until: float) -> bool:
     for event in story.all("world", "strike"):
         if event.fields["what"] == HARMLESS or not since <= event.at <= until:
             continue
-        whose, where = event.fields.get("job"), event.fields.get("server")
-        if whose == job.name or (whose is None and where in {None, job.server, PROVIDER}):
+        other = story.jobs.get(event.fields.get("job", ""))
+        if other is None:
+            if event.fields.get("server") in {None, job.server}:
+                return True
+        elif other is job or (event.fields["what"] == "cut" and _path(other) == _path(job)):
             return True
     return False
+
+
+def _path(job: Job) -> tuple[str, str]:
+    return job.client, job.server
 
 
 def _drained(story: Story, job: Job, since: float, until: float) -> bool:

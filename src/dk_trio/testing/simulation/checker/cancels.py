@@ -11,7 +11,7 @@ from dk_trio.testing.simulation.history import Event
 from .story import PROVIDER, Job, Story, Violation
 
 ASKS = frozenset({"cancel", "stop"})
-CUTS = frozenset({"cut", "reset", "fin"})
+CUTS = frozenset({"cut", "reset", "fin", "client dies"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,19 @@ def cleanup_bounded(story: Story) -> Iterator[Violation]:
         if took > limit + 1e-6:
             steps = (begun.step,) if ended is None else (begun.step, ended.step)
             yield Violation("P5 bounded", job.name, steps, f"cleanup took {took:g} s of {limit:g} s")
+
+
+def cleanup_shielded(story: Story) -> Iterator[Violation]:
+    """`cleanup` is not cancelled before its time is up, whatever has cancelled the job."""
+    shortest = min(story.bounds.cleanup_grace, story.bounds.completion_timeout)
+    for job in story.jobs.values():
+        begun, ended = job.first("author", "cleanup"), job.first("author", "cleanup_end")
+        if begun is None or ended is None or ended.fields["how"] != "cancelled":
+            continue
+        took = ended.at - begun.at
+        if took < shortest - 1e-6:
+            text = f"cleanup was cancelled after {took:g} s, and had {shortest:g} s at least"
+            yield Violation("P5 shielded", job.name, (begun.step, ended.step), text)
 
 
 def deadlines(story: Story) -> Iterator[Violation]:

@@ -58,18 +58,18 @@ def first_come(story: Story) -> Iterator[Violation]:
     """Jobs get their slots in the order in which they asked; those that got them in the same moment had no order."""
     for jobs in _by_server(story).values():
         line = [
-            (asked, admitted)
+            (asked, slot)
             for job in jobs
-            for asked, admitted in zip(job.all("server", "asked"), job.all("server", "admitted"), strict=False)
+            for asked, slot in zip(job.all("server", "asked"), job.all("server", "slot"), strict=False)
         ]
         latest: tuple[Event, Event] | None = None
-        for asked, admitted in sorted(line, key=lambda each: each[0].step):
-            if latest is not None and admitted.at < latest[1].at:
-                text = f"asked after {latest[0].job}, and was admitted before it"
-                steps = (latest[0].step, asked.step, admitted.step, latest[1].step)
+        for asked, slot in sorted(line, key=lambda each: each[0].step):
+            if latest is not None and slot.at < latest[1].at:
+                text = f"asked after {latest[0].job}, and got a slot before it"
+                steps = (latest[0].step, asked.step, slot.step, latest[1].step)
                 yield Violation("P4 order", asked.job or "", steps, text)
             else:
-                latest = (asked, admitted)
+                latest = (asked, slot)
 
 
 def memory(story: Story) -> Iterator[Violation]:

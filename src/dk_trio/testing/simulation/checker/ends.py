@@ -38,15 +38,14 @@ def fitting(story: Story) -> Iterator[Violation]:
         if outcome.fields["state"] != OUTCOMES[Reason(reason)].state.value:
             text = f"ended as {outcome.fields['state']}, which does not fit {reason}"
             yield Violation("P2 fitting", job.name, (outcome.step,), text)
-        if status is not None and status.fields["status"] == "OK" and reason != Reason.COMPLETED.value:
+        if job.last_run and status is not None and status.fields["status"] == "OK" and reason != Reason.COMPLETED.value:
             yield Violation(
                 "P2 fitting", job.name, (outcome.step, status.step), f"its client has OK, its end is {reason}"
             )
         if reason == Reason.REFUSED.value and job.begun is not None:
             yield Violation("P2 fitting", job.name, (job.begun.step, outcome.step), "was refused, and ran")
-        raised = [each for each in job.all("author", "handler_end") if each.fields["how"] == "raised"]
-        if raised and reason == Reason.COMPLETED.value:
-            yield Violation("P2 fitting", job.name, (raised[0].step, outcome.step), "its handler raised, it completed")
+        if job.raised and reason == Reason.COMPLETED.value:
+            yield Violation("P2 fitting", job.name, (outcome.step,), "its code raised, and it has completed")
 
 
 def one_signal_each(story: Story) -> Iterator[Violation]:
@@ -59,9 +58,8 @@ def one_signal_each(story: Story) -> Iterator[Violation]:
             if signals and job.admitted is None:
                 yield Violation("P2 signals", job.name, steps, f"the provider has a {action} of it; it never ran")
         if job.outcome is not None:
-            wanted = OUTCOMES[Reason(job.outcome.fields["reason"])].signal
             for each in stops(job):
-                if each.fields["reason"] != wanted:
+                if each.fields["reason"] != job.outcome.fields["reason"]:
                     text = f"its STOP says {each.fields['reason']}, its end was {job.outcome.fields['reason']}"
                     yield Violation("P2 signals", job.name, (job.outcome.step, each.step), text)
 
@@ -101,7 +99,7 @@ def within_outcome(story: Story) -> Iterator[Violation]:
         if end is not None and late:
             text = f"its code goes on ({late[0].event}) after the {end.event} at {end.at:g} s"
             yield Violation("P3 outlived", job.name, (end.step, *(each.step for each in late[:3])), text)
-        for what in ("handler", "cleanup"):
+        for what in ("initialize", "handler", "cleanup"):
             begun, ended = job.first("author", what), job.first("author", f"{what}_end")
             if begun is not None and ended is None and job.crash is None:
                 yield Violation("P3 outlived", job.name, (begun.step,), f"its {what} has begun and never ended")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .story import Job, Story, Violation
+from .story import Job, Story, Violation, base
 
 LAST = "end_of_stream"
 
 
 def _read(story: Story) -> Iterator[Job]:
     """Jobs whose outputs can be told from each other: nothing has flipped bits on their way."""
-    for job in story.jobs.values():
-        if job.start is not None and (job.status is None or not job.status.fields["on_corrupted"]):
+    for job in story.served:
+        if job.status is None or not job.status.fields["on_corrupted"]:
             yield job
 
 
 def order(story: Story) -> Iterator[Violation]:
-    """A client gets the numbers 0, 1, 2, ... without gap or repetition, and nothing after `end_of_stream`."""
+    """A client gets the numbers 0, 1, 2, ... of one run without gap or repetition, nothing after `end_of_stream`."""
     for job in _read(story):
         outputs = job.all("client", "output")
+        runs = {each.fields.get("run", base(job.name)): each.step for each in outputs}
+        if len(runs) > 1:
+            yield Violation("P1 order", job.name, tuple(runs.values()), f"got outputs of {' and '.join(runs)}")
+            continue
         numbered = [each for each in outputs if each.fields.get("number") is not None]
         for expected, each in enumerate(numbered):
             if each.fields["number"] != expected:
@@ -64,7 +68,7 @@ def invented(story: Story) -> Iterator[Violation]:
 
 def told(story: Story) -> Iterator[Violation]:
     """Every call ends, and for its client once."""
-    for job in story.jobs.values():
+    for job in story.served:
         statuses = job.all("client", "status")
         if job.start is not None and not statuses and not job.all("client", "cancel"):
             yield Violation("P1 told", job.name, (job.start.step,), "its client was never told how it ended")

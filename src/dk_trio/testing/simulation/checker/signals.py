@@ -25,16 +25,6 @@ def arrived(story: Story) -> Iterator[Violation]:
                 yield Violation(RULE, job.name, (since.step,), text)
 
 
-def requests(story: Story) -> Iterator[Violation]:
-    """What was asked of the provider is kept there."""
-    for job in story.jobs.values():
-        kept = {each.fields["action"] for each in job.all("provider", "signal")}
-        for each in job.all("provider", "signal_sent"):
-            if each.fields["action"] not in kept:
-                text = f"the provider has lost the {each.fields['action']} that it had taken"
-                yield Violation("P7 requests", job.name, (each.step,), text)
-
-
 def in_order(story: Story) -> Iterator[Violation]:
     """The START of a job is before its STOP, and what has once been read of a signal stays as it is."""
     for job in story.jobs.values():

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -67,10 +68,15 @@ class Fault:
 
 
 class Job:
-    """The events about one job."""
+    """One run of a job: what its client, its author and its server have noted of it.
 
-    def __init__(self, name: str, events: Sequence[Event], crashes: Sequence[Event]) -> None:
+    A channel repeats a call that no server has begun to answer; then the client's job has several runs, of which the
+    last is the one whose outputs it gets. `j3~2` is the second run of `j3`.
+    """
+
+    def __init__(self, name: str, events: Sequence[Event], crashes: Sequence[Event], *, last: bool = True) -> None:
         self.name = name
+        self.last_run = last
         self._by_kind: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for event in events:
             self._by_kind[event.actor.partition("/")[0], event.event].append(event)
@@ -147,6 +153,12 @@ class Job:
         """The author's code is over, cleanup aside."""
         return self.first("author", "handler_end") or self.first("author", "cleanup") or self.outcome or self.crash
 
+    @cached_property
+    def raised(self) -> bool:
+        """Whether the author's code has raised an error."""
+        ends = (self.all("author", f"{what}_end") for what in ("initialize", "handler", "cleanup"))
+        return any(each.fields["how"] == "raised" for each in chain.from_iterable(ends))
+
 
 class Story:
     """All of a history.
@@ -169,9 +181,18 @@ class Story:
         for event in self.all("server", "crash"):
             crashes[name_of(event)].append(event)
         self.jobs: dict[str, Job] = {}
-        for name, of_job in by_job.items():
-            server = next((name_of(each) for each in of_job if each.actor.startswith("server/")), "")
-            self.jobs[name] = Job(name, of_job, crashes[server])
+        """By name, each run of each job."""
+        runs: dict[str, list[str]] = defaultdict(list)
+        for name in by_job:
+            runs[base(name)].append(name)
+        for job, names in runs.items():
+            of_client = [each for each in by_job[job] if each.actor.startswith("client/")]
+            for name in names:
+                mine = by_job[name] if name == job else sorted((*of_client, *by_job[name]), key=lambda each: each.step)
+                server = next((name_of(each) for each in mine if each.actor.startswith("server/")), "")
+                self.jobs[name] = Job(name, mine, crashes[server], last=name == names[-1])
+        self.served = [run for run in self.jobs.values() if run.last_run and run.start is not None]
+        """Of each job that a client has started, the run that it gets outputs of."""
         self.calls = {each.fields["child"]: each for each in self.all("author", "call")}
         """By child, how its parent has called it."""
 
@@ -242,6 +263,11 @@ class Story:
         ]:
             due = max(late)
         return due
+
+
+def base(name: str) -> str:
+    """The job of a run."""
+    return name.partition("~")[0]
 
 
 def places(where: Any) -> frozenset[str]:
