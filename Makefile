@@ -7,8 +7,11 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# What `make soak` runs larger.
+BATTERIES := tests/simulation tests/faults tests/soak tests/fuzz tests/properties tests/regressions
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench proto docs dev clean
+.PHONY: help demo test check format bench soak mutants coverage proto docs dev clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -30,6 +33,19 @@ format: $(VENV)/.dev ## apply the formatter and the safe fixes
 
 bench: $(VENV)/.bench ## compare with grpc.aio and print a table
 	$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.test ## run the batteries at night size, an hour or two, and note what they did for docs/reliability.md
+	DK_TRIO_SOAK=1 DK_TRIO_FIGURES=docs/figures $(BIN)/pytest -n 2 --dist loadfile $(or $(ARGS),$(BATTERIES))
+
+mutants: $(VENV)/.test ## plant deliberate bugs, one at a time: each must be caught by the batteries
+	DK_TRIO_FIGURES=docs/figures $(BIN)/python -m tests.mutants $(ARGS)
+
+coverage: $(VENV)/.test ## run the tests, and print the branches of src/ that none of them takes
+	rm -f .coverage .coverage.*
+	-$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+	DK_TRIO_FIGURES=docs/figures $(BIN)/python -m tests.coverage_figures
 
 proto: $(VENV)/.proto ## generate src/dk_trio/pb from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python proto/generate.py

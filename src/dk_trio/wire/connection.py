@@ -21,6 +21,7 @@ changes. gRPC peers repeat a handful of blocks, so this turns header decoding in
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Final, TypeVar
 
 from .endpoint import MAX_MESSAGE_BYTES, NO_WINDOW, STREAM_WINDOW, ConnectionEvents, Endpoint
@@ -285,8 +286,9 @@ class Connection(Endpoint):
             self._block = None
             self._header_block(stream_id, b"".join(parts), bool(block[1] & END_STREAM))
 
+    @abstractmethod
     def _header_block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
-        raise AssertionError("the role decides")  # pragma: no cover
+        """A whole header block has come: what it means, the role decides."""
 
     def _decode(self, block: bytes) -> DecodedBlock:
         try:

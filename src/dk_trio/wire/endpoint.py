@@ -9,6 +9,7 @@ sent it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 from .errors import PeerError
@@ -64,7 +65,7 @@ class NoEvents:
         """Ignored."""
 
 
-class Endpoint:
+class Endpoint(ABC):
     """State of one end. Use `ServerConnection` or `ClientConnection`."""
 
     client_side = False
@@ -143,9 +144,9 @@ class Endpoint:
 
     # -- closed streams and resets ----------------------------------------------------------------------------------
 
+    @abstractmethod
     def is_idle(self, stream_id: int) -> bool:
         """True for an id that neither side has used yet."""
-        raise AssertionError("the role decides")  # pragma: no cover
 
     def spend_idle(self, what: str) -> None:
         """Count a frame that no call pays for."""
