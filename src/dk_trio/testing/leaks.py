@@ -14,6 +14,8 @@ from weakref import WeakSet
 
 import trio
 
+from dk_trio.frames import authors_frame, place
+
 from .clock import tasks_below
 
 GRACE: Final = 1.0
@@ -35,6 +37,43 @@ class LeakError(AssertionError):
         self.left = left
 
 
+class Watch(trio.abc.Instrument):
+    """What there was when it was made, to be compared with what there is later.
+
+    A run that has it among its `instruments` is watched, too: no task may be there when its main task has ended. Only
+    system tasks can be; all others belong to a nursery.
+    """
+
+    def __init__(self) -> None:
+        self._tasks = _tasks()
+        self._descriptors = _descriptors()
+        self._threads = WeakSet(threading.enumerate())
+        self._survivors: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"<Watch {len(self._tasks)} tasks, {len(self._descriptors)} descriptors, {len(self._threads)} threads>"
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """See `trio.abc.Instrument`."""
+        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        if task is runner.main_task and runner.system_nursery is not None:
+            self._survivors += [f"task {_told(each)}" for each in runner.system_nursery.child_tasks if each is not task]
+
+    def left(self, *, grace: float = GRACE) -> list[str]:
+        """What is there now and was not then: a text for each task, thread and file descriptor.
+
+        Args:
+            grace: Real seconds that threads get to end. They are waited for without a checkpoint.
+        """
+        left = [*self._survivors, *(f"task {_told(task)}" for task in _tasks() if task not in self._tasks)]
+        left += _left_threads(self._threads, grace)
+        new = _descriptors() - self._descriptors
+        if new:
+            gc.collect()  # what nobody holds is closed now and not at any time
+            new &= _descriptors()
+        return left + [f"file descriptor {number}: {target}" for number, target in sorted(new)]
+
+
 @contextmanager
 def assert_no_leaks(*, grace: float = GRACE) -> Iterator[None]:
     """Check that the block leaves nothing behind: no task, no file descriptor, no thread.
@@ -48,15 +87,9 @@ def assert_no_leaks(*, grace: float = GRACE) -> Iterator[None]:
     Raises:
         LeakError: Names each task with the place where it waits, the target of each descriptor, and each thread.
     """
-    tasks, descriptors, threads = _tasks(), _descriptors(), WeakSet(threading.enumerate())
+    watch = Watch()
     yield
-    left = [f"task {_told(task)}" for task in _tasks() if task not in tasks]
-    left += _left_threads(threads, grace)
-    new = _descriptors() - descriptors
-    if new:
-        gc.collect()  # what nobody holds is closed now and not at any time
-        new &= _descriptors()
-    left += [f"file descriptor {number}: {target}" for number, target in sorted(new)]
+    left = watch.left(grace=grace)
     if left:
         raise LeakError(left)
 
@@ -71,11 +104,11 @@ def _tasks() -> WeakSet[trio.lowlevel.Task]:
 
 
 def _told(task: trio.lowlevel.Task) -> str:
-    from dk_trio.frames import authors_frame, place
-
-    frames = list(task.iter_await_frames())
-    found = authors_frame(frames) or (frames[-1] if frames else None)
-    return task.name if found is None else f"{task.name}, at {place(*found, source=True)}"
+    """Its name, and its innermost line outside of Trio, the author's if there is one."""
+    frames = [each for each in task.iter_await_frames() if not each[0].f_globals["__name__"].startswith("trio.")]
+    if not frames:
+        return task.name
+    return f"{task.name}, at {place(*(authors_frame(frames) or frames[-1]), source=True)}"
 
 
 def _descriptors() -> set[tuple[int, str]]:
