@@ -25,6 +25,7 @@ _GROUPS: Final = {
         "call": "Call a module and print its outputs, one JSON object a line.",
         "schema": "Print the JSON schemas of a module, served or not.",
         "demo": "Serve an example, call it, show its stream and a cancel.",
+        "sim": "Simulate whole systems from seeds, and check them.",
     },
     "Operate": {
         "provider": "Serve what modules share: setups, registry, signals, records, files, costs.",

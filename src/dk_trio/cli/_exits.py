@@ -22,6 +22,7 @@ class Exit(enum.IntEnum):
     LISTEN = 5
     STUCK = 6
     UNFIT = 7
+    VIOLATED = 8
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -51,6 +52,7 @@ _OWN = {
     Exit.LISTEN: "the address cannot be listened on",
     Exit.STUCK: "code of a module went on although it was cancelled, and the process was ended around it",
     Exit.UNFIT: "doctor found something that keeps a server from working",
+    Exit.VIOLATED: "a simulation broke a promise of dk-trio: a defect, and the seed that shows it",
 }
 
 _STATUSES = [(exit_of_status(status), status.name) for status in Status if status is not Status.OK]

@@ -13,6 +13,9 @@ from .story import PROVIDER, Job, Story, Violation
 ASKS = frozenset({"cancel", "stop"})
 CUTS = frozenset({"cut", "reset", "fin", "client dies"})
 
+ROUNDED = 0.01
+"""The share by which a time that is left may be longer on the wire, which has few digits for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -126,7 +129,8 @@ def cleanup_bounded(story: Story) -> Iterator[Violation]:
 
 def cleanup_shielded(story: Story) -> Iterator[Violation]:
     """`cleanup` is not cancelled before its time is up, whatever has cancelled the job."""
-    shortest = min(story.bounds.cleanup_grace, story.bounds.completion_timeout)
+    # A strike that waits just before it is a part of its time.
+    shortest = min(story.bounds.cleanup_grace, story.bounds.completion_timeout) - story.bounds.strike
     for job in story.jobs.values():
         begun, ended = job.first("author", "cleanup"), job.first("author", "cleanup_end")
         if begun is None or ended is None or ended.fields["how"] != "cancelled":
@@ -160,11 +164,12 @@ def deadlines(story: Story) -> Iterator[Violation]:
 
 
 def _deadline(story: Story, job: Job) -> float | None:
-    """When the job's deadline passes where it runs: what is left of it travels, and counts from its arrival."""
+    """When the job's deadline passes where it runs: what is left of it travels, rounded up, and counts from there."""
     call = story.calls.get(job.name)
     begin = job.start or call
     deadline = None if begin is None else begin.fields.get("deadline_at")
     if begin is None or deadline is None:
         return None
     seen = job.first("server", "asked") or job.admitted
-    return float(deadline) + (0 if seen is None else seen.at - begin.at)
+    late = 0 if seen is None else seen.at - begin.at
+    return float(deadline + late + ROUNDED * (deadline - begin.at))
