@@ -20,11 +20,20 @@ from pydantic import BaseModel
 from dk_trio.errors import DkTrioError, ModuleCallError, SessionEndedError
 from dk_trio.module import DataModel, DataTrigger, ModuleContext, SetupModel, TriggerHandler, TrioModule
 
-LARGE: Final = 90_000
+LARGE: Final = 70_000
 """Characters in a large output: more than the smallest window of a stream, so that its `send` has to wait."""
+
+SHORT: Final = 2.5
+"""Seconds that a cleanup has in any case; one that takes longer may be cut off."""
 
 PREFIX: Final = "missions:"
 """Before the name of a job, as it travels."""
+
+
+def setup_of(server: str) -> str:
+    """The id of the setup of all jobs of a server."""
+    return f"setups:{server}"
+
 
 Fails = Literal["", "initialize", "cleanup"]
 
@@ -160,7 +169,7 @@ class Author:
             how = "returned"
         except trio.Cancelled:
             how = "cancelled"
-            if end == "handler_end":
+            if end in {"initialize_end", "handler_end"}:
                 self.note("cancelled")
             raise
         finally:
@@ -202,7 +211,7 @@ class Author:
                 module.address,
                 module.port,
                 {"protocol": "play"},
-                context.session.setup_id,
+                setup_of(act.server),
                 PREFIX + act.child,
                 timeout=act.timeout,
             ) as answers:
@@ -271,10 +280,11 @@ class Actor(TrioModule[PlayInput, SaidOutput, Script]):
         plan = stage.plan(job)
         self.author = context.state.author = Author(stage, stage.run_name(job, context.session.job_id), plan)
         self.author.note("initialize")
-        if plan.initialize:
-            await trio.sleep(plan.initialize)
-        if plan.fails == "initialize":
-            raise OSError("this author's initialize raises")
+        with self.author.noted("initialize_end"):
+            if plan.initialize:
+                await trio.sleep(plan.initialize)
+            if plan.fails == "initialize":
+                raise OSError("this author's initialize raises")
 
     async def cleanup(self, context: ModuleContext) -> None:
         """The author's hook, which always runs."""
@@ -285,8 +295,11 @@ class Actor(TrioModule[PlayInput, SaidOutput, Script]):
                 with suppress(SessionEndedError):
                     await self.author.send(context)
             if plan.cleanup:
+                if plan.cleanup > SHORT:
+                    self.author.note("sin", what="slow cleanup")
                 await trio.sleep(plan.cleanup)
             if plan.fails == "cleanup":
+                self.author.note("sin", what="raise")
                 raise OSError("this author's cleanup raises")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -10,7 +9,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import ModuleClient, rpc
 
-from .authors import PREFIX
+from .authors import PREFIX, setup_of
 from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, PORT
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Call:
         errand = self.errand
         await trio.sleep_until(errand.at)
         deadline = {} if errand.timeout is None else {"deadline_at": round(errand.at + errand.timeout, 9)}
-        self.note("start", server=errand.server, setup=self._host.world.setup_id, **deadline)
+        self.note("start", server=errand.server, setup=setup_of(errand.server), **deadline)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fate)
             with self._scope:
@@ -78,7 +77,7 @@ class Call:
         try:
             async with client.start(
                 {"protocol": "play"},
-                setup_id=self._host.world.setup_id,
+                setup_id=setup_of(errand.server),
                 mission_id=PREFIX + errand.job,
                 timeout=errand.timeout,
             ) as outputs:
@@ -195,4 +194,4 @@ class ClientHost:
         async with rpc.open_channel(f"{server}:{PORT}", connect=connect, options=options) as channel:
             self._clients[server] = ModuleClient(channel)
             task_status.started()
-            await trio.sleep(inf)
+            await trio.sleep_forever()

@@ -11,6 +11,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import chance, rpc
 from dk_trio.boundary import unwrapped
+from dk_trio.extensions import SETUP_ID
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
     CreateSetupRequest,
     SetupServiceStub,
@@ -23,7 +24,7 @@ from dk_trio.provider import Provider, ProviderOptions, SqliteDatabase
 from dk_trio.services.stores.work import Statement, Work
 from dk_trio.signals._tasks import payload_of
 
-from .authors import PREFIX
+from .authors import PREFIX, setup_of
 from .callers import client_options
 from .servers import PORT, PROVIDER
 
@@ -95,29 +96,36 @@ class ProviderHost:
         self._scope.cancel()
         await trio.sleep(seconds)
 
-    async def create_setup(self) -> str:
-        """Store the setup of all jobs; its id."""
-        reply = await SetupServiceStub(self._channel).create_setup(
+    async def create_setup(self, server: str) -> None:
+        """Store the setup of a server's jobs."""
+        setup_id = setup_of(server)
+        version = SetupVersion(
+            id=f"setup_versions:{server}",
+            setup_id=setup_id,
+            version="1",
+            content=Struct.from_dict({"tone": "stored"}),
+            creation_date=chance.utc_now(),
+        )
+        await SetupServiceStub(self._channel).create_setup(
             CreateSetupRequest(
                 name="script",
                 organisation_id="organisations:o",
                 owner_id="users:u",
-                module_id="modules:server-1",
-                current_setup_version=SetupVersion(version="1", content=Struct.from_dict({"tone": "stored"})),
+                module_id=f"modules:{server}",
+                current_setup_version=version,
                 status=SetupStatus.READY,
-            )
+            ),
+            metadata={SETUP_ID: setup_id},
         )
-        assert reply.setup is not None
-        return reply.setup.id
 
-    async def ask(self, job: str, job_id: str, action: str) -> None:
+    async def ask(self, job: str, job_id: str, server: str, action: str) -> None:
         """Ask for the end of a job, until the provider has taken that."""
         self._world.note("provider", "signal_sent", task=job, action=action)
         task = Task(
             task_id=job_id,
             mission_id=PREFIX + job,
-            setup_id=self._world.setup_id,
-            setup_version_id="setup_versions:v",
+            setup_id=setup_of(server),
+            setup_version_id=f"setup_versions:{server}",
             action=action,
             cancellation_reason="none",
             created_at=chance.utc_now(),

@@ -90,7 +90,7 @@ class Link:
     latency: float
     jitter: float
     bandwidth: float
-    slice_max: int
+    slice_max: int | None
     buffer: int
 
     @property
@@ -223,7 +223,7 @@ def write(scenario: Scenario, seed: int) -> Script:
         completion_timeout=dice.choice([5.0, 12.0]),
         drain_timeout=dice.choice([4.0, 20.0]),
         poll_timeout=dice.choice([1.0, 3.0]),
-        link=_link(dice, bad=dice.random() < scenario.bad_network),
+        link=_link(dice, bad=dice.random() < scenario.bad_network, much=sum(map(_large, plans.values())) > 0),
         plans=MappingProxyType(plans),
         errands=tuple(errands),
         faults=tuple(faults),
@@ -237,12 +237,16 @@ def write(scenario: Scenario, seed: int) -> Script:
     )
 
 
-def _link(dice: Random, *, bad: bool) -> Link:
+def _large(plan: Plan) -> int:
+    return sum(act.kind == "large" for act in plan.acts)
+
+
+def _link(dice: Random, *, bad: bool, much: bool) -> Link:
     return Link(
         latency=dice.choice([0.0005, 0.005, 0.04]),
         jitter=dice.choice([0.0, 0.001, 0.03]),
         bandwidth=dice.choice([60_000.0, 400_000.0]) if bad else 20_000_000.0,
-        slice_max=dice.choice([64, 1_000, 65_536]) if bad else 65_536,
+        slice_max=dice.choice([2_000 if much else 20, 5_000, None]) if bad else None,  # each piece costs a wake-up
         buffer=dice.choice([4_096, 65_536]),
     )
 
@@ -318,6 +322,9 @@ JOB_POINTS: Final = (
     "rpc.trailers",
 )
 
+SIGNAL_POINTS: Final = ("signals.flush", "signals.flushed", "signals.poll", "database.commit", "database.committed")
+PROVIDER_FAULTS: Final = {"outage": 2.0, "hang": 2.0, "provider crash": 3.0}
+
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
     {
         scenario.name: scenario
@@ -328,6 +335,91 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
                 faults={**LINK_FAULTS, "client dies": 1.0},
                 points=JOB_POINTS,
             ),
+            Scenario(
+                name="crowd",
+                about="more jobs than slots: queues, waits, deadlines, cancels, slow readers, StopModule, drain",
+                clients=(2, 4),
+                jobs=(12, 24),
+                within=(1, 6),
+                slots=(1, 3),
+                queue=(0, 2, 6),
+                fates={"read": 5.0, "leave": 2.0, "stop": 2.0, "slow": 2.0},
+                deadlines=0.4,
+                faults={"drain": 2.0, "reset": 1.0},
+                fault_count=(0, 2),
+                points=JOB_POINTS,
+                bad_network=0.1,
+            ),
+            Scenario(
+                name="signals",
+                about="signals by way of a provider that is away, hangs, crashes, and loses replies",
+                provider=True,
+                jobs=(5, 10),
+                fates={"read": 3.0, "ask cancel": 3.0, "ask stop": 2.0, "leave": 1.0},
+                faults={**PROVIDER_FAULTS, "reset": 1.0, "blackhole": 1.0},
+                points=(*SIGNAL_POINTS, *JOB_POINTS),
+                bad_network=0.2,
+            ),
+            Scenario(
+                name="mesh",
+                about="servers that find and call each other; they are killed, drained, and started again",
+                servers=(2, 3),
+                provider=True,
+                clients=(1, 2),
+                jobs=(4, 8),
+                calls=0.8,
+                deadlines=0.4,
+                fates={**FATES, "ask cancel": 1.0},
+                faults={**LINK_FAULTS, "kill": 2.0, "drain": 2.0, "outage": 1.0, "provider crash": 1.0},
+                points=(*JOB_POINTS, *SIGNAL_POINTS),
+                bad_network=0.2,
+            ),
+            Scenario(
+                name="storage",
+                about="records and costs whose replies are lost: there once, if they were acknowledged",
+                provider=True,
+                jobs=(3, 7),
+                acts={"store": 4.0, "cost": 4.0, "sleep": 2.0, "send": 1.0},
+                faults={**PROVIDER_FAULTS, "reset": 3.0, "blackhole": 1.0, "kill": 1.0},
+                fault_count=(1, 5),
+                points=SIGNAL_POINTS,
+                bad_network=0.2,
+            ),
+            Scenario(
+                name="hostile",
+                about="links that flip bits and strangers who send garbage, beside clients who must not notice",
+                clients=(2, 3),
+                acts=CALM_ACTS,
+                fates={"read": 1.0},
+                deadlines=0.0,
+                faults={"corrupt": 3.0, "garbage": 3.0},
+                fault_count=(1, 5),
+                bad_network=0.2,
+            ),
+            Scenario(
+                name="everything",
+                about="a small mesh, and all that can happen to it",
+                servers=(1, 2),
+                provider=True,
+                jobs=(4, 9),
+                calls=0.3,
+                acts={**ROUGH_ACTS, "store": 1.0, "cost": 1.0},
+                deadlines=0.3,
+                fates={"read": 4.0, "leave": 1.0, "stop": 1.0, "slow": 1.0, "ask cancel": 1.0, "ask stop": 1.0},
+                faults={
+                    **LINK_FAULTS,
+                    **PROVIDER_FAULTS,
+                    "client dies": 1.0,
+                    "kill": 1.0,
+                    "drain": 1.0,
+                    "corrupt": 1.0,
+                    "garbage": 1.0,
+                },
+                fault_count=(0, 5),
+                points=(*JOB_POINTS, *SIGNAL_POINTS),
+                bad_network=0.3,
+            ),
         )
     }
 )
+"""By their names; the last is what is simulated where nothing is said."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from dk_trio import ModuleServer
-from dk_trio.admission import Admission
+from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.hooks import Job, JobHook
 from dk_trio.log_context import CURRENT
 from dk_trio.settings import (
@@ -60,13 +60,10 @@ class Incarnation(JobHook):
         self._ordered = trio.Event()
         self._drains = False
         self._scope = trio.CancelScope()
-        self.server = ModuleServer(
-            Actor,
-            settings=settings_of(world.script, name),
-            hooks=[self],
-            admission=_Watched(self, settings_of(world.script, name).tasks),
-            dial=self._dial,
-        )
+        settings = settings_of(world.script, name)
+        self._admission = _Watched(self, settings.tasks)
+        self._gauge: AdmissionStatistics | None = None
+        self.server = ModuleServer(Actor, settings=settings, hooks=[self], admission=self._admission, dial=self._dial)
 
     def note(self, actor: str, event: str, /, **fields: Any) -> None:
         """See `Stage`: the dead note nothing."""
@@ -144,7 +141,7 @@ class Incarnation(JobHook):
 
     def note_gauge(self) -> None:
         """Note how many jobs run and wait."""
-        now = self.server.statistics().admission
+        self._gauge = now = self._admission.statistics()
         self.note(
             f"server/{self.name}",
             "gauge",
@@ -167,9 +164,13 @@ class Incarnation(JobHook):
         return size
 
     async def _watch(self) -> None:
+        last = 0
         while True:
-            self.note_gauge()
-            self.note(f"server/{self.name}", "memory", buffered=self.buffered)
+            if self._admission.statistics() != self._gauge:
+                self.note_gauge()
+            if (buffered := self.buffered) != last:
+                self.note(f"server/{self.name}", "memory", buffered=buffered)
+                last = buffered
             await trio.sleep(1)
 
     def around(self, job: Job) -> AbstractContextManager[object]:

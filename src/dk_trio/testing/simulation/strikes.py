@@ -22,6 +22,8 @@ WAITS: Final = ("wait", "wait", "wait", "cancel", "cut")
 """What happens at a point where a task may wait."""
 GARBAGE: Final = 4_096
 """Bytes that a stranger sends, at most."""
+STRANGER: Final = "stranger"
+"""The host that garbage comes from."""
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -36,8 +38,8 @@ class Strikes:
     def __init__(self, world: World, dice: Random) -> None:
         self._world = world
         self._dice = dice
-        self.quiet = False
-        """Nothing happens any more."""
+        self.quiet = True
+        """Nothing happens: not yet, or not any more."""
 
     async def at(self, point: str) -> None:
         """See `buggify.Striker`."""
@@ -73,11 +75,13 @@ class Strikes:
         call = self._world.call_of(job)
         if call is None:
             return
-        self._note(point, what, job, server)
         if what == "cancel":
+            self._note(point, what, job, server)
             call.leave()
         else:
-            self._world.network.cut(call.errand.client, call.errand.server)
+            where = call.errand.client, call.errand.server
+            self._note(point, what, job, server, where=list(where))
+            self._world.network.cut(*where)
 
     def _note(self, point: str, what: str, job: str, server: str, **fields: object) -> None:
         told = {"job": job} if job else {}
@@ -171,7 +175,7 @@ class Faults:
         """A stranger connects, and says what no client says."""
         dice = self._dice
         try:
-            stream = await self._world.network.connect("stranger", server)
+            stream = await self._world.network.connect(STRANGER, server)
         except OSError:
             return
         async with stream:

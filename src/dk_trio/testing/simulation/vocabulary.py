@@ -21,8 +21,9 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             # `where`: names of hosts; one: all that it does; two: between them; `*`: everywhere. `until`: if known.
             "fault": "what where until?",
             "heal": "what where",
-            # At a point of `dk_trio.buggify`: `what` is wait, cancel, cut or fail. Whom it may have harmed, if known.
-            "strike": "point what seconds? job? server?",
+            # At a point of `dk_trio.buggify`: `what` is wait, cancel, cut or fail. Whom it may have harmed, if known;
+            # `where` as of a fault: a connection that is cut may have carried other jobs, too.
+            "strike": "point what seconds? job? server? where?",
             "quiet": "",
             # Lists of what is left: texts for people. `borrowed`: by server {"running": n, "admitted": n}.
             "end": "tasks_left streams_left borrowed sessions_left threads",

@@ -17,7 +17,6 @@ import trio
 
 from dk_trio import buggify, chance
 from dk_trio.boundary import unwrapped
-from dk_trio.client import DEFAULT_SETUP_ID
 from dk_trio.testing.network import Conditions, Network
 
 from .callers import Call, ClientHost
@@ -25,7 +24,7 @@ from .history import History
 from .provision import ProviderHost
 from .scenarios import Scenario, Script, write
 from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, MEMORY_PER_CONNECTION, ServerHost
-from .strikes import Faults, Strikes
+from .strikes import STRANGER, Faults, Strikes
 
 EPOCH: Final = 1_800_000_000.0
 """The time of day at which all simulations begin, in seconds since 1970."""
@@ -49,7 +48,6 @@ class World:
         note: Notes an event.
         servers: By the names of their hosts.
         clients: By the names of their hosts.
-        setup_id: The setup of all jobs.
     """
 
     def __init__(self, script: Script, seed: int, history: History) -> None:
@@ -70,7 +68,6 @@ class World:
         )
         self.strikes = Strikes(self, _dice(seed, "strikes"))
         self._faults = Faults(self, _dice(seed, "faults"))
-        self.setup_id = DEFAULT_SETUP_ID
         self.servers = {name: ServerHost(self, name) for name in script.servers}
         self.clients = {name: ClientHost(self, name) for name in script.clients}
         self._calls = {call.errand.job: call for client in self.clients.values() for call in client.calls}
@@ -104,7 +101,7 @@ class World:
         """Ask the provider for the end of a job that has begun."""
         job_id = self._ids.get(job)
         if job_id is not None and self._provider is not None:
-            await self._provider.ask(job, job_id, action)
+            await self._provider.ask(job, job_id, self._calls[job].errand.server, action)
 
     def end_server(self, name: str, *, kill: bool) -> None:
         """Kill or drain a server, if it serves; it comes back."""
@@ -126,6 +123,7 @@ class World:
                 await nursery.start(server.live)
             for client in self.clients.values():
                 await nursery.start(client.live)
+            self.strikes.quiet = False
             await self._faults.run()
             await trio.sleep_until(self.script.quiet_at)
             self.strikes.quiet = True
@@ -156,7 +154,8 @@ class World:
             yield
             return
         async with ProviderHost(self).opened() as self._provider:
-            self.setup_id = await self._provider.create_setup()
+            for server in self.script.servers:
+                await self._provider.create_setup(server)
             yield
             await self._provider.note_signals()
             await self._provider.note_records()
@@ -182,8 +181,9 @@ class World:
 
     @property
     def connected(self) -> bool:
-        """Whether a server has a connection."""
-        return any(host.now.server.statistics().rpc.connections for host in self.servers.values())
+        """Whether a server has a connection of somebody who calls it from outside."""
+        outside = {*self.clients, STRANGER}
+        return any(stream.host in self.servers and stream.peer in outside for stream in self.network.streams())
 
     # -- what is left -------------------------------------------------------------------------------------------------
 
@@ -197,8 +197,8 @@ class World:
             now = host.now.server.statistics()
             borrowed[name] = {"running": now.admission.running, "admitted": now.admission.admitted}
             sessions += len(host.now.server.jobs)
-            if now.rpc.rpcs or now.rpc.connections:
-                left.append(f"{name}: {now.rpc.rpcs} calls, {now.rpc.connections} connections")
+            if now.rpc.rpcs:
+                left.append(f"{name}: {now.rpc.rpcs} calls")
         root = trio.lowlevel.current_root_task()
         assert root is not None
         left += [task.name for task in _tasks(root) if task.name.startswith("job ")]
