@@ -18,6 +18,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
 from dk_trio import rpc
+from dk_trio.pb import DecodeError
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     ConfigSetupModuleRequest,
     GetConfigSetupModuleRequest,
@@ -97,7 +98,7 @@ class Outputs:
                 self.ended = True
                 raise StopAsyncIteration
             self.job_id = response.job_id or self.job_id
-            output: dict[str, Any] = response.output.to_dict() if response.output is not None else {}
+            output = dict_of(response.output)
             # The existing SDK says `success` of its failures too: nothing else has these keys and no root.
             if response.success and ("root" in output or not output.keys() >= _FAILURE_KEYS):
                 return output
@@ -263,43 +264,43 @@ class ModuleClient:
             mission_id=mission_id,
         )
         reply = await self._stub.config_setup_module(request, timeout=timeout, metadata=metadata)
-        return _to_dict(reply.setup_version.content if reply.setup_version is not None else None)
+        return dict_of(reply.setup_version.content if reply.setup_version is not None else None)
 
     async def input_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """JSON schema of the module's inputs. `llm_format` wraps it as `{"json_schema": ...}`, without references."""
         reply = await self._stub.get_module_input(GetModuleInputRequest(llm_format=llm_format), timeout=timeout)
-        return _to_dict(reply.input_schema)
+        return dict_of(reply.input_schema)
 
     async def output_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """JSON schema of the module's outputs. `llm_format` wraps it as `{"json_schema": ...}`, without references."""
         reply = await self._stub.get_module_output(GetModuleOutputRequest(llm_format=llm_format), timeout=timeout)
-        return _to_dict(reply.output_schema)
+        return dict_of(reply.output_schema)
 
     async def setup_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """JSON schema of what jobs run with. `llm_format` wraps it as `{"json_schema": ...}`, without references."""
         reply = await self._stub.get_module_setup(GetModuleSetupRequest(llm_format=llm_format), timeout=timeout)
-        return _to_dict(reply.setup_schema)
+        return dict_of(reply.setup_schema)
 
     async def config_setup_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """JSON schema of the form. `llm_format` splits it into `{"json_schema": ..., "ui_schema": ...}`."""
         request = GetConfigSetupModuleRequest(llm_format=llm_format)
         reply = await self._stub.get_config_setup_module(request, timeout=timeout)
-        return _to_dict(reply.config_setup_schema)
+        return dict_of(reply.config_setup_schema)
 
     async def secret_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """JSON schema of the module's secrets. `llm_format` splits it into `{"json_schema": ..., "ui_schema": ...}`."""
         reply = await self._stub.get_module_secret(GetModuleSecretRequest(llm_format=llm_format), timeout=timeout)
-        return _to_dict(reply.secret_schema)
+        return dict_of(reply.secret_schema)
 
     async def cost_schema(self, *, llm_format: bool = False, timeout: float | None = None) -> dict[str, Any]:
         """What the module charges: `{name: {name, type, description, unit, rate}}`."""
         reply = await self._stub.get_module_cost(GetModuleCostRequest(llm_format=llm_format), timeout=timeout)
-        return _to_dict(reply.cost_schema)
+        return dict_of(reply.cost_schema)
 
     async def select_schema(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The form for the selection of triggers: `{"json_schema": ..., "ui_schema": ...}`, or `{}`."""
         reply = await self._stub.get_module_select_input(GetModuleSelectInputRequest(), timeout=timeout)
-        return _to_dict(reply.select_input_schema)
+        return dict_of(reply.select_input_schema)
 
 
 def wrap_input(input_data: Mapping[str, Any], protocol: str | None = None) -> dict[str, Any]:
@@ -342,6 +343,14 @@ def channel_options(settings: ChannelSettings) -> rpc.ChannelOptions:
     )
 
 
-def _to_dict(struct: Struct | None) -> dict[str, Any]:
-    fields: dict[str, Any] = struct.to_dict() if struct is not None else {}
+def dict_of(struct: Struct | None) -> dict[str, Any]:
+    """What a reply has in a Struct, whose bytes are only looked at here.
+
+    Raises:
+        GRPCError: INTERNAL, as for any other reply that cannot be decoded.
+    """
+    try:
+        fields: dict[str, Any] = struct.to_dict() if struct is not None else {}
+    except DecodeError as error:
+        raise GRPCError(Status.INTERNAL, f"the reply cannot be read: {error}") from error
     return fields

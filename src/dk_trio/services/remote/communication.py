@@ -17,7 +17,7 @@ import trio
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from dk_trio.client import START_MODULE, Outputs, wrap_input
+from dk_trio.client import START_MODULE, Outputs, dict_of, wrap_input
 from dk_trio.errors import ModuleCallError, Violation
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     GetModuleCostRequest,
@@ -292,14 +292,11 @@ async def _schemas(stub: ModuleServiceStub, *, llm_format: bool) -> dict[str, di
 
     async def ask(name: str) -> None:
         try:
-            reply = await calls[name]()
+            schemas[name] = dict_of(getattr(await calls[name](), f"{name}_schema"))
         except (GRPCError, trio.ClosedResourceError) as error:
             if not isinstance(error, GRPCError) or error.status is not Status.UNIMPLEMENTED:
                 failures.append(error)
                 nursery.cancel_scope.cancel(reason="another schema failed")
-            return
-        struct: Struct | None = getattr(reply, f"{name}_schema")
-        schemas[name] = {} if struct is None else struct.to_dict()
 
     async with trio.open_nursery() as nursery:
         for name in SCHEMAS:
