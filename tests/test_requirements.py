@@ -17,10 +17,11 @@ EXTRAS = PROJECT["optional-dependencies"]
 GENERATED = re.compile(r"/pb/(agentic_mesh_protocol|google|grpc)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/")
 
 OTLP = "opentelemetry-exporter-otlp-proto-http"
-OF_THE_REPOSITORY = {"bench", "dev", "docs", "proto", "test"}
+OF_THE_REPOSITORY = {"bench", "dev", "docs", "fuzz", "proto", "test"}
 
-# Needed without an import: programs that are run, plugins, and data.
+# Needed without an import: programs that are run, plugins, and data; and what need not be installed.
 PROGRAMS = {
+    "atheris",
     "grpcio-tools",
     "betterproto2-compiler",
     "mkdocs",
@@ -87,7 +88,7 @@ def modules_of(path: Path) -> Iterator[str]:
         ("src", sorted(EXTRAS.keys() - OF_THE_REPOSITORY)),
         ("examples", []),
         ("bench", ["bench"]),
-        ("tests", ["test", "bench"]),
+        ("tests", ["test", "bench", "fuzz"]),
         ("docs/samples", ["otel"]),
     ],
 )

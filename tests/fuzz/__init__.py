@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads what a peer has sent: `wire` and the codec of `pb`."""
