@@ -156,7 +156,7 @@ class Link:
 
 
 def seams(octets: bytes | bytearray, *, preface: int = 0, step: int = 16) -> list[int]:
-    """Offsets in HTTP/2 traffic that differ in kind: in and around each frame's header and gRPC prefix, and some between.
+    """Offsets in HTTP/2 traffic that differ in kind: around each frame's header and gRPC prefix, and some between.
 
     Args:
         octets: Whole frames, behind `preface` octets.
