@@ -1,17 +1,12 @@
-"""What the agent does: alone over memory and in no time, and with a tool beside it."""
+"""What the agent does, alone and with a tool beside it; over memory and in no time."""
 
 from typing import Any, Literal
 
-import trio
-from dk_trio import DataTrigger, ModuleClient, ModuleServer, ToolModule
-from dk_trio.services import LocalPlatform
+from dk_trio import DataTrigger, ToolModule
+from dk_trio.testing import run_job, serve_in_memory
 from trio.testing import MockClock
 
 from new_module import NewModule, choose
-
-from .served import answers, served
-
-PATIENCE = 30  # seconds of the real clock, for the test with real sockets
 
 
 class Shout(DataTrigger):
@@ -39,27 +34,19 @@ def test_the_first_word_chooses() -> None:
     assert choose("whisper hello", {"shout": ...}) is None
 
 
-async def test_without_tools_it_says_so(autojump_clock: MockClock) -> None:
-    async with served(NewModule) as client:
-        steps = await answers(client, {"text": "shout hello"}, protocol="ask")
-    assert [step["text"] for step in steps] == ["No tool for this question. I have: none."]
+async def test_without_tools_it_says_so(virtual_clock: MockClock) -> None:
+    result = await run_job(NewModule, {"text": "shout hello"}, protocol="ask")
+    assert [step["text"] for step in result.outputs] == ["No tool for this question. I have: none."]
 
 
-async def test_a_tool_is_called_and_its_answer_kept() -> None:
-    platform = LocalPlatform()  # what modules of one process know of each other, in memory
-    with trio.fail_after(PATIENCE):
-        async with (
-            platform.opened(),
-            ModuleServer(shouter, platform=platform).running(port=0) as tool_address,
-            ModuleServer(NewModule, platform=platform).running(port=0) as address,
-            ModuleClient.connect(tool_address) as tool,
-            ModuleClient.connect(address) as agent,
-        ):
-            await tool.config_setup({}, setup_id="setups:shouter")
-            selected: dict[str, Any] = {"setupId": "setups:shouter", "triggers": {"shout": True}}
-            await agent.config_setup({"tools": [selected]}, setup_id="setups:agent")
-            step, answer = await answers(agent, {"text": "shout hello"}, protocol="ask", setup_id="setups:agent")
-            kept = await answers(agent, {}, protocol="recall", setup_id="setups:agent")
+async def test_a_tool_is_called_and_its_answer_kept(virtual_clock: MockClock) -> None:
+    selected: dict[str, Any] = {"setupId": "setups:shouter", "triggers": {"shout": True}}
+    async with serve_in_memory(NewModule, shouter) as served:  # a setup says which of them is called
+        await served.client.config_setup({"tools": [selected]}, setup_id="setups:new-module")
+        asked = await served.run_job({"text": "shout hello"}, protocol="ask", setup_id="setups:new-module")
+        kept = await served.run_job({}, protocol="recall", setup_id="setups:new-module")
+    assert asked.ok, asked.error
+    step, answer = asked.outputs
     assert step["text"] == "I ask shout."
     assert answer["content"]["text"] == "HELLO"
-    assert [each["content"] for each in kept] == [answer["content"]]
+    assert [each["content"] for each in kept.outputs] == [answer["content"]]

@@ -1,37 +1,31 @@
 """What the tool answers, over memory and in no time."""
 
-import pytest
-from grpclib import GRPCError, Status
+from dk_trio.testing import run_handler, run_job
+from grpclib import Status
 from trio.testing import MockClock
 
-from new_module import NewModule
-
-from .served import answers, served
+from new_module import NewModule, OnCount
 
 TEXT = "Attack at dawn.\nWait.\nThe attack is over."
 
 
-async def test_words_and_lines_are_counted(autojump_clock: MockClock) -> None:
-    async with served(NewModule) as client:
-        (counted,) = await answers(client, {"text": TEXT}, protocol="count")
+async def test_words_and_lines_are_counted(virtual_clock: MockClock) -> None:
+    (counted,) = await run_handler(OnCount, {"text": TEXT})  # the handler alone
     assert (counted["words"], counted["lines"]) == (8, 3)
 
 
-async def test_every_line_with_the_word_is_found(autojump_clock: MockClock) -> None:
-    async with served(NewModule) as client:
-        found = await answers(client, {"text": TEXT, "word": "attack"}, protocol="find")
-    assert [line["number"] for line in found] == [1, 3]
+async def test_every_line_with_the_word_is_found(virtual_clock: MockClock) -> None:
+    result = await run_job(NewModule, {"text": TEXT, "word": "attack"}, protocol="find")  # a whole job on a server
+    assert [line["number"] for line in result.outputs] == [1, 3]
 
 
-async def test_a_setup_decides_whether_case_matters(autojump_clock: MockClock) -> None:
-    async with served(NewModule) as client:
-        await client.config_setup({"ignore_case": False}, setup_id="setups:exact")
-        found = await answers(client, {"text": TEXT, "word": "attack"}, protocol="find", setup_id="setups:exact")
-    assert [line["number"] for line in found] == [3]
+async def test_a_setup_decides_whether_case_matters(virtual_clock: MockClock) -> None:
+    exact = {"ignore_case": False}
+    result = await run_job(NewModule, {"text": TEXT, "word": "attack"}, protocol="find", setup=exact)
+    assert [line["number"] for line in result.outputs] == [3]
 
 
-async def test_an_empty_word_is_refused(autojump_clock: MockClock) -> None:
-    async with served(NewModule) as client:
-        with pytest.raises(GRPCError, match="word") as caught:
-            await answers(client, {"text": TEXT, "word": ""}, protocol="find")
-    assert caught.value.status is Status.INVALID_ARGUMENT
+async def test_an_empty_word_is_refused(virtual_clock: MockClock) -> None:
+    result = await run_job(NewModule, {"text": TEXT, "word": ""}, protocol="find")
+    assert result.status is Status.INVALID_ARGUMENT
+    assert "word" in result.error
