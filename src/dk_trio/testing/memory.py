@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -23,6 +24,7 @@ from dk_trio.boundary import unwrapped
 from dk_trio.client import DEFAULT_MISSION_ID, DEFAULT_SETUP_ID, Metadata, ModuleClient
 from dk_trio.hosting import ModuleClass
 from dk_trio.server import ModuleServer
+from dk_trio.services.channels import Connect
 from dk_trio.services.local.setup import LocalSetup
 from dk_trio.services.setup import SetupSource, SetupVersion, bare
 from dk_trio.settings import Settings, SignalSettings
@@ -145,8 +147,9 @@ class MemoryServer:
 async def serve_in_memory(
     *modules: ModuleClass,
     settings: Settings | None = None,
-    provider: FakeProvider | None = None,
+    provider: FakeProvider | Connect | None = None,
     setups: Setups | None = None,
+    data_dir: Path | None = None,
     time_limit: float = DAY,
     **server_arguments: Any,
 ) -> AsyncIterator[MemoryServer]:
@@ -159,6 +162,7 @@ async def serve_in_memory(
         provider: A services-provider that the server works with, in remote mode. None: the services are local.
         setups: Setups of the module. A mapping has contents by setup id, and no others are known; without, jobs get
             what the module's defaults or the provider say.
+        data_dir: Where local services keep what modules store; in memory when None. On disk, threads write it.
         time_limit: Seconds for the block.
         server_arguments: More arguments of `ModuleServer`, such as `hooks`.
 
@@ -167,10 +171,10 @@ async def serve_in_memory(
         trio.TooSlowError: The block took more than the limit; tells where each task was.
     """
     settings = settings or Settings(signals=SignalSettings(poll_timeout=POLL_TIMEOUT))
-    services = replace(settings.services, data_dir=None)
+    services = replace(settings.services, data_dir=data_dir)
     if provider is not None:
         services = replace(services, mode="remote")
-        server_arguments["provider"] = provider.connect
+        server_arguments["provider"] = getattr(provider, "connect", provider)
     server = ModuleServer(
         *modules, settings=replace(settings, services=services), setups=_source(setups), **server_arguments
     )
