@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -13,8 +14,6 @@ from .authors import PREFIX, setup_of
 from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .scenarios import Errand
     from .world import World
 
@@ -62,7 +61,7 @@ class Call:
         errand = self.errand
         await trio.sleep_until(errand.at)
         deadline = {} if errand.timeout is None else {"deadline_at": round(errand.at + errand.timeout, 9)}
-        self.note("start", server=errand.server, setup=setup_of(errand.server), **deadline)
+        self.note("start", server=errand.server, setup=setup_of(errand.server), pause=errand.pause, **deadline)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fate)
             with self._scope:
@@ -83,7 +82,7 @@ class Call:
             ) as outputs:
                 async for output in outputs:
                     self._job_id = outputs.job_id
-                    self._note_output(output["root"])
+                    self._note_output(output.get("root"))
                     if errand.pause:
                         await trio.sleep(errand.pause)
         except GRPCError as error:
@@ -93,11 +92,13 @@ class Call:
             corrupted = self._host.corrupted(errand.server)
             self.note("status", status=status, message=message, on_corrupted=corrupted)
 
-    def _note_output(self, root: Mapping[str, Any]) -> None:
-        number = {"number": int(root["number"])} if "number" in root else {}
+    def _note_output(self, root: Any) -> None:
+        told = root if isinstance(root, dict) else {}  # what was changed on the way may be anything
+        number = told.get("number")
+        numbered = {"number": int(number)} if isinstance(number, float) and number.is_integer() else {}
         run = self._host.world.run_name(self.errand.job, self._job_id)
         more = {} if run == self.errand.job else {"run": run}
-        self.note("output", protocol=root["protocol"], **number, **more)
+        self.note("output", protocol=str(told.get("protocol")), **numbered, **more)
 
     async def _fate(self) -> None:
         errand = self.errand

@@ -29,7 +29,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "end": "tasks_left streams_left borrowed sessions_left threads",
         },
         "client": {
-            "start": "job server setup deadline_at?",
+            "start": "job server setup deadline_at? pause?",  # `pause`: seconds that it takes for each output
             "output": "job protocol number? run?",  # `run`: which one of the runs of the job, where it is not the first
             "cancel": "job",
             "status": "job status message on_corrupted",
@@ -65,7 +65,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "drain_begin": "grace?",
             "drain_end": "",
             "memory": "buffered",
-            "lost": "job action",  # a signal that it has told to be lost
+            "lost": "job",  # a signal of it: the server has told so
         },
         "provider": {
             "signal": "task action reason seq",  # as committed; `reason` is `none` where it ends nothing

@@ -19,11 +19,13 @@ from dk_trio import buggify, chance
 from dk_trio.boundary import unwrapped
 from dk_trio.testing.network import Conditions, Network
 
+from .authors import STAGE
 from .callers import Call, ClientHost
 from .history import History
+from .losses import losses_noted
 from .provision import ProviderHost
 from .scenarios import Scenario, Script, write
-from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, MEMORY_PER_CONNECTION, ServerHost
+from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, MEMORY_PER_CONNECTION, Incarnation, ServerHost
 from .strikes import STRANGER, Faults, Strikes
 
 EPOCH: Final = 1_800_000_000.0
@@ -90,6 +92,16 @@ class World:
             known = self._runs[job_id] = f"{job}~{times + 1}" if times else job
             self._ids[known] = job_id
         return known
+
+    def note_loss(self, job_id: str) -> None:
+        """The server that the current task works for has told that a signal of a job is lost.
+
+        Args:
+            job_id: What the server calls the job.
+        """
+        stage = STAGE.get(None)
+        if isinstance(stage, Incarnation) and job_id in self._runs:
+            stage.note(f"server/{stage.name}", "lost", job=self._runs[job_id])
 
     def call_of(self, job: str) -> Call | None:
         """The client's side of a job; None of one that was called by another job."""
@@ -247,5 +259,6 @@ async def play(scenario: Scenario, seed: int, history: History) -> None:
     with (
         chance.decided_by(_dice(seed, "chance"), lambda: EPOCH + trio.current_time()),
         buggify.struck_by(world.strikes),
+        losses_noted(world.note_loss),
     ):
         await world.play()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from dk_trio.lifecycle import Reason
+
 from .story import PROVIDER, Job, Story, Violation
 
 HARMLESS: Final = "wait"
@@ -35,6 +37,8 @@ def harmed(story: Story, job: Job, *, deep: bool = True) -> bool:
         return True
     if any(each.fields["how"] == "cancelled" for each in job.all("author", "cleanup_end")):  # it took too long
         return True
+    if _slow(job) and job.outcome is not None and job.outcome.fields["reason"] == Reason.TIMEOUT.value:
+        return True
     hosts = {job.client or _parent(story, job), job.server} | ({PROVIDER} if story.bounds.provider else set())
     since = begin.at - story.bounds.detect  # what was cut may not have been noticed, or not be connected again
     if (
@@ -54,6 +58,10 @@ _OWN: Final = (
     ("provider", "signal_sent"),
     ("author", "send_failed"),
 )
+
+
+def _slow(job: Job) -> bool:
+    return job.start is not None and bool(job.start.fields.get("pause"))
 
 
 def _has_deadline(job: Job) -> bool:

@@ -20,7 +20,12 @@ def arrived(story: Story) -> Iterator[Violation]:
         if job.admitted is None or job.crash is not None:
             continue
         for action, signals, since in ((START, starts(job), job.admitted), (STOP, stops(job), job.outcome)):
-            if not signals and since is not None and action not in _told(job) and not _went_down(story, job, since):
+            if (
+                not signals
+                and since is not None
+                and not job.all("server", "lost")
+                and not _went_down(story, job, since)
+            ):
                 text = f"the provider has no {action.upper()} of it, and nobody was told of its loss"
                 yield Violation(RULE, job.name, (since.step,), text)
 
@@ -42,7 +47,3 @@ def _went_down(story: Story, job: Job, since: Event) -> bool:
     """Whether the signal's server may have gone down with it, before it had to be in the provider."""
     bounds = story.bounds
     return job.crash_within(since, story.due(since.at, {PROVIDER, job.server}, bounds.poll + bounds.strike))
-
-
-def _told(job: Job) -> set[object]:
-    return {each.fields["action"] for each in job.all("server", "lost")}
