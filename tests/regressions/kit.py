@@ -17,8 +17,8 @@ from dk_trio.module import ModuleContext
 from dk_trio.testing import MemoryServer, serve_in_memory
 from dk_trio.testing.provider import FakeProvider
 
-# Nothing in virtual time takes longer; a deadlock ends here instead of never.
-DAY = 86400
+# Nothing in virtual time takes longer. A deadlock ends here instead of never, and soon: a server with a provider polls.
+LIMIT = 3600
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ async def serving(
         settings = replace(settings, services=REMOTE.services, server=REMOTE.server)
     module = module_with(handle, metadata={"module_id": MODULE_ID, "version": "1.2"}, **hooks)
     setups = setups or (None if provider is None else Source())
-    with trio.fail_after(DAY):
+    with trio.fail_after(LIMIT):
         async with serve_in_memory(module, settings=settings, provider=provider, setups=setups) as memory:
             yield memory
             await trio.sleep(60)  # for what remains to be done when a caller has gone

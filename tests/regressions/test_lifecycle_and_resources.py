@@ -16,7 +16,7 @@ from tests.module.remote_kit import module as remote_module
 from tests.module.sample import Message
 from tests.module.service_kit import configure, told_of
 from tests.regressions import defect
-from tests.regressions.kit import DAY, answer, assert_idle, begin, call, serving, tick, wait
+from tests.regressions.kit import LIMIT, answer, assert_idle, begin, call, serving, tick, wait
 from tests.tools.neighbours import Process, process, tool_module
 
 from dk_trio import ModuleServer, chance
@@ -391,7 +391,7 @@ async def test_sigterm_drains(tmp_path: Path) -> None:
 
 @defect(26)
 async def test_a_server_stays_registered_and_takes_it_back(autojump_clock: object) -> None:
-    with trio.fail_after(DAY):
+    with trio.fail_after(LIMIT):
         async with FakeProvider() as provider:
             server = ModuleServer(remote_module(answer), settings=REMOTE, provider=provider.connect)
             async with server.running(host="sample.mesh", port=1, listeners=[]):
@@ -405,7 +405,7 @@ async def test_a_server_stays_registered_and_takes_it_back(autojump_clock: objec
 @defect(26)
 async def test_a_server_is_not_ready_before_the_registry_knows_it(autojump_clock: object) -> None:
     """A probe said yes to a registry that was dead."""
-    with trio.fail_after(DAY):
+    with trio.fail_after(LIMIT):
         async with FakeProvider() as provider, provider.outage():
             server = ModuleServer(remote_module(answer), settings=REMOTE, provider=provider.connect)
             async with server.running(host="sample.mesh", port=1, listeners=[]):
