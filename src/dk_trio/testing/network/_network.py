@@ -93,8 +93,9 @@ class Network:
 
         Args:
             name: The host's.
-            serve: Runs for each connection to it, in a nursery of the block; what it raises ends the block. The stream
-                is closed afterwards. None: connections are accepted by whoever uses the listener, if anyone.
+            serve: Runs for each connection to it, in a nursery of the block; what it raises ends the block, other than
+                that its connection is broken. The stream is closed afterwards. None: connections are accepted by
+                whoever uses the listener, if anyone.
             how: In which way it dies.
 
         Raises:
@@ -187,7 +188,7 @@ class Network:
                 made = not there.end and await back.handshake() and taken
             if waiting.cancelled_caught:
                 raise _error(TimeoutError, errno.ETIMEDOUT, source, destination)
-            if there.end or back.end:
+            if not made and (there.end or back.end):
                 raise _error(ConnectionResetError, errno.ECONNRESET, source, destination)
             if not made:
                 raise _error(ConnectionRefusedError, errno.ECONNREFUSED, source, destination)
@@ -338,7 +339,11 @@ def _closing(
 ) -> Callable[[NetworkStream], Awaitable[None]]:
     async def serve_and_close(stream: NetworkStream) -> None:
         async with stream:
-            await serve(stream)
+            try:
+                await serve(stream)
+            except trio.BrokenResourceError:
+                if not stream.broken:
+                    raise
 
     return serve_and_close
 

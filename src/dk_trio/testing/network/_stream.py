@@ -60,12 +60,21 @@ class NetworkStream(trio.abc.HalfCloseableStream):
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "dead" if self.dead else "open"
+        if state == "open" and self._incoming.end >= Mark.CLOSED:
+            state = "cut"
         return f"<NetworkStream {self.host} to {self.peer} #{self.number} {state}>"
 
     @property
     def corrupted(self) -> bool:
         """Whether the network has changed a byte of this connection, in either direction."""
         return bool(self._incoming.corrupted or self._outgoing.corrupted)
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing can be sent any more, through no doing of its owner, as far as is known here."""
+        if not self.dead:
+            self._incoming.settle()
+        return not self.closed and (self.dead or self._incoming.end >= Mark.CLOSED)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of the data; waits while the connection's buffer is full.
@@ -124,11 +133,12 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
         with self._receiving:
-            await checkpoint()
             link = self._incoming
+            link.settle()
+            if self.dead or link.ready or link.end:
+                await checkpoint()
             while True:
                 self._check_open()
-                link.settle()
                 if link.ready:
                     return link.take(max_bytes)
                 if link.end is Mark.RESET:
@@ -136,6 +146,7 @@ class NetworkStream(trio.abc.HalfCloseableStream):
                 if link.end:
                     return b""
                 await link.arrival()
+                link.settle()
 
     async def aclose(self) -> None:
         """Close this end. What was sent still arrives; what arrives here is lost. A checkpoint."""
@@ -164,8 +175,7 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         self._check_open()
         if self._no_more:
             raise trio.ClosedResourceError(f"{self!r}: send_eof was called")
-        self._incoming.settle()
-        if self._incoming.end >= Mark.CLOSED:
+        if self.broken:
             raise trio.BrokenResourceError(f"{self!r}: closed by the peer, or cut")
 
 
