@@ -8,10 +8,11 @@ from math import inf
 
 from dk_trio.testing.simulation.history import Event
 
-from .story import PROVIDER, Job, Story, Violation
+from .story import CUTS, PROVIDER, Job, Story, Violation
 
 ASKS = frozenset({"cancel", "stop"})
-CUTS = frozenset({"cut", "reset", "fin", "client dies"})
+ENDS = CUTS | {"client dies"}
+"""Faults that end connections."""
 
 ROUNDED = 0.01
 """The share by which a time that is left may be longer on the wire, which has few digits for it."""
@@ -71,7 +72,7 @@ def _losses(story: Story, job: Job) -> Iterator[Cause]:
     within = story.bounds.delivery + story.bounds.strike
     begun = inf if job.admitted is None else job.admitted.step
     for fault in story.faults:
-        cut = fault.event.event == "fault" and fault.event.fields["what"] in CUTS
+        cut = fault.event.event == "fault" and fault.event.fields["what"] in ENDS
         if cut and job.client and fault.event.step > begun and fault.touches({job.client, job.server}):
             due = story.due(fault.event.at, {job.client, job.server}, within)
             yield Cause(fault.event, fault.event.at, "its connection was cut", due)

@@ -14,6 +14,8 @@ from dk_trio.testing.simulation.history import Event
 
 ANYWHERE = "*"
 PROVIDER = "provider"
+CUTS = frozenset({"reset", "fin"})
+"""Faults of which both ends of a connection hear."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -252,14 +254,14 @@ class Story:
         """When something must have got through that takes `within` seconds where nothing is wrong.
 
         A fault in its way holds it up until the fault's end, and from then on it may take as long as it takes to notice
-        that a connection is gone.
+        that a connection is gone. One that is cut tells both of its ends, and holds up nothing.
         """
         known = list(hosts)
         due = since + within
         while late := [
             fault.ends_at + self.bounds.detect + within
             for fault in self.faults_within(known, since, due)
-            if fault.ends_at + self.bounds.detect + within > due
+            if fault.event.fields.get("what") not in CUTS and fault.ends_at + self.bounds.detect + within > due
         ]:
             due = max(late)
         return due

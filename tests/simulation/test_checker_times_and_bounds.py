@@ -1,0 +1,472 @@
+"""The checks of P4 to P9: each passes what is right, and finds each way of breaking it.
+
+Bounds are those of `told.BEGIN`: delivery takes 0.5 s, a strike 0.1 s, a poll 2 s, and 10 s until silence is noticed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .told import CLIENT, SERVER, Tale, rules
+
+GAUGE = {"running": 1, "admitted": 2, "slots": 2, "queue": 1, "queued": 0}
+
+
+def the_long_one(**start: Any) -> Tale:
+    """A job that has begun and would go on for long."""
+    tale = Tale()
+    tale.starts("j1", **start)
+    return tale
+
+
+def cancelled(tale: Tale, at: float, **how: Any) -> None:
+    tale.at(at).ends("j1", "cancelled", **how)
+
+
+# -- P4 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"running": 3, "admitted": 3}, "3 running in 2 slots"),
+        ({"running": -1}, "-1 running"),
+        ({"admitted": 4}, "4 admitted"),
+        ({"admitted": 0}, "0 admitted"),
+        ({"queued": 1}, "1 wait while 1 of 2"),
+    ],
+)
+def test_gauges(wrong: dict[str, int], text: str) -> None:
+    tale = Tale()
+    tale.job("j1")
+    tale.note(SERVER, "gauge", **GAUGE)
+    tale.note(SERVER, "gauge", **{**GAUGE, "running": 2, "admitted": 3, "queued": 1})
+    tale.note(SERVER, "gauge", **{**GAUGE, **wrong})
+    (found,) = tale.checked()
+    assert found.rule == "P4 gauge"
+    assert text in found.text
+
+
+def test_more_code_runs_than_there_are_slots() -> None:
+    tale = Tale()
+    for job in ("j1", "j2"):
+        tale.starts(job)
+    tale.starts("j9", server="s2")
+    for job in ("j1", "j2"):
+        tale.ends(job)
+        tale.told(job)
+    tale.ends("j9", server="s2")
+    tale.told("j9")
+    assert tale.checked() == []
+    tale = Tale()
+    for job in ("j1", "j2", "j3"):
+        tale.starts(job)
+    for job in ("j1", "j2", "j3"):
+        tale.ends(job)
+        tale.told(job)
+    (found,) = tale.checked()
+    assert (found.rule, found.job) == ("P4 running", "j3")
+
+
+def test_code_of_a_server_that_is_down_takes_no_slot() -> None:
+    tale = Tale()
+    for job in ("j1", "j2"):
+        tale.starts(job)
+    tale.note(SERVER, "crash")
+    for job in ("j1", "j2"):
+        tale.told(job, "UNAVAILABLE")
+    tale.at(1).note(SERVER, "restart")
+    tale.at(20).job("j3")
+    assert tale.checked() == []
+
+
+@pytest.mark.parametrize("what", ["running", "admitted"])
+def test_a_slot_is_leaked(what: str) -> None:
+    tale = Tale()
+    tale.job("j1")
+    (found,) = tale.checked(borrowed={"s1": {"running": 0, "admitted": 0, what: 1}})
+    assert found.rule == "P4 zero"
+
+
+def queued(order: tuple[str, ...], at: tuple[float, ...]) -> Tale:
+    """Two jobs ask in their order, and get their slots in this one."""
+    tale = Tale()
+    for job in ("j1", "j2"):
+        tale.note(CLIENT, "start", job=job, server="s1", setup="s")
+        tale.note(SERVER, "asked", job=job)
+    for job, now in zip(order, at, strict=True):
+        tale.at(now).note(SERVER, "slot", job=job)
+    for job in order:
+        tale.note(SERVER, "admitted", job=job)
+        tale.signal(job, "start")
+        tale.author(job, "initialize")
+        tale.author(job, "initialize_end", how="returned")
+        tale.ends(job)
+        tale.told(job)
+    return tale
+
+
+def test_who_asks_first_gets_a_slot_first() -> None:
+    assert queued(("j1", "j2"), (1, 2)).checked() == []
+    assert queued(("j2", "j1"), (1, 1)).checked() == []  # at the same time: it had no order
+    (found,) = queued(("j2", "j1"), (1, 2)).checked()
+    assert (found.rule, found.job) == ("P4 order", "j2")
+
+
+# -- P5 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after", "late"), [(0.5, False), (0.7, True)])
+def test_a_client_that_leaves(after: float, late: bool) -> None:
+    tale = the_long_one()
+    tale.at(1).note(CLIENT, "cancel", job="j1")
+    cancelled(tale, 1 + after)
+    assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+def test_a_cancel_that_never_arrives() -> None:
+    tale = the_long_one()
+    tale.at(1).note(CLIENT, "cancel", job="j1")
+    assert "P5 arrives" in rules(tale.checked())
+
+
+def test_a_cancel_that_waits_for_a_fault() -> None:
+    """It may take as long as the fault, and until the other notices; not longer."""
+    for at, late in ((14.5, False), (15, True)):
+        tale = the_long_one()
+        tale.at(1).note("world", "fault", what="blackhole", where=["c1", "s1"])
+        tale.at(2).note(CLIENT, "cancel", job="j1")
+        tale.at(4).note("world", "heal", what="blackhole", where=["c1", "s1"])
+        cancelled(tale, at)
+        assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+def test_a_fault_elsewhere_is_no_excuse() -> None:
+    tale = the_long_one()
+    tale.at(1).note("world", "fault", what="blackhole", where=["c2", "s1"], until=9)
+    tale.note("world", "fault", what="outage", where=["provider"], until=9)
+    tale.note(CLIENT, "cancel", job="j1")
+    cancelled(tale, 5)
+    assert rules(tale.checked()) == {"P5 arrives"}
+
+
+def test_code_that_sins_has_no_bound() -> None:
+    tale = the_long_one()
+    tale.author("j1", "sin", what="shield")
+    tale.at(1).note(CLIENT, "cancel", job="j1")
+    cancelled(tale, 30)
+    assert tale.checked() == []
+
+
+@pytest.mark.parametrize(("at", "late"), [(3.0, False), (3.7, True)])
+def test_a_deadline(at: float, late: bool) -> None:
+    tale = the_long_one(deadline_at=3)
+    cancelled(tale, at, reason="deadline")
+    tale.told("j1", "DEADLINE_EXCEEDED")
+    assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+@pytest.mark.parametrize(("at", "late"), [(3.5, False), (3.7, True)])
+@pytest.mark.parametrize("action", ["cancel", "stop"])
+def test_a_signal(action: str, at: float, late: bool) -> None:
+    tale = the_long_one()
+    tale.at(1).note("provider", "signal_sent", task="j1", action=action)
+    cancelled(tale, at, reason=f"signal_{action}")
+    tale.told("j1", "CANCELLED")
+    assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_stop_module(ok: bool) -> None:
+    """Its answer comes when the job is cancelled."""
+    tale = the_long_one()
+    tale.at(1).note(CLIENT, "stop", job="j1")
+    tale.at(1.5).note(CLIENT, "stop_reply", job="j1", ok=ok)
+    cancelled(tale, 1.6, reason="stop_module")
+    tale.told("j1", "CANCELLED")
+    assert rules(tale.checked()) == ({"P5 arrives"} if ok else set())
+
+
+@pytest.mark.parametrize(("at", "late"), [(4.1, False), (4.2, True)])
+def test_a_drain(at: float, late: bool) -> None:
+    tale = the_long_one()
+    tale.at(1).note(SERVER, "drain_begin", grace=3.0)
+    cancelled(tale, at, reason="shutdown")
+    tale.told("j1", "UNAVAILABLE")
+    tale.note(SERVER, "drain_end")
+    assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+def test_a_server_that_was_drained_and_started_again() -> None:
+    tale = Tale()
+    tale.note(SERVER, "drain_begin", grace=3.0)
+    tale.note(SERVER, "drain_end")
+    tale.at(2).note(SERVER, "restart")
+    tale.at(50).job("j1")
+    assert tale.checked() == []
+
+
+@pytest.mark.parametrize("what", ["reset", "fin"])
+def test_a_connection_that_is_cut(what: str) -> None:
+    for at, late in ((1.6, False), (1.7, True)):
+        tale = the_long_one()
+        tale.at(1).note("world", "fault", what=what, where=["c1", "s1"])
+        cancelled(tale, at)
+        tale.told("j1", "UNAVAILABLE")
+        assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+def test_a_client_that_is_switched_off_is_missed_in_the_end() -> None:
+    for at, late in ((11.6, False), (12, True)):
+        tale = the_long_one()
+        tale.at(1).note(CLIENT, "cancel", job="j1")
+        tale.note("world", "fault", what="client dies", where=["c1"])
+        cancelled(tale, at)
+        assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
+
+
+def test_code_that_begins_after_its_client_has_left() -> None:
+    tale = Tale()
+    tale.note(CLIENT, "start", job="j1", server="s1", setup="s")
+    tale.note(SERVER, "asked", job="j1")
+    tale.at(1).note(CLIENT, "cancel", job="j1")
+    tale.at(3).note(SERVER, "slot", job="j1")
+    tale.begins("j1")
+    cancelled(tale, 3)
+    assert "P5 arrives" in rules(tale.checked())
+
+
+@pytest.mark.parametrize(
+    ("initialize", "cleanup"), [(1, 0), (1, 2), (0, 1)], ids=["never", "twice", "without initialize"]
+)
+def test_cleanup_once(initialize: int, cleanup: int) -> None:
+    tale = Tale()
+    tale.note(CLIENT, "start", job="j1", server="s1", setup="s")
+    for event in ("asked", "slot", "admitted"):
+        tale.note(SERVER, event, job="j1")
+    for event, count in (("initialize", initialize), ("cleanup", cleanup)):
+        for _ in range(count):
+            tale.author("j1", event)
+            tale.author("j1", f"{event}_end", how="returned")
+    tale.signal("j1", "start")
+    tale.note(SERVER, "outcome", job="j1", reason="completed", state="stopped")
+    tale.signal("j1", "stop", "completed")
+    tale.told("j1")
+    assert rules(tale.checked()) == {"P5 cleanup"}
+
+
+def cleaned(*, seconds: float, was_cancelled: bool, how: str) -> Tale:
+    tale = the_long_one()
+    if was_cancelled:
+        tale.note(CLIENT, "cancel", job="j1")
+        tale.author("j1", "cancelled")
+    tale.author("j1", "handler_end", how="cancelled" if was_cancelled else "returned")
+    tale.author("j1", "cleanup")
+    tale.at(seconds).author("j1", "cleanup_end", how=how)
+    reason, state = ("client_gone", "cancelled") if was_cancelled else ("timeout", "cancelled")
+    tale.note(SERVER, "outcome", job="j1", reason=reason, state=state)
+    tale.signal("j1", "stop", reason)
+    if not was_cancelled:
+        tale.told("j1", "DEADLINE_EXCEEDED")
+    return tale
+
+
+@pytest.mark.parametrize(("was_cancelled", "limit"), [(True, 5), (False, 20)])
+def test_cleanup_is_bounded(was_cancelled: bool, limit: float) -> None:
+    for seconds, late in ((limit, False), (limit + 0.01, True)):
+        tale = cleaned(seconds=seconds, was_cancelled=was_cancelled, how="cancelled")
+        assert rules(tale.checked()) == ({"P5 bounded"} if late else set())
+
+
+def test_cleanup_is_shielded() -> None:
+    assert rules(cleaned(seconds=4, was_cancelled=True, how="cancelled").checked()) == {"P5 shielded"}
+    assert cleaned(seconds=4, was_cancelled=True, how="returned").checked() == []
+
+
+# -- P6 ---------------------------------------------------------------------------------------------------------------
+
+
+def called(*, given: float | None, ends_at: float) -> Tale:
+    """`j1` has 4 s and calls `j1.1`, which ends then."""
+    tale = the_long_one(deadline_at=4)
+    told = {} if given is None else {"deadline_at": given}
+    tale.author("j1", "call", child="j1.1", **told)
+    tale.begins("j1.1", server="s2")
+    if ends_at < 4:
+        tale.at(ends_at).ends("j1.1", server="s2")
+        tale.author("j1", "called", child="j1.1", status="OK")
+    cancelled(tale, 4, reason="deadline")
+    tale.told("j1", "DEADLINE_EXCEEDED")
+    if ends_at >= 4:
+        tale.at(ends_at).ends("j1.1", "cancelled", server="s2", reason="deadline")
+    return tale
+
+
+def test_deadlines_travel() -> None:
+    assert called(given=4, ends_at=3).checked() == []
+    assert called(given=4, ends_at=4.5).checked() == []
+    assert called(given=None, ends_at=4).checked() == []
+    assert rules(called(given=4.2, ends_at=3).checked()) == {"P6 deadline"}
+
+
+def test_who_is_called_does_not_outlive_the_deadline_nor_the_caller() -> None:
+    assert rules(called(given=4, ends_at=6).checked()) == {"P5 arrives", "P6 outran"}
+
+
+# -- P7 ---------------------------------------------------------------------------------------------------------------
+
+
+def without(tale: Tale, action: str) -> Tale:
+    """The same history, in which a signal did not arrive."""
+    told = Tale()
+    for event in tale.history.events[1:]:
+        if event.event != "signal" or event.fields["action"] != action:
+            told.at(event.at).note(event.actor, event.event, **event.fields)
+    return told
+
+
+@pytest.mark.parametrize("action", ["start", "stop"])
+@pytest.mark.parametrize("excuse", ["", "lost", "crash", "late crash"])
+def test_a_signal_is_lost(action: str, excuse: str) -> None:
+    tale = Tale()
+    tale.job("j1")
+    tale = without(tale, action)
+    if excuse == "lost":
+        tale.note(SERVER, "lost", job="j1")
+    elif excuse:
+        tale.at(1 if excuse == "crash" else 50).note(SERVER, "crash")
+        tale.at(60).note(SERVER, "restart")
+    assert rules(tale.checked()) == ({"P7 arrived"} if excuse in {"", "late crash"} else set())
+
+
+def test_no_provider_has_no_signals() -> None:
+    tale = Tale(provider=False)
+    tale.note(CLIENT, "start", job="j1", server="s1", setup="s")
+    tale.note(SERVER, "admitted", job="j1")
+    tale.note(SERVER, "outcome", job="j1", reason="completed", state="stopped")
+    tale.told("j1")
+    assert tale.checked() == []
+
+
+def test_a_stop_before_its_start() -> None:
+    tale = Tale()
+    tale.job("j1")
+    tale = without(without(tale, "start"), "stop")
+    tale.signal("j1", "start", seq=9)
+    tale.signal("j1", "stop", "completed", seq=8)
+    assert rules(tale.checked()) == {"P7 order"}
+
+
+def test_a_signal_that_changes_while_the_provider_is_down() -> None:
+    tale = Tale()
+    tale.job("j1")
+    tale.signal("j1", "ack_stop", seq=1)
+    assert rules(tale.checked()) == {"P7 order"}
+
+
+# -- P8, P9 -----------------------------------------------------------------------------------------------------------
+
+
+def test_memory() -> None:
+    tale = Tale()
+    tale.job("j1")
+    tale.note(SERVER, "memory", buffered=1000)
+    assert tale.checked() == []
+    tale = Tale()
+    tale.job("j1")
+    tale.note(SERVER, "memory", buffered=1001)
+    assert rules(tale.checked()) == {"P8 memory"}
+
+
+def fails(tale: Tale, status: str = "UNAVAILABLE") -> Tale:
+    """`j1` ends badly, in the 30th second."""
+    tale.at(30).note(CLIENT, "start", job="j1", server="s1", setup="s")
+    tale.at(31).told("j1", status)
+    return tale
+
+
+def test_a_bystander_fails() -> None:
+    (found,) = fails(Tale()).checked()
+    assert (found.rule, found.job) == ("P9 bystander", "j1")
+
+
+def test_a_server_that_is_full_may_say_so() -> None:
+    assert fails(Tale(), "RESOURCE_EXHAUSTED").checked() == []
+
+
+@pytest.mark.parametrize(
+    ("what", "fields", "harms"),
+    [
+        ("fault", {"what": "reset", "where": ["c1", "s1"]}, True),
+        ("fault", {"what": "reset", "where": ["c1"]}, True),
+        ("fault", {"what": "outage", "where": ["provider"]}, True),
+        ("fault", {"what": "blackhole", "where": ["*"], "until": 29}, True),
+        ("fault", {"what": "reset", "where": ["c2", "s1"]}, False),
+        ("fault", {"what": "reset", "where": ["c2"]}, False),
+        ("fault", {"what": "reset", "where": ["s2"]}, False),
+        ("strike", {"point": "rpc.trailers", "what": "cancel", "job": "j1"}, True),
+        ("strike", {"point": "rpc.trailers", "what": "cancel", "job": "j2"}, False),
+        ("strike", {"point": "rpc.trailers", "what": "cut", "job": "j2"}, True),  # j2 is beside it
+        ("strike", {"point": "rpc.trailers", "what": "cut", "job": "j3"}, False),  # j3 is elsewhere
+        ("strike", {"point": "database.commit", "what": "fail"}, True),
+        ("strike", {"point": "admission.acquire", "what": "wait", "job": "j1"}, False),
+    ],
+)
+def test_what_harms(what: str, fields: dict[str, Any], harms: bool) -> None:
+    tale = Tale()
+    tale.job("j2")
+    tale.job("j3", server="s2")
+    tale.at(28).note("world", what, **fields)
+    assert rules(fails(tale).checked()) == (set() if harms else {"P9 bystander"})
+
+
+def test_a_fault_long_ago_harms_nobody() -> None:
+    tale = Tale()
+    tale.at(19).note("world", "fault", what="reset", where=["c1", "s1"])
+    assert rules(fails(tale).checked()) == {"P9 bystander"}
+
+
+@pytest.mark.parametrize(
+    ("actor", "event", "fields"),
+    [
+        (CLIENT, "stop", {"job": "j1"}),
+        ("provider", "signal_sent", {"task": "j1", "action": "cancel"}),
+        (SERVER, "drain_begin", {}),
+    ],
+)
+def test_who_was_asked_to_end_is_no_bystander(actor: str, event: str, fields: dict[str, Any]) -> None:
+    tale = Tale()
+    tale.at(28).note(actor, event, **fields)
+    assert fails(tale).checked() == []
+
+
+@pytest.mark.parametrize("how", ["raised", "sin"])
+def test_who_harms_itself_is_no_bystander(how: str) -> None:
+    tale = the_long_one()
+    if how == "sin":
+        tale.author("j1", "sin", what="swallow")
+    tale.ends("j1", "raised" if how == "raised" else "returned", reason="failed", state="failed")
+    tale.told("j1", "INTERNAL")
+    assert tale.checked() == []
+
+
+@pytest.mark.parametrize("pause", [0, 6])
+def test_a_slow_reader_harms_itself(pause: float) -> None:
+    tale = the_long_one(pause=pause)
+    cancelled(tale, 4, reason="timeout")
+    tale.told("j1", "DEADLINE_EXCEEDED")
+    assert rules(tale.checked()) == (set() if pause else {"P9 bystander"})
+
+
+@pytest.mark.parametrize("child_fails", [True, False])
+def test_a_caller_falls_with_whom_it_calls(child_fails: bool) -> None:
+    tale = the_long_one()
+    tale.author("j1", "call", child="j1.1")
+    tale.begins("j1.1", server="s2")
+    tale.ends("j1.1", "raised" if child_fails else "returned", server="s2")
+    tale.author("j1", "called", child="j1.1", status="INTERNAL")
+    tale.ends("j1", reason="failed", state="failed")
+    tale.told("j1", "INTERNAL")
+    assert rules(tale.checked()) == (set() if child_fails else {"P9 bystander"})
