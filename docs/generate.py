@@ -203,16 +203,21 @@ def one_setting() -> str:
 
 
 def of_tests() -> dict[str, str]:
-    """What tests know: what the suite of all strategies checks, and which test shows what a variable changes."""
+    """What tests know: which of them carries what, and what they did when they last ran at their night size."""
     root = str(Path(__file__).parent.parent)
     if root not in sys.path:  # mkdocs runs this, not pytest
         sys.path.append(root)
     from tests.conformance.table import differences, table
+    from tests.reliability import figures
     from tests.settings.table import guide_table, other_table
 
     return {
         "conformance.md": table(),
         "differences.md": differences(),
+        "reliability-promises.md": figures.promises(),
+        "reliability-batteries.md": figures.batteries(),
+        "reliability-mutants.md": figures.mutants(),
+        "reliability-coverage.md": figures.coverage(),
         "variables-guide.md": guide_table(),
         "variables-other.md": other_table(),
     }
