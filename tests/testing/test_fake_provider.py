@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 from grpclib import GRPCError, Status
-from tests.module.remote_kit import REMOTE, doze, echo, keep, module, wait
-from tests.module.served import DAY, outputs_of
+from tests.module.remote_kit import doze, echo, keep, module, wait
+from tests.module.served import outputs_of
 
-from dk_trio import ModuleClient, ModuleServer, rpc
+from dk_trio import Settings, rpc
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
     CreateSetupVersionRequest,
     GetSetupRequest,
@@ -26,26 +26,9 @@ from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
 )
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.provider import ProviderOptions
-from dk_trio.testing.provider import FakeProvider
+from dk_trio.testing import FakeProvider, serve_in_memory
 
 HOUR = 3600.0
-
-
-@asynccontextmanager
-async def served(provider: FakeProvider, *modules: Any) -> AsyncIterator[ModuleClient]:
-    """A server of it, over memory."""
-    server = ModuleServer(*modules, settings=REMOTE, provider=provider.connect)
-    with trio.fail_after(DAY):
-        async with server.opened(), trio.open_nursery() as nursery:
-
-            async def connect() -> trio.abc.Stream:
-                ours, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(server.serve_stream, theirs)
-                return ours
-
-            async with rpc.open_channel("memory", connect=connect) as channel:
-                yield ModuleClient(channel)
-            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -71,22 +54,22 @@ async def test_a_job_runs_with_the_setup_that_was_put(autojump_clock: object, ca
         assert (
             await provider.put_setup({"prefix": "# "}, module_id="modules:sample", setup_id="other") == "setups:other"
         )
-        async with served(provider, sample) as client:
-            first = await outputs_of(client, {"text": "hi"}, protocol="message")
-            second = await outputs_of(client, {"text": "hi"}, protocol="message", setup_id="setups:other")
+        async with serve_in_memory(sample, provider=provider) as served:
+            first = await outputs_of(served.client, {"text": "hi"}, protocol="message")
+            second = await outputs_of(served.client, {"text": "hi"}, protocol="message", setup_id="setups:other")
             await provider.put_setup({"prefix": "! "}, module_id=sample)
-            await trio.sleep(REMOTE.lifecycle.setup_cache_ttl + 1)
-            third = await outputs_of(client, {"text": "hi"}, protocol="message")
+            await trio.sleep(Settings().lifecycle.setup_cache_ttl + 1)
+            third = await outputs_of(served.client, {"text": "hi"}, protocol="message")
     assert [outputs[1]["root"]["text"] for outputs in (first, second, third)] == ["> hi", "# hi", "! hi"]
     assert "breaks a rule" not in caplog.text
 
 
 async def test_what_jobs_store_can_be_looked_at(autojump_clock: object) -> None:
     sample = module(keep)
-    async with FakeProvider() as provider, served(provider, sample) as client:
+    async with FakeProvider() as provider, serve_in_memory(sample, provider=provider) as served:
         await provider.put_setup({}, module_id=sample)
         for text in ("b", "a"):
-            await outputs_of(client, {"text": text}, protocol="message")
+            await outputs_of(served.client, {"text": text}, protocol="message")
         assert await provider.records("notes") == {"b": {"text": "b"}, "a": {"text": "a"}}
         assert await provider.records("notes", mission_id="missions:other") == {}
 
@@ -94,9 +77,9 @@ async def test_what_jobs_store_can_be_looked_at(autojump_clock: object) -> None:
 @pytest.mark.parametrize("action", ["cancel", "stop"])
 async def test_a_signal_ends_a_job(autojump_clock: object, action: Any, caplog: pytest.LogCaptureFixture) -> None:
     sample = module(wait)
-    async with FakeProvider() as provider, served(provider, sample) as client:
+    async with FakeProvider() as provider, serve_in_memory(sample, provider=provider) as served:
         await provider.put_setup({}, module_id=sample)
-        async with client.start({}, protocol="message") as outputs:
+        async with served.client.start({}, protocol="message") as outputs:
             await anext(outputs)
             await anext(outputs)
             await trio.sleep(1)  # its start is told
@@ -212,9 +195,9 @@ async def test_an_outage_ends_with_its_block_however_that_ends(autojump_clock: o
 
 async def test_a_job_goes_on_over_an_outage(autojump_clock: object) -> None:
     sample = module(doze)
-    async with FakeProvider() as provider, served(provider, sample) as client:
+    async with FakeProvider() as provider, serve_in_memory(sample, provider=provider) as served:
         await provider.put_setup({}, module_id=sample)
-        async with client.start({"count": 60}, protocol="message") as outputs:
+        async with served.client.start({"count": 60}, protocol="message") as outputs:
             await anext(outputs)
             async with provider.outage():
                 await trio.sleep(30)

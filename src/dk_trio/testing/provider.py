@@ -19,6 +19,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 import trio
@@ -124,7 +125,9 @@ class FakeProvider:
         async with self.provider.opened(), unwrapped(), trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
-                async with rpc.open_channel("memory", connect=self._reach, interceptors=[_ours]) as self.channel:
+                async with rpc.open_channel(
+                    "memory", connect=self._reach, interceptors=[_ours], options=rpc.ChannelOptions(keepalive_time=inf)
+                ) as self.channel:
                     yield
             finally:
                 self._nursery = None
