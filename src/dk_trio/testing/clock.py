@@ -54,7 +54,6 @@ def virtual_clock() -> trio.testing.MockClock:
             Trio itself.
     """
     clock = trio.testing.MockClock(autojump_threshold=0)
-    jump = clock._autojump
     patience = THREAD_PATIENCE
     struck: list[trio.lowlevel.Task] = []
 
@@ -63,11 +62,14 @@ def virtual_clock() -> trio.testing.MockClock:
         if trio.testing.active_thread_count() and patience > 0:
             time.sleep(_LOOK_AGAIN)
             patience -= _LOOK_AGAIN
-        elif trio.lowlevel.current_statistics().seconds_to_next_deadline < inf:
-            jump()
+            return
+        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        deadline = runner.deadlines.next_deadline()
+        if deadline < inf:
+            clock.jump(max(0.0, deadline - clock.current_time()))
         else:
             error = DeadlockError(f"every task waits for ever:{task_tree()}")
-            main = trio._core._run.GLOBAL_RUN_CONTEXT.runner.main_task
+            main = runner.main_task
             assert main is not None
             # The tasks that it is raised in, more of them each time.
             more = [task for task in ([main] if not struck else tasks_below(main)) if task not in struck]
