@@ -227,7 +227,8 @@ def _catch(loop: int, overdue: float) -> Stall:
             running = frame.f_locals.get("task")
             task = running if isinstance(running, trio.lowlevel.Task) else None
             break
-        frames.append((frame, frame.f_lineno))
+        # An instruction may have no line, whatever the type says; an import is at one when its thread waits for a lock.
+        frames.append((frame, frame.f_lineno or frame.f_code.co_firstlineno))
         frame = frame.f_back
     author = authors_frame(reversed(frames))
     linecache.checkcache()

@@ -74,6 +74,18 @@ def test_the_stack_that_blocks_the_loop_is_taken_while_it_does(caplog: pytest.Lo
     assert watch_threads() == []
 
 
+def test_a_stack_with_a_frame_that_has_no_line() -> None:
+    watch = StallWatch(0.05)
+
+    def between_lines(condition: Callable[[], object]) -> object:
+        return blocks_until(condition)
+
+    between_lines.__code__ = between_lines.__code__.replace(co_linetable=b"")
+    trio.run(partial(blocked_job, watch, lambda: between_lines(lambda: watch._caught is not None) or True))
+    (stall,) = watch.statistics().last_stalls
+    assert any("between_lines" in line for line in stall.stack), stall.stack
+
+
 def test_a_stall_without_an_end_is_told_while_it_goes_on(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
