@@ -228,20 +228,31 @@ async def test_calls_fail_as_often_as_was_said(autojump_clock: object) -> None:
         await provider.put_setup({}, module_id="modules:m")  # which deletes: the test's own calls do not fail
 
 
-async def test_what_fails_afterwards_was_done(autojump_clock: object) -> None:
+async def test_a_reply_that_is_lost_is_to_what_was_done(autojump_clock: object) -> None:
     async with FakeProvider() as provider, called(provider) as channel:
         await provider.put_setup({}, module_id="modules:m")
-        for after, versions in ((False, 1), (True, 2)):
-            provider.fail("CreateSetupVersion", Status.UNAVAILABLE, after=after)
-            with pytest.raises(GRPCError) as caught:
-                await SetupServiceStub(channel).create_setup_version(
-                    CreateSetupVersionRequest(setup_id="setups:default", version="2", content=Struct.from_dict({}))
-                )
-            assert caught.value.status is Status.UNAVAILABLE
-            reply = await SetupServiceStub(provider.channel).search_setup_versions(
-                SearchSetupVersionsRequest(setup_id="setups:default")
+        provider.lose_reply("CreateSetupVersion")
+        with pytest.raises(GRPCError) as caught:
+            await SetupServiceStub(channel).create_setup_version(
+                CreateSetupVersionRequest(setup_id="setups:default", version="2", content=Struct.from_dict({}))
             )
-            assert len(reply.setup_versions) == versions
+        assert caught.value.status is Status.UNAVAILABLE
+        assert "0 connections" in repr(provider)
+        reply = await SetupServiceStub(provider.channel).search_setup_versions(
+            SearchSetupVersionsRequest(setup_id="setups:default")
+        )
+        assert [version.version for version in reply.setup_versions] == ["1", "2"]
+
+
+async def test_what_a_job_writes_is_written_once_although_its_reply_is_lost(autojump_clock: object) -> None:
+    sample = module(keep)
+    async with FakeProvider() as provider, serve_in_memory(sample, provider=provider) as served:
+        await provider.put_setup({}, module_id=sample)
+        provider.lose_reply("StoreRecord", times=2)
+        result = await served.run_job({"text": "a"}, protocol="message")
+        assert result.ok, result.error
+        assert provider.calls["StoreRecord"] == 3
+        assert await provider.records("notes") == {"a": {"text": "a"}}
 
 
 async def test_calls_are_delayed_until_they_are_healed(autojump_clock: object) -> None:
@@ -264,6 +275,8 @@ async def test_a_fault_names_what_there_is() -> None:
         provider.fail("get_setup", Status.INTERNAL)
     with pytest.raises(ValueError, match="no method 'Xyzzy'; it has AddCost, "):
         provider.delay("Xyzzy", 1)
+    with pytest.raises(ValueError, match="no method 'Get'"):
+        provider.lose_reply("Get")
     with pytest.raises(ValueError, match="a call cannot fail with OK"):
         provider.fail("GetSetup", Status.OK)
 

@@ -57,11 +57,9 @@ def dk_module() -> type[TrioModule[Any, Any, Any, Any]] | Sequence[type[TrioModu
 
 
 @pytest.fixture
-def dk_settings() -> Settings:
-    """The settings of `dk_server`: the defaults. The environment is not read."""
-    from dk_trio import Settings
-
-    return Settings()
+def dk_settings() -> Settings | None:
+    """The settings of `dk_server`; None: the defaults of `serve_in_memory`."""
+    return None
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
@@ -60,6 +61,8 @@ _HEALTH_INTERVAL: Final = 24 * 3600.0
 
 # In the metadata of calls that the test itself makes: they are neither counted nor hit by faults.
 _OURS: Final = "dk-trio-testing"
+
+_connection: ContextVar[trio.CancelScope] = ContextVar("dk_trio_testing_connection")
 
 
 class FakeProvider:
@@ -165,6 +168,7 @@ class FakeProvider:
     async def _serve(self, stream: trio.abc.Stream) -> None:
         scope, ended = trio.CancelScope(), trio.Event()
         self._connections[scope] = ended
+        _connection.set(scope)
         try:
             # What has no clock of its own in the provider takes the fake's; a simulation goes on deciding ids.
             with scope, chance.decided_by(chance.new_random(), self.now):
@@ -218,25 +222,34 @@ class FakeProvider:
 
     # --- faults of methods -------------------------------------------------------------------------------------------
 
-    def fail(
-        self, method: str, status: Status, times: int | None = 1, *, message: str = "", after: bool = False
-    ) -> None:
-        """Refuse the next calls of a method. Refusals of one method follow each other in the order of `fail`.
+    def fail(self, method: str, status: Status, times: int | None = 1, *, message: str = "") -> None:
+        """Refuse the next calls of a method. Faults of one method follow each other in the order of these calls.
 
         Args:
             method: Its name, such as `GetSetup`; of all services that have it.
             status: What its callers get, any but OK.
             times: For how many calls; None: until `heal`.
             message: Of the status; empty: one that names the method and says that it is a test's.
-            after: The provider does what it is asked, and its reply is lost.
 
         Raises:
             ValueError: There is no such method, or the status is OK.
         """
         if status is Status.OK:
             raise ValueError("a call cannot fail with OK")
-        fault = _Fault(status, message or f"{method} fails: this is a fail() of its test", times, after=after)
-        self._faults.setdefault(self._known(method), []).append(fault)
+        error = GRPCError(status, message or f"{method} fails: this is a fail() of its test")
+        self._faults.setdefault(self._known(method), []).append(_Fault(error, times))
+
+    def lose_reply(self, method: str, times: int | None = 1) -> None:
+        """Do what the next calls of a method ask for, and break their connections before the replies have left.
+
+        Args:
+            method: Its name, such as `StoreRecord`; of all services that have it.
+            times: For how many calls; None: until `heal`.
+
+        Raises:
+            ValueError: There is no such method.
+        """
+        self._faults.setdefault(self._known(method), []).append(_Fault(None, times))
 
     def delay(self, method: str, seconds: float) -> None:
         """Let calls of a method wait before they are looked at, from now on.
@@ -251,7 +264,7 @@ class FakeProvider:
         self._delays[self._known(method)] = seconds
 
     def heal(self) -> None:
-        """Take back every `fail` and `delay`."""
+        """Take back every `fail`, `lose_reply` and `delay`."""
         self._faults.clear()
         self._delays.clear()
 
@@ -272,12 +285,11 @@ class FakeProvider:
         self.calls[method] += 1
         await trio.sleep(self._delays.get(method, 0))
         fault = next((fault for fault in self._faults.get(method, ()) if fault.strikes()), None)
-        if fault is None:
-            yield
-            return
-        if fault.after:
-            yield
-        raise GRPCError(fault.status, fault.message)
+        if fault is not None and fault.error is not None:
+            raise GRPCError(fault.error.status, fault.error.message)
+        yield
+        if fault is not None:
+            _connection.get().cancel()
 
     # --- what it keeps -----------------------------------------------------------------------------------------------
 
@@ -363,10 +375,9 @@ class FakeProvider:
 
 @dataclass(slots=True, eq=False)
 class _Fault:
-    status: Status
-    message: str
+    error: GRPCError | None
+    """None: the reply is lost."""
     left: int | None
-    after: bool
 
     def strikes(self) -> bool:
         if self.left is not None:
