@@ -8,8 +8,8 @@ import trio.testing
 from grpclib import GRPCError, Status
 from tests.module.sample import Message, module_with, send_one
 
-from dk_trio import Settings, rpc
-from dk_trio.settings import LifecycleSettings, SignalSettings, TaskSettings
+from dk_trio import Settings
+from dk_trio.settings import ChannelSettings, LifecycleSettings, SignalSettings, TaskSettings
 from dk_trio.testing import FakeProvider, JobResult, run_job, serve_in_memory
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -70,38 +70,32 @@ async def test_a_callers_deadline_ends_the_job(virtual_clock: trio.testing.MockC
     assert (result.status, result.seconds) == (Status.DEADLINE_EXCEEDED, HOUR)
 
 
-async def test_retries_wait_longer_each_time(virtual_clock: trio.testing.MockClock) -> None:
+async def test_retries_wait_twice_as_long_each_time(virtual_clock: trio.testing.MockClock) -> None:
     module = module_with(send_one, metadata={"module_id": "modules:sample"})
+    settings = Settings(channel=ChannelSettings(retry_max_attempts=4, retry_initial_backoff=2, retry_max_backoff=60))
     async with FakeProvider() as provider:
         await provider.put_setup({"prefix": "> "}, module_id=module)
-        patient = await run_job(module, {"text": "hi"}, protocol="message", provider=provider)
         provider.fail("GetSetup", Status.UNAVAILABLE, times=3)
-        before = provider.calls["GetSetup"]
-        retried = await run_job(module, {"text": "hi"}, protocol="message", provider=provider)
-    assert (patient.ok, retried.ok) == (True, True)
-    assert provider.calls["GetSetup"] - before == 4
-    assert retried.seconds > patient.seconds
+        result = await run_job(module, {"text": "hi"}, protocol="message", provider=provider, settings=settings)
+    assert (result.ok, provider.calls["GetSetup"]) == (True, 4)
+    assert 0.8 * 14 <= result.seconds <= 1.2 * 14, "2 s, 4 s and 8 s, give or take a fifth"
 
 
-async def test_a_channel_retries_with_the_policys_times(virtual_clock: trio.testing.MockClock) -> None:
-    policy = rpc.RetryPolicy(max_attempts=4, initial_backoff=10, max_backoff=300, multiplier=10)
-    arrivals: list[float] = []
+async def test_a_client_comes_back_when_its_connection_was_cut(virtual_clock: trio.testing.MockClock) -> None:
+    results: list[JobResult] = []
+    async with serve_in_memory(napping(HOUR)) as served, trio.open_nursery() as nursery:
 
-    async with serve_in_memory(module_with(send_one)) as served:
+        async def job() -> None:
+            results.append(await served.run_job({"text": "hi"}, protocol="message"))
 
-        async def nobody() -> trio.abc.Stream:
-            arrivals.append(trio.current_time())
-            raise OSError("nobody listens")
-
-        async with rpc.open_channel(
-            "memory", connect=nobody, options=rpc.ChannelOptions(retry=policy, reconnect=rpc.BackoffPolicy(initial=1))
-        ) as channel:
-            client = type(served.client)(channel)
-            with pytest.raises(GRPCError) as caught:
-                await client.input_schema(timeout=HOUR)
-    assert caught.value.status in {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED}
-    assert len(arrivals) >= policy.max_attempts
-    assert arrivals[-1] - arrivals[0] > 1
+        nursery.start_soon(job)
+        await trio.sleep(MINUTE)
+        assert (served.connections, served.cut(), served.connections) == (1, 1, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [result.status for result in results] == [Status.UNAVAILABLE]
+        assert served.server.statistics().jobs.running == 0
+        await job()
+    assert [result.ok for result in results] == [False, True]
 
 
 @pytest.mark.parametrize("action", ["cancel", "stop"])
