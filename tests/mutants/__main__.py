@@ -31,6 +31,7 @@ OTHERS: Final = "others"
 _NOT_COPIED: Final = shutil.ignore_patterns("__pycache__", ".*", "node_modules")
 _PYTEST: Final = ("-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider")
 _NO_TESTS_RUN: Final = 5
+_SHOWN: Final = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ class Copy:
 def _first_failure(output: str) -> str:
     for line in output.splitlines():
         if line.startswith(("FAILED ", "ERROR ")):
-            return line.partition(" ")[2].partition(" - ")[0]
+            return line.partition(" ")[2].partition(" - ")[0][:_SHOWN]
     return ""
 
 

@@ -48,7 +48,7 @@ PLATFORM: Final = (
         old="            delivery.abandoned = True\n",
         new="            delivery.abandoned = True\n"
         "            if not delivery.settled.is_set():\n"
-        "                self._batch = None\n",
+        "                self._kept.take(len(self._kept))\n",
         breaks="a caller that is cancelled takes the signals of others along",
         batteries=("tests/signals/test_outbox.py",),
     ),
@@ -77,6 +77,15 @@ PLATFORM: Final = (
         old="            self._request = self._cursor = None\n            self._joins += 1\n",
         new="            self._cursor = None\n            self._joins += 1\n",
         breaks="a job that begins beside others is never asked for, so nothing cancels it",
+        batteries=("tests/signals/test_inbox.py",),
+    ),
+    Mutant(
+        name="poller-sleeps-on",
+        promise="P5",
+        file="signals/inbox.py",
+        old="            self._joined.set()\n",
+        new="",
+        breaks="a job that begins when no other runs is never asked for",
         batteries=("tests/signals/test_inbox.py",),
     ),
     Mutant(

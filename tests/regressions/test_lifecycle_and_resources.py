@@ -15,6 +15,7 @@ from tests.module.remote_kit import REMOTE
 from tests.module.remote_kit import module as remote_module
 from tests.module.sample import Message
 from tests.module.service_kit import configure, told_of
+from tests.module.service_kit import start as start_raw
 from tests.regressions import defect
 from tests.regressions.kit import LIMIT, answer, assert_idle, begin, call, serving, tick, wait
 from tests.tools.neighbours import Process, process, tool_module
@@ -145,14 +146,15 @@ async def test_a_failure_is_one_to_everybody_who_looks(autojump_clock: object, f
     """The caller's status, the message in the stream, and the STOP signal with the author's words."""
     author = Author(fails=fails)
     async with FakeProvider() as provider, serving(provider=provider, **author.hooks) as memory:
-        seen = await call(memory.client)
+        told = await start_raw(memory.client)
         await trio.sleep(1)
         start, stop = provider.signals
-    assert seen.status is Status.INTERNAL
-    assert f"the {fails} fails" in seen.message
-    assert "end_of_stream" not in seen.protocols
-    assert seen.failure is not None
-    assert seen.failure["message"] == seen.message
+    assert told.status is Status.INTERNAL
+    assert f"the {fails} fails" in told.message
+    assert told.successes[-1] is False
+    assert "end_of_stream" not in told.protocols
+    assert told.failure is not None
+    assert told.failure["message"] == told.message
     assert (start.action, stop.action, stop.cancellation_reason) == ("start", "stop", "failure_cleanup")
     assert stop.payload is not None
     assert f"the {fails} fails" in stop.payload.to_dict()["error_message"]
