@@ -335,11 +335,11 @@ class ModuleServer:
             StorageServiceError: The data cannot be used.
         """
         async with (
-            unwrapped(),
             self.platform.opened() if self._owns_platform else nullcontext(),
             self._channels.opened(),
             nullcontext() if self._link is None else self._link.opened(),
             self._modules_opened(),
+            unwrapped(),  # here, or each of those above would add its lines to the caller's traceback
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self.jobs.watch)

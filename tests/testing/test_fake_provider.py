@@ -307,6 +307,7 @@ async def test_a_wall_clock_can_be_given(autojump_clock: object, arguments: Any)
 
 
 async def test_what_a_block_raises_comes_out_as_it_is(autojump_clock: object) -> None:
-    with pytest.raises(LookupError):
-        async with FakeProvider():
+    with pytest.raises(LookupError) as caught:
+        async with FakeProvider() as provider, serve_in_memory(module(echo), provider=provider):
             raise LookupError
+    assert len(caught.traceback) == 1  # who reads it has one line to look at
