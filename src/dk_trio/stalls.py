@@ -26,7 +26,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final
@@ -231,7 +231,8 @@ def _catch(loop: int, overdue: float) -> Stall:
         frames.append((frame, frame.f_lineno or frame.f_code.co_firstlineno))
         frame = frame.f_back
     author = authors_frame(reversed(frames))
-    linecache.checkcache()
+    with suppress(KeyError):  # it has no lock: another thread, which found the same file edited, has removed its lines
+        linecache.checkcache()
     return Stall(
         at=time.time(),
         duration=overdue,

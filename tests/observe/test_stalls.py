@@ -1,5 +1,6 @@
 """The watch over the loop: how late it is, and the stack that blocked it, taken while it did."""
 
+import linecache
 import logging
 import threading
 import time
@@ -84,6 +85,16 @@ def test_a_stack_with_a_frame_that_has_no_line() -> None:
     trio.run(partial(blocked_job, watch, lambda: between_lines(lambda: watch._caught is not None) or True))
     (stall,) = watch.statistics().last_stalls
     assert any("between_lines" in line for line in stall.stack), stall.stack
+
+
+def test_source_lines_that_another_thread_has_just_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgotten() -> None:
+        raise KeyError(__file__)
+
+    watch = StallWatch(0.05)
+    monkeypatch.setattr(linecache, "checkcache", forgotten)
+    trio.run(partial(blocked_job, watch, lambda: watch._caught is not None))
+    assert watch.statistics().last_stalls
 
 
 def test_a_stall_without_an_end_is_told_while_it_goes_on(
