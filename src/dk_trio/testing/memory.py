@@ -158,8 +158,9 @@ async def serve_in_memory(
     Args:
         modules: The module classes.
         settings: Of the server; the defaults when None, with polls of `POLL_TIMEOUT`. The environment is not read.
-            Whatever they say, what modules store is kept in memory.
-        provider: A services-provider that the server works with, in remote mode. None: the services are local.
+            Where they want data to be kept does not count.
+        provider: A services-provider that the server works with, in remote mode, or what opens streams to one. None:
+            the services are local.
         setups: Setups of the module. A mapping has contents by setup id, and no others are known; without, jobs get
             what the module's defaults or the provider say.
         data_dir: Where local services keep what modules store; in memory when None. On disk, threads write it.

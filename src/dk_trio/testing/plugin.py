@@ -13,8 +13,8 @@ A test module, or a conftest.py, says once what is served:
 | fixture | gives | override it to |
 |---|---|---|
 | `dk_module` | nothing: override it | say which module class is served, or a list of several |
-| `dk_settings` | the defaults | serve with other settings |
-| `dk_setups` | none | give setups: their contents by id |
+| `dk_settings` | None: the defaults of `serve_in_memory` | give other settings |
+| `dk_setups` | None: no setups but those of the module and the provider | give some, contents by id |
 | `dk_provider` | a `FakeProvider`, with which the server then works in remote mode | prepare one |
 | `dk_server` | a `MemoryServer` that serves them | serve in another way |
 | `dk_client` | its `ModuleClient` | call with other options |
