@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from ._exits import Exit, exit_of
+from ._threads import leave_threads_behind
 
 if TYPE_CHECKING:
     from trio import TaskStatus
@@ -125,6 +126,7 @@ def serve(wanted: Wanted, stdout: TextIO | None, *, reload: bool = False) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is left to hasten: what is done is exit code 0
         signal.signal(number, signal.SIG_IGN)
     _log.info("stopped: %s", told(report))
+    leave_threads_behind()
 
 
 async def _run(
