@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 DAY: Final = 86_400.0
 """Seconds after which a block fails that is not over, unless told otherwise. On a clock that jumps this is at once."""
 
-POLL_TIMEOUT: Final = 60.0
+POLL_TIMEOUT: Final = 600.0
 """Seconds for which a provider holds a poll for signals. A poll each second is most of what an hour of waiting costs in
 virtual time, and a signal ends a held poll at once, however long that is."""
 
@@ -80,11 +80,12 @@ class MemoryServer:
         if self._nursery.cancel_scope.cancel_called:
             raise OSError(f"{self.server.definition.name} is not served any more")
         ours, theirs = trio.testing.memory_stream_pair()
+        self._streams.add(ours)
         self._nursery.start_soon(self._serve, ours, theirs, name=f"connection of {self.server.definition.name}")
+        await trio.lowlevel.checkpoint()
         return ours
 
     async def _serve(self, ours: MemoryStream, theirs: MemoryStream) -> None:
-        self._streams.add(ours)
         try:
             await self.server.serve_stream(theirs)
         finally:
