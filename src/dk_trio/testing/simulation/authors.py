@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from dk_trio.errors import DkTrioError, ModuleCallError, SessionEndedError
 from dk_trio.module import DataModel, DataTrigger, ModuleContext, SetupModel, TriggerHandler, TrioModule
+from dk_trio.services.filesystem import UploadFileData
 
 LARGE: Final = 70_000
 """Characters in a large output: more than the smallest window of a stream, so that its `send` has to wait."""
@@ -40,7 +41,7 @@ Fails = Literal["", "initialize", "cleanup"]
 _FAILS: Final[tuple[Fails, ...]] = ("", "initialize", "cleanup")
 
 Kind = Literal[
-    "send", "large", "burst", "sleep", "call", "store", "cost", "swallow", "shield", "raise", "group", "spoil"
+    "send", "large", "burst", "sleep", "call", "store", "cost", "file", "swallow", "shield", "raise", "group", "spoil"
 ]
 
 
@@ -87,7 +88,7 @@ class Plan:
     @property
     def decent(self) -> bool:
         """Whether its job succeeds if nothing happens to it, and harms nobody."""
-        bad = {"raise", "group", "call", "store", "cost"}
+        bad = {"raise", "group", "call", "store", "cost", "file"}
         return not self.fails and bad.isdisjoint(act.kind for act in self.acts)
 
 
@@ -187,12 +188,15 @@ class Author:
         self.note("sent", number=number)
 
     async def store(self, context: ModuleContext, kind: Kind) -> None:
-        """Store the next record, or the next cost."""
+        """Store the next record, cost or file."""
         record = f"{kind}-{self.name}-{self.stored}"
         self.stored += 1
         self.note("store", record=record)
         if kind == "cost":
             await context.cost.add(record, "word", 1)
+        elif kind == "file":
+            file = UploadFileData(content=record.encode(), name=record, file_type="OTHER")
+            await context.filesystem.upload_files([file])
         else:
             await context.storage.store("facts", record, {"text": record})
         self.note("stored", record=record)
@@ -242,7 +246,7 @@ class Author:
                     await trio.sleep(act.seconds)
                 case "call":
                     await self.call(context, act)
-                case "store" | "cost":
+                case "store" | "cost" | "file":
                     await self.store(context, act.kind)
                 case "swallow":
                     self.note("sin", what="swallow")

@@ -43,6 +43,11 @@ class Call:
         self._outputs = 0
         self._job_id = ""
 
+    @property
+    def open(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.errand.at <= trio.current_time() and not self.over
+
     def note(self, event: str, **fields: Any) -> None:
         """Note an event of this job."""
         if not self._host.dead:

@@ -155,13 +155,14 @@ class ProviderHost:
             self._world.note("provider", "signal", task=job, action=task.action, reason=reason, seq=place)
 
     async def note_records(self) -> None:
-        """Note which records and costs there are, and how often."""
+        """Note which records, costs and files there are, and how often."""
 
         def work() -> Work[list[tuple[str, int]]]:
             found: list[tuple[str, int]] = []
             for sql in (
                 "SELECT record_id, COUNT(*) FROM records GROUP BY record_id ORDER BY record_id",
                 "SELECT name, COUNT(*) FROM costs GROUP BY name ORDER BY name",
+                "SELECT name, COUNT(*) FROM files GROUP BY name ORDER BY name",
             ):
                 found += [(name, count) for name, count in (yield Statement(sql)).rows]
             return found

@@ -290,14 +290,16 @@ def _fault(dice: Random, scenario: Scenario, hosts: tuple[Sequence[str], Sequenc
     kind: FaultKind = dice.choices(list(scenario.faults), list(scenario.faults.values()))[0]  # type: ignore[assignment]
     client, server = dice.choice(hosts[0]), dice.choice(hosts[1])
     match kind:
-        case "reset" | "fin" | "blackhole" | "corrupt":
+        case "corrupt":  # who calls knows that it was; what a provider stores would be changed for good
+            where: tuple[str, ...] = client, server
+        case "reset" | "fin" | "blackhole":
             pairs = [(client, server)]
             if scenario.provider:
                 pairs.append((server, "provider"))
             if len(hosts[1]) > 1:
                 first, second = dice.sample(list(hosts[1]), 2)
                 pairs.append((first, second))
-            where: tuple[str, ...] = dice.choice(pairs)
+            where = dice.choice(pairs)
         case "kill" | "drain" | "garbage":
             where = (server,)
         case "outage" | "hang" | "provider crash":
@@ -376,10 +378,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
             ),
             Scenario(
                 name="storage",
-                about="records and costs whose replies are lost: there once, if they were acknowledged",
+                about="records, costs and files whose replies are lost: there once, if they were acknowledged",
                 provider=True,
                 jobs=(3, 7),
-                acts={"store": 4.0, "cost": 4.0, "sleep": 2.0, "send": 1.0},
+                acts={"store": 4.0, "cost": 4.0, "file": 3.0, "sleep": 2.0, "send": 1.0},
                 faults={**PROVIDER_FAULTS, "reset": 3.0, "blackhole": 1.0, "kill": 1.0},
                 fault_count=(1, 5),
                 points=SIGNAL_POINTS,
@@ -403,7 +405,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
                 provider=True,
                 jobs=(4, 9),
                 calls=0.3,
-                acts={**ROUGH_ACTS, "store": 1.0, "cost": 1.0},
+                acts={**ROUGH_ACTS, "store": 1.0, "cost": 1.0, "file": 0.7},
                 deadlines=0.3,
                 fates={"read": 4.0, "leave": 1.0, "stop": 1.0, "slow": 1.0, "ask cancel": 1.0, "ask stop": 1.0},
                 faults={

@@ -13,6 +13,7 @@ from .authors import PREFIX, STAGE
 from .servers import PROVIDER, Incarnation
 
 if TYPE_CHECKING:
+    from .callers import Call
     from .scenarios import Fault
     from .world import World
 
@@ -22,6 +23,10 @@ WAITS: Final = ("wait", "wait", "wait", "cancel", "cut")
 """What happens at a point where a task may wait."""
 GARBAGE: Final = 4_096
 """Bytes that a stranger sends, at most."""
+ANY: Final = "*"
+"""Any host, for the network."""
+TO_PROVIDER: Final = frozenset({"setup.fetch", "signals.flush", "signals.flushed", "signals.poll"})
+"""Points at which a server speaks with its provider."""
 STRANGER: Final = "stranger"
 """The host that garbage comes from."""
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -51,7 +56,7 @@ class Strikes:
             seconds = round(self._dice.uniform(0, self._world.script.strike), 3)
             self._note(point, what, job, server, seconds=seconds)
             await trio.sleep(seconds)
-        elif job:
+        else:
             self._harm(point, what, job, server)
             await trio.lowlevel.checkpoint()
 
@@ -63,25 +68,40 @@ class Strikes:
         if point == "database.commit":
             self._note(point, "fail", job, server)
             return True
-        if job:
-            self._harm(point, self._dice.choice(("cancel", "cut")), job, server)
+        self._harm(point, self._dice.choice(("cancel", "cut")), job, server)
         return False
 
     def _chosen(self, point: str) -> bool:
         share = self._world.script.points.get(point)
-        return share is not None and not self.quiet and self._dice.random() < share
+        if share is None or self.quiet:
+            return False
+        if STAGE.get(None) is None:  # the provider: it is visited much more often, and what strikes it strikes all
+            share /= 4
+        return self._dice.random() < share
 
     def _harm(self, point: str, what: str, job: str, server: str) -> None:
-        call = self._world.call_of(job)
-        if call is None:
+        """Let the client of the job leave, or cut what the current task works for."""
+        world = self._world
+        if not server:
+            self._cut(point, job, server, (ANY, PROVIDER))
+        elif point in TO_PROVIDER:
+            if world.script.provider:
+                self._cut(point, job, server, (server, PROVIDER))
+        elif (call := world.call_of(job) if job else self._any_call(server)) is None:
             return
-        if what == "cancel":
+        elif what == "cancel" and job:
             self._note(point, what, job, server)
             call.leave()
         else:
-            where = call.errand.client, call.errand.server
-            self._note(point, what, job, server, where=list(where))
-            self._world.network.cut(*where)
+            self._cut(point, job, server, (call.errand.client, call.errand.server))
+
+    def _any_call(self, server: str) -> Call | None:
+        calls = self._world.open_calls(server)
+        return self._dice.choice(calls) if calls else None
+
+    def _cut(self, point: str, job: str, server: str, where: tuple[str, str]) -> None:
+        self._note(point, "cut", job, server, where=[host for host in where if host != ANY])
+        self._world.network.cut(*where)
 
     def _note(self, point: str, what: str, job: str, server: str, **fields: object) -> None:
         told = {"job": job} if job else {}

@@ -107,6 +107,10 @@ class World:
         """The client's side of a job; None of one that was called by another job."""
         return self._calls.get(job.partition("~")[0])
 
+    def open_calls(self, server: str) -> list[Call]:
+        """The calls of clients to a server that have begun and not ended."""
+        return [call for call in self._calls.values() if call.open and call.errand.server == server]
+
     # -- what happens in it -------------------------------------------------------------------------------------------
 
     async def ask(self, job: str, action: str) -> None:
