@@ -150,8 +150,10 @@ class Bench:
         assert "end_of_stream" not in caller.protocols[:-1], caller
         assert reason in REASONS or (reason is None and not ok), (caller, job)
         assert (reason is Reason.COMPLETED) or not ok, (caller, job)
-        if caller.status is Status.CANCELLED or caller.stop_status is Status.OK:
+        if caller.status is Status.CANCELLED:
             assert reason is Reason.STOP_MODULE, (caller, job)
+        elif caller.stop_status is Status.OK:  # over the next connection, to a job that ends with the first one
+            assert reason in {Reason.STOP_MODULE, Reason.CLIENT_GONE}, (caller, job)
         return reason
 
 
