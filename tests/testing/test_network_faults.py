@@ -86,6 +86,31 @@ async def test_cut(how, names, struck, autojump_clock):
                     await end.send_all(b"x")
 
 
+@pytest.mark.parametrize("how", ["reset", "fin"])
+async def test_what_is_sent_into_a_cut_connection_is_lost(how, autojump_clock):
+    """Those who do not know of the cut yet may send, and it arrives nowhere."""
+    async with three() as (network, a, _, (to_a, _)):
+        network.cut("a", "server", how=how)
+        await a.send_all(b"lost")
+        await trio.sleep(10)
+        assert await rest(to_a) == (b"", "reset" if how == "reset" else "end")
+
+
+async def test_bytes_stay_in_order_when_the_way_gets_shorter(autojump_clock):
+    async with three() as (network, a, _, (to_a, _)):
+        network.blackhole("a", "server")
+        await a.send_all(b"first ")
+        await trio.sleep(10)
+        network.heal()
+        network.conditions("*", "*", Conditions(latency=0))
+        await a.send_all(b"second")
+        times = [at for at, _ in a._outgoing._flight]
+        assert times == sorted(times)
+        begin = trio.current_time()
+        assert await to_a.receive_some() == b"first second"
+        assert trio.current_time() == begin + 1
+
+
 async def test_a_reset_overtakes_what_is_throttled(autojump_clock):
     async with three(Conditions(latency=1.0, bandwidth=10)) as (network, a, _, (to_a, _)):
         await a.send_all(bytes(1000))
@@ -290,6 +315,17 @@ async def test_leaving_a_host_is_its_death(how, autojump_clock):
         assert await rest(stream) == (b"", "end" if how == "fin" else "reset")
         await stream.aclose()
         assert network.statistics().streams == 0
+
+
+async def test_the_dead_are_not_killed_again(autojump_clock):
+    """Who has vanished says nothing at the end of its block; its streams stay their owner's until they are closed."""
+    async with three() as (network, a, *_):
+        network.kill("server", how="vanish")
+        network.kill("server", how="fin")
+        with trio.move_on_after(3600) as waiting:
+            await a.receive_some()
+        assert waiting.cancelled_caught
+        assert network.statistics().streams == 4
 
 
 async def test_a_client_host_dies_too(autojump_clock):

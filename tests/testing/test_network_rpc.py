@@ -239,9 +239,8 @@ async def test_a_module_server_over_the_network(fault, autojump_clock):
         ends.append("cleaned up")
 
     settings = Settings()
-    server = ModuleServer(
-        module_with(handle, cleanup=cleanup), settings=replace(settings, services=replace(settings.services, data_dir=None))
-    )
+    settings = replace(settings, services=replace(settings.services, data_dir=None))
+    server = ModuleServer(module_with(handle, cleanup=cleanup), settings=settings)
 
     async def job(name):
         roots = []

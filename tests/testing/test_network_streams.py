@@ -215,9 +215,10 @@ async def test_what_was_sent_before_closing_arrives(autojump_clock):
             assert await server.receive_some() == b""
 
 
-async def test_a_closed_peer_is_known_after_the_latency_also_to_a_sender_that_waits(autojump_clock):
+@pytest.mark.parametrize("what", ["close", "cut"])
+async def test_a_closed_peer_is_known_after_the_latency_also_to_a_sender_that_waits(what, autojump_clock):
     with trio.fail_after(86400):
-        async with pair(Conditions(latency=3)) as (_, client, server):
+        async with pair(Conditions(latency=3)) as (network, client, server):
 
             async def send():
                 with pytest.raises(trio.BrokenResourceError):
@@ -227,8 +228,26 @@ async def test_a_closed_peer_is_known_after_the_latency_also_to_a_sender_that_wa
                 nursery.start_soon(send)
                 await trio.sleep(10)
                 begin = trio.current_time()
-                await client.aclose()
+                if what == "cut":
+                    network.cut("client", "server")
+                else:
+                    await client.aclose()
             assert trio.current_time() - begin == 3
+
+
+async def test_nothing_is_kept_for_an_end_that_is_closed(autojump_clock):
+    """A sender that does not know it yet gets its buffer full, and no memory is spent."""
+    with trio.fail_after(86400):
+        async with pair(Conditions(latency=3)) as (network, client, server):
+            await server.send_all(bytes(1000))
+            assert network.statistics().buffered == 1000
+            await client.aclose()
+            await server.send_all(bytes(2000))
+            assert network.statistics().buffered == 0
+            assert not client._incoming._flight
+            with trio.move_on_after(2) as waiting:
+                await server.send_all(bytes(10**6))
+            assert waiting.cancelled_caught
 
 
 async def test_half_closed(autojump_clock):

@@ -120,12 +120,17 @@ class Link:
         self._arm()
 
     async def room_made(self) -> None:
-        """Wait until half of the buffer is free, or until the peer's end is known to be closed."""
+        """Wait until half of the buffer is free, the peer's end is known to be closed, or `wake_sender`."""
         with trio.CancelScope(deadline=self.back.breaks_at) as self._sender:
             try:
                 await trio.sleep_forever()
             finally:
                 self._sender = None
+
+    def wake_sender(self) -> None:
+        """End `room_made`."""
+        if self._sender is not None:
+            self._sender.cancel()
 
     # -- the receiver's end -----------------------------------------------------------------------------------------
 
@@ -159,12 +164,12 @@ class Link:
             ready.appendleft(memoryview(data)[limit:])
             data = data[:limit]
         self.buffered -= len(data)
-        if self._sender is not None and self.room >= self.conditions.buffer // 2:
-            self._sender.cancel()
+        if self.room >= self.conditions.buffer // 2:
+            self.wake_sender()
         return bytes(data)
 
     async def arrival(self) -> None:
-        """Wait until something arrives, or `wake`."""
+        """Wait until something arrives, or `deafen`."""
         with trio.CancelScope(deadline=self.arrives_at) as self._receiver:
             try:
                 await trio.sleep_forever()
@@ -185,6 +190,8 @@ class Link:
         self.deaf = True
         self._flight.clear()
         self.ready.clear()
+        if self._receiver is not None:
+            self._receiver.cancel()
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
@@ -213,12 +220,6 @@ class Link:
         if self.held or not self._flight or self._flight[-1][1] not in {Mark.CLOSED, Mark.RESET}:
             return inf
         return self._flight[-1][0]
-
-    def wake(self) -> None:
-        """Let those who wait at this link look again."""
-        for scope in (self._receiver, self._sender):
-            if scope is not None:
-                scope.cancel()
 
     def _arm(self) -> None:
         if self._receiver is not None:

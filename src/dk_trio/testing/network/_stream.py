@@ -161,8 +161,7 @@ class NetworkStream(trio.abc.HalfCloseableStream):
             self.dead = True
             self._outgoing.finish(mark)
             self._incoming.deafen()
-            self._incoming.wake()
-            self._outgoing.wake()
+            self._outgoing.wake_sender()
         self._ended(self)
 
     def _check_open(self) -> None:
