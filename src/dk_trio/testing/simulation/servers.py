@@ -244,6 +244,8 @@ class ServerHost:
                 if self._closing:
                     return
                 await trio.sleep(AWAY)
+                if self._closing:
+                    return
                 self.now = Incarnation(self._world, self.name)
                 await nursery.start(self.now.live)
                 self._world.note(f"server/{self.name}", "restart")
