@@ -32,8 +32,8 @@ from .history import History
 if TYPE_CHECKING:
     from .scenarios import Scenario
 
-WALL_SECONDS: Final = 120.0
-"""Real seconds of one simulation. It takes a second or less; one that never waits would never end."""
+SECONDS_MAX: Final = 60.0
+"""Seconds of a processor for one simulation. It takes half a second; one that never waits would never end."""
 
 _LOGGER: Final = "dk_trio"
 
@@ -71,7 +71,7 @@ class Result:
         digest: Of the history: the same whenever the seed is played.
         violations: Promises that were not kept, in the order of the events that show it.
         statistics: What it was made of.
-        seconds: Real seconds that it took.
+        seconds: Seconds of a processor that it took.
         history: All that has happened.
         logs: What the package has logged as a warning or worse, with its virtual time.
     """
@@ -97,7 +97,7 @@ def replay_command(seed: int, scenario: str) -> str:
 
 
 class TooLongError(BaseException):
-    """A simulation takes too long in real time: it goes round without waiting for anything."""
+    """A simulation computes for too long: it goes round without waiting for anything."""
 
 
 def scenario_of(seed: int) -> str:
@@ -108,14 +108,14 @@ def scenario_of(seed: int) -> str:
     return names[seed % len(names)]
 
 
-def simulate(seed: int, scenario: str | Scenario | None = None, *, wall_seconds: float = WALL_SECONDS) -> Result:
+def simulate(seed: int, scenario: str | Scenario | None = None, *, seconds_max: float = SECONDS_MAX) -> Result:
     """Play a seed and check its history.
 
     Args:
         seed: Decides everything.
         scenario: What is simulated: the name of one, or one of your own; one of ours by the seed when None.
-        wall_seconds: Real seconds after which it is given up, where the platform has a timer of the kind; then this is
-            a violation.
+        seconds_max: Seconds of a processor after which it is given up, where the platform has a timer of the kind;
+            then this is a violation.
 
     Raises:
         KeyError: No scenario has this name.
@@ -127,14 +127,14 @@ def simulate(seed: int, scenario: str | Scenario | None = None, *, wall_seconds:
     chosen = SCENARIOS[scenario or scenario_of(seed)] if scenario is None or isinstance(scenario, str) else scenario
     history = History()
     found: list[Violation] = []
-    started = time.perf_counter()
+    started = time.process_time()
 
     async def main() -> None:
         await play(chosen, seed, history)
 
     with _watched(found) as logs:
         try:
-            with _no_longer_than(wall_seconds):
+            with _no_longer_than(seconds_max):
                 run(main, seed=seed)
         except KeyboardInterrupt:
             raise
@@ -148,7 +148,7 @@ def simulate(seed: int, scenario: str | Scenario | None = None, *, wall_seconds:
         digest=history.digest,
         violations=tuple(found or check(history)),  # of a history that breaks off, checks would tell nothing new
         statistics=statistics_of(history),
-        seconds=time.perf_counter() - started,
+        seconds=time.process_time() - started,
         history=history,
         logs=tuple(logs),
     )
@@ -187,15 +187,15 @@ def _no_longer_than(seconds: float) -> Iterator[None]:
         return
 
     def give_up(_: int, __: FrameType | None) -> None:
-        raise TooLongError(f"it takes longer than {seconds:g} s of real time")
+        raise TooLongError(f"it takes longer than {seconds:g} s of a processor")
 
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, if somebody has caught it
+    before = signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)  # again, if somebody has caught it
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @contextmanager
