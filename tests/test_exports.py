@@ -21,6 +21,7 @@ PACKAGES = (
     "dk_trio.security",
     "dk_trio.services",
     "dk_trio.signals",
+    "dk_trio.testing",
     "dk_trio.wire",
 )
 LIST = Path(__file__).with_name("public_names.txt")

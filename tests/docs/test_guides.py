@@ -56,7 +56,7 @@ def test_every_example_is_listed_and_says_how_to_run_it() -> None:
         assert re.search(rf"^ *(dk-trio serve|python) examples/{name}\b", text, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("package", ["module", "services"])
+@pytest.mark.parametrize("package", ["module", "services", "testing"])
 def test_every_name_for_authors_is_in_the_reference(package: str) -> None:
     pages = [(ROOT / "docs" / "reference" / f"{name}.md").read_text() for name in ("dk_trio", package)]
     shown = re.findall(r"^::: dk_trio\.(?:(\w+)\.)?(\w+)$", "".join(pages), re.MULTILINE)

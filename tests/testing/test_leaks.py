@@ -11,9 +11,8 @@ import trio
 import trio.testing
 from tests.module.sample import module_with, send_one
 
-from dk_trio.testing import LeakError, run, run_job, serve_in_memory
+from dk_trio.testing import LeakError, LeakWatch, run, run_job, serve_in_memory
 from dk_trio.testing import assert_no_leaks as no_leaks
-from dk_trio.testing.leaks import Watch
 
 
 def test_nothing_is_left_by_nothing() -> None:
@@ -116,16 +115,16 @@ def test_a_system_task_that_outlives_a_run_is_told() -> None:
         trio.lowlevel.spawn_system_task(wait_for_nothing, name="the daemon")
         await trio.testing.wait_all_tasks_blocked()
 
-    watch = Watch()
+    watch = LeakWatch()
     trio.run(main, instruments=[watch])
     (left,) = watch.left()
     assert left.startswith("task the daemon, at ")
-    watch = Watch()
+    watch = LeakWatch()
     trio.run(trio.sleep, 0, instruments=[watch])
     assert watch.left() == []
 
 
-async def test_a_server_leaves_nothing(virtual_clock: trio.testing.MockClock, assert_no_leaks: Watch) -> None:
+async def test_a_server_leaves_nothing(virtual_clock: trio.testing.MockClock, assert_no_leaks: LeakWatch) -> None:
     module = module_with(send_one)
     await run_job(module, {"text": "what is imported at first use is"}, protocol="message")
     with no_leaks():

@@ -14,8 +14,7 @@ from tests.module.sample import Message, module_with, send_one
 
 from dk_trio import ModuleClient, Settings
 from dk_trio.settings import TaskSettings
-from dk_trio.testing import FakeProvider, MemoryServer, plugin
-from dk_trio.testing.leaks import Watch
+from dk_trio.testing import FakeProvider, LeakWatch, MemoryServer, plugin
 
 SAMPLE = module_with(send_one, metadata={"module_id": "modules:sample"})
 OTHER = module_with(send_one, metadata={"module_id": "modules:other"})
@@ -54,13 +53,13 @@ class TestFixtures:
         assert [message.text for message in result.typed(Message)] == ["# hi"]
 
     async def test_an_hour_is_nothing(
-        self, virtual_clock: trio.testing.MockClock, dk_server: MemoryServer, assert_no_leaks: Watch
+        self, virtual_clock: trio.testing.MockClock, dk_server: MemoryServer, assert_no_leaks: LeakWatch
     ) -> None:
         began = trio.current_time()
         await trio.sleep(3600)
         assert trio.current_time() == began + 3600
 
-    def test_a_test_that_is_not_async_may_watch_for_leaks(self, assert_no_leaks: Watch) -> None:
+    def test_a_test_that_is_not_async_may_watch_for_leaks(self, assert_no_leaks: LeakWatch) -> None:
         assert assert_no_leaks.left() == []
 
 

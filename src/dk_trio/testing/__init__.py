@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .handlers import run_job as run_job
     from .jobs import JobResult as JobResult
     from .leaks import LeakError as LeakError
+    from .leaks import LeakWatch as LeakWatch
     from .leaks import assert_no_leaks as assert_no_leaks
     from .memory import MemoryServer as MemoryServer
     from .memory import serve_in_memory as serve_in_memory
@@ -38,7 +39,7 @@ _HOMES = {
         "clock": "DeadlockError run seed_scheduler task_tree virtual_clock",
         "handlers": "MemoryContext context_in_memory run_handler run_job",
         "jobs": "JobResult",
-        "leaks": "LeakError assert_no_leaks",
+        "leaks": "LeakError LeakWatch assert_no_leaks",
         "memory": "MemoryServer serve_in_memory",
         "network": "Conditions Network",
         "provider": "FakeProvider",

@@ -37,7 +37,7 @@ class LeakError(AssertionError):
         self.left = left
 
 
-class Watch(trio.abc.Instrument):
+class LeakWatch(trio.abc.Instrument):
     """What there was when it was made, to be compared with what there is later.
 
     A run that has it among its `instruments` is watched, too: no task may be there when its main task has ended. Only
@@ -51,7 +51,9 @@ class Watch(trio.abc.Instrument):
         self._survivors: list[str] = []
 
     def __repr__(self) -> str:
-        return f"<Watch {len(self._tasks)} tasks, {len(self._descriptors)} descriptors, {len(self._threads)} threads>"
+        return (
+            f"<LeakWatch {len(self._tasks)} tasks, {len(self._descriptors)} descriptors, {len(self._threads)} threads>"
+        )
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """See `trio.abc.Instrument`."""
@@ -87,7 +89,7 @@ def assert_no_leaks(*, grace: float = GRACE) -> Iterator[None]:
     Raises:
         LeakError: Names each task with the place where it waits, the target of each descriptor, and each thread.
     """
-    watch = Watch()
+    watch = LeakWatch()
     yield
     left = watch.left(grace=grace)
     if left:

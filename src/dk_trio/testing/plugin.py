@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
     from dk_trio import ModuleClient, Settings, TrioModule
 
-    from . import FakeProvider, MemoryServer
-    from .leaks import Watch
+    from . import FakeProvider, LeakWatch, MemoryServer
 
 _TRIO = "trio"  # the name of pytest-trio's plugin, and of its marker
 
@@ -120,14 +119,14 @@ def virtual_clock() -> MockClock:
 
 
 @pytest.fixture
-def assert_no_leaks() -> Iterator[Watch]:
+def assert_no_leaks() -> Iterator[LeakWatch]:
     """Check after the test that it has left no file descriptor and no thread behind, and in its run no task.
 
     Tasks are looked for when the test names it as an argument; `usefixtures` is enough for the others.
     """
-    from .leaks import LeakError, Watch
+    from .leaks import LeakError, LeakWatch
 
-    watch = Watch()
+    watch = LeakWatch()
     yield watch
     left = watch.left()
     if left:
