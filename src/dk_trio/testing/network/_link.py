@@ -251,8 +251,9 @@ class Link:
         self.settle()
         self.buffered -= sum(len(what) for _, what in self._flight if isinstance(what, bytes))
         self._flight.clear()
+        self._free_at = self._last_at = -inf
 
     def _draw(self) -> Random:
         if self._random is None:
-            self._random = Random(self._seed)  # noqa: S311 - for tests; a str is hashed by SHA-512, not by the process's own seed
+            self._random = Random(self._seed)  # noqa: S311 - a str seeds by its SHA-512, in every process alike
         return self._random
