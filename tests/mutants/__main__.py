@@ -123,7 +123,7 @@ class Copy:
 
 def _first_failure(output: str) -> str:
     for line in output.splitlines():
-        if line.startswith(("FAILED ", "ERROR ")):
+        if line.startswith(("FAILED tests/", "ERROR tests/", "FAILED seed")):
             return line.partition(" ")[2].partition(" - ")[0][:_SHOWN]
     return ""
 

@@ -25,6 +25,8 @@ from dk_trio.module import ModuleContext
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthStub
 from dk_trio.rpc.health import READINESS
 from dk_trio.server import DEFAULT_GRACE
+from dk_trio.services.local.storage import DefaultStorage
+from dk_trio.services.strategy import ServicesStrategy
 from dk_trio.signals import Signal, SignalAction
 from dk_trio.testing.provider import FakeProvider
 
@@ -108,26 +110,35 @@ async def test_cleanup_of_a_job_that_did_not_complete_can_store(autojump_clock: 
     class Note(BaseModel):
         text: str
 
+    class Closing(DefaultStorage):
+        async def close(self) -> None:
+            events.append("closed")
+            await super().close()
+
     async def handle(self: Any, data: Message, setup: Any, context: ModuleContext) -> None:
         if data.text == "read":
             record = await context.storage.read("notes", "last words")
             await context.send(Message(text=record.data.text))
             return
+        assert context.storage
         await context.send(Message())
         if how == "fails":
             raise ValueError("as told")
         await trio.sleep_forever()
 
     async def cleanup(self: Any, context: ModuleContext) -> None:
-        if stored:
+        if "stored" in events:
             return
         await trio.sleep(1)
-        record = await context.storage.store("notes", "last words", {"text": "kept"})
-        stored.append(record.record_id)
+        await context.storage.store("notes", "last words", {"text": "kept"})
+        events.append("stored")
 
-    stored: list[str] = []
+    events: list[str] = []
     params = {"storage": {"config": {"notes": Note}}}
-    async with serving(handle, cleanup=cleanup, services_config_params=params) as memory:
+    strategies = {"storage": ServicesStrategy(local=Closing)}
+    async with serving(
+        handle, cleanup=cleanup, services_config_params=params, services_config_strategies=strategies
+    ) as memory:
         async with trio.open_nursery() as nursery:
             seen = await begin(nursery, memory.client)
             if how == "leaves":
@@ -136,7 +147,7 @@ async def test_cleanup_of_a_job_that_did_not_complete_can_store(autojump_clock: 
                 await memory.client.stop(seen.job_id)
             await seen.ended.wait()
         await trio.sleep(2)
-        assert stored == ["last words"]
+        assert events == ["stored", "closed"]
         assert (await call(memory.client, text="read")).whole
 
 
