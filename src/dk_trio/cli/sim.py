@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -92,6 +91,8 @@ def _list(*, as_json: bool) -> None:
 
 
 def _check_scenario(name: str | None) -> None:
+    import difflib
+
     from dk_trio.testing.simulation.scenarios import SCENARIOS
 
     if name is None or name in SCENARIOS:

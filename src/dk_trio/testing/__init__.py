@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .network import Conditions as Conditions
     from .network import Network as Network
     from .provider import FakeProvider as FakeProvider
+    from .simulation import History as History
+    from .simulation import Violation as Violation
+    from .simulation import simulate as simulate
 
 _HOMES = {
     name: home
@@ -43,6 +46,7 @@ _HOMES = {
         "memory": "MemoryServer serve_in_memory",
         "network": "Conditions Network",
         "provider": "FakeProvider",
+        "simulation": "History Violation simulate",
     }.items()
     for name in names.split()
 }

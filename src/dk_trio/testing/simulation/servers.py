@@ -241,9 +241,8 @@ class ServerHost:
             task_status.started()
             while True:
                 await self.now.gone.wait()
-                if self._closing:
-                    return
-                await trio.sleep(AWAY)
+                if not self._closing:
+                    await trio.sleep(AWAY)
                 if self._closing:
                     return
                 self.now = Incarnation(self._world, self.name)
