@@ -6,17 +6,11 @@ from pathlib import Path
 import call_shouter
 import own_provider
 import pytest
-import shouter_in_memory
 import trio
-import trio.testing
 from shouter import Shouter
+from test_shouter import test_it_shouts as test_it_shouts
 
 from dk_trio import ModuleServer
-
-
-async def test_shouter_in_memory(autojump_clock: trio.testing.MockClock) -> None:
-    with trio.fail_after(86_400):
-        assert await shouter_in_memory.shout("hello wire") == ["HELLO!", "WIRE!"]
 
 
 async def test_call_shouter(capsys: pytest.CaptureFixture[str]) -> None:

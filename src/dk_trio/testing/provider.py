@@ -136,10 +136,6 @@ class FakeProvider:
                 self._nursery = None
                 nursery.cancel_scope.cancel()
 
-    async def moving(self) -> None:
-        """Wait while it hangs."""
-        await self._moving.wait()
-
     def _now(self) -> float:
         wall, began = self._began
         return wall + trio.current_time() - began
@@ -427,16 +423,16 @@ class _Standstill(trio.abc.Stream):
         self._provider = provider
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._provider.moving()
+        await self._provider._moving.wait()
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._provider.moving()
+        await self._provider._moving.wait()
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
-        await self._provider.moving()  # afterwards: it may have waited for data when the provider stopped
+        await self._provider._moving.wait()  # afterwards: it may have waited for data when the provider stopped
         return data
 
     async def aclose(self) -> None:
