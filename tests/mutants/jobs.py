@@ -32,7 +32,7 @@ JOBS: Final = (
         old="        if self._reason is not None:\n            return False\n        self._reason = reason\n",
         new="        self._reason = reason\n",
         breaks="a job that was cancelled ends for whatever went wrong afterwards",
-        batteries=("tests/module/test_session.py", "tests/module/test_errors.py", "tests/properties"),
+        batteries=("tests/module/test_session.py", "tests/module/test_errors.py"),
     ),
     Mutant(
         name="stop-without-reason",
@@ -164,7 +164,7 @@ JOBS: Final = (
         "        except trio.TooSlowError as error:\n"
         '            text = f"Job {self.ids.job_id} was cancelled',
         breaks="a handler that is cancelled inside of `send` goes on",
-        batteries=("tests/module/test_session.py", "tests/properties"),
+        batteries=("tests/module/test_session.py",),
     ),
     Mutant(
         name="cleanup-skipped",

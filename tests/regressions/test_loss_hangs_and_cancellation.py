@@ -321,6 +321,26 @@ async def test_a_cleanup_that_hangs_is_bounded_and_the_job_was_cancelled(autojum
         assert await memory.client.status(seen.job_id) is ModuleStatus.CANCELED
 
 
+@defect(14)
+async def test_a_handler_that_is_cancelled_inside_of_send_does_not_go_on(autojump_clock: object) -> None:
+    """Nobody reads, so it is held there."""
+    sent: list[int] = []
+
+    async def handle(self: Any, data: Message, setup: Any, context: ModuleContext) -> None:
+        for number in range(10_000):
+            await context.send(Message(count=number, text="x" * 10_000))
+            sent.append(number)
+
+    async with serving(handle) as memory, trio.open_nursery() as nursery:
+        seen = await begin(nursery, memory.client, pause=100)
+        await trio.sleep(1)
+        before = len(sent)
+        await memory.client.stop(seen.job_id)
+        await seen.ended.wait()
+        assert 0 < len(sent) == before < 10_000
+        assert seen.status is Status.CANCELLED
+
+
 @defect(15)
 @pytest.mark.parametrize("waiter_first", [False, True])
 @pytest.mark.parametrize("queue", [0, 5])
