@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import trio
-import trio.testing
 from pydantic import BaseModel
 from tests.provider.kit import Provided, provided
 
-from dk_trio import ModuleClient, ModuleServer, Settings, rpc
+from dk_trio import ModuleClient, ModuleServer, Settings
 from dk_trio.module import ModuleContext
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
     CreateSetupRequest,
@@ -22,6 +21,7 @@ from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest,
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.services.stores.work import Statement, Work
 from dk_trio.settings import ServerSettings, ServicesSettings
+from dk_trio.testing import serve_in_memory
 
 from .sample import Message, module_with
 from .sample import Settings as Setup
@@ -81,17 +81,8 @@ async def remote(
     async with provided(now=wall_clock) as provider:
         network = Network(provider)
         setup_id = await stored_setup(provider, setup or {"prefix": "> "})
-        server = ModuleServer(module(handle, **hooks), settings=settings, provider=network.connect)
-        async with server.opened(), trio.open_nursery() as nursery:
-
-            async def connect() -> trio.abc.Stream:
-                ours, theirs = trio.testing.memory_stream_pair()
-                nursery.start_soon(server.serve_stream, theirs)
-                return ours
-
-            async with rpc.open_channel("memory", connect=connect) as channel:
-                yield server, ModuleClient(channel), network, setup_id
-            nursery.cancel_scope.cancel()
+        async with serve_in_memory(module(handle, **hooks), settings=settings, provider=network.connect) as served:
+            yield served.server, served.client, network, setup_id
 
 
 async def stored_setup(provider: Provided, content: dict[str, Any], module_id: str = MODULE_ID) -> str:
