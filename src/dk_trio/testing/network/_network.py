@@ -224,7 +224,11 @@ class Network:
         self._rule(self._conditions, a, b, conditions, direction)
 
     def blackhole(self, a: str, b: str, *, direction: Direction = "both") -> None:
-        """Let nothing arrive between two hosts until `heal`, also of what is under way. Nobody is told."""
+        """Let nothing arrive between two hosts until `heal`, also of what is under way. Nobody is told.
+
+        With one `direction` only, the other one goes on as before: acknowledgements, without which TCP would stop
+        there too once its buffer is full, are not part of this network.
+        """
         self._rule(self._held, a, b, True, direction)
         self._note("blackhole", a=a, b=b, direction=direction)
 
