@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from grpclib.exceptions import GRPCError
 
-from dk_trio import ModuleClient, rpc
+from dk_trio import rpc
+from dk_trio.client import ModuleClient
 
 from .authors import PREFIX, setup_of
 from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, PORT

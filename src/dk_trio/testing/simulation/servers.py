@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from dk_trio import ModuleServer
 from dk_trio.admission import Admission, AdmissionStatistics
 from dk_trio.hooks import Job, JobHook
 from dk_trio.log_context import CURRENT
+from dk_trio.server import ModuleServer
 from dk_trio.settings import (
     ChannelSettings,
     LifecycleSettings,
