@@ -168,7 +168,7 @@ async def test_inputs_and_setups_are_checked_as_by_a_server() -> None:
 async def test_a_handler_of_another_module_is_refused() -> None:
     with pytest.raises(ModuleDefinitionError, match="OnSend is no handler of Shouter") as caught:
         await run_handler(OnSend, {"text": "a"}, module=Shouter)
-    assert "@Shouter.register" in caught.value.hint
+    assert "@Shouter.register" in caught.value.__notes__[0]
 
 
 async def test_a_handler_that_is_not_complete_is_refused() -> None:
@@ -234,8 +234,9 @@ async def test_a_context_is_prepared_and_looked_at(virtual_clock: trio.testing.M
 async def test_services_that_want_parameters_say_so_without_a_module() -> None:
     async with context_in_memory() as context:
         context.helpers.spell = str.upper
-        with pytest.raises(ServiceError, match="a handler without a module uses storage, but DefaultStorage has no"):
+        with pytest.raises(ServiceError, match="a handler without a module uses storage") as caught:
             await run_handler(OnNote, {"text": "a"}, context=context)
+    assert "services_config_params" in caught.value.__notes__[0]
 
 
 async def test_what_waits_to_be_written_is_written_at_the_end(virtual_clock: trio.testing.MockClock) -> None:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from tests.module.sample import module_with, send_one
 
-from dk_trio.testing import LeakError, LeakWatch, run, run_job, serve_in_memory
+from dk_trio.testing import LeakError, LeakWatch, leaks, run, run_job, serve_in_memory
 from dk_trio.testing import assert_no_leaks as no_leaks
 
 
@@ -48,6 +48,14 @@ def test_what_only_the_collector_holds_is_not_left() -> None:
         for file in files[:2]:
             file.close()
         del files
+
+
+def test_where_the_system_does_not_say_what_a_descriptor_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "_DESCRIPTORS", tmp_path)
+    with pytest.raises(LeakError) as caught, no_leaks():
+        for number in (0, 1, 99_999):  # the last is closed again when it is looked at
+            (tmp_path / str(number)).touch()
+    assert caught.value.left == ["file descriptor 0: ", "file descriptor 1: "]
 
 
 def test_a_thread_is_told_by_name() -> None:

@@ -100,9 +100,10 @@ async def test_arguments_of_the_server_and_settings_arrive(virtual_clock: trio.t
 
 
 async def test_a_module_that_is_not_complete_is_told_as_by_the_server() -> None:
-    with pytest.raises(ModuleDefinitionError, match="Sample has no triggers and no run method"):
-        async with serve_in_memory(module_class()):
+    with pytest.raises(ModuleDefinitionError, match="Untold has no triggers and no run method") as caught:
+        async with serve_in_memory(module_class(name="Untold")):
             pass
+    assert caught.value.__notes__ == ["Register a handler with @Untold.register, or override run()."]
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(virtual_clock: trio.testing.MockClock) -> None:

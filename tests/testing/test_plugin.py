@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from tests.module.sample import Message, module_with, send_one
 
-from dk_trio import ModuleClient, Settings
+from dk_trio import ModuleClient, Settings, testing
 from dk_trio.settings import TaskSettings
 from dk_trio.testing import FakeProvider, LeakWatch, MemoryServer, plugin
 
@@ -256,3 +256,17 @@ def test_every_fixture_is_explained() -> None:
     for name, fixture in fixtures.items():
         assert fixture.__doc__ or fixture.__wrapped__.__doc__, name
         assert f"| `{name}` | " in plugin.__doc__
+
+
+def test_names_are_loaded_when_they_are_used() -> None:
+    code = """if True:
+        import sys
+        import dk_trio.testing as kit
+        assert {name for name in sys.modules if name.startswith("dk_trio")} == {"dk_trio", "dk_trio.testing"}
+        assert set(kit.__all__) <= set(dir(kit))
+        kit.virtual_clock()
+        assert "dk_trio.server" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    with pytest.raises(AttributeError, match=r"module 'dk_trio\.testing' has no attribute 'mock'"):
+        _ = testing.mock

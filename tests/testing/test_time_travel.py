@@ -65,6 +65,19 @@ async def test_a_job_is_cancelled_when_its_time_is_over(virtual_clock: trio.test
     assert (result.seconds, cleaned) == (2 * HOUR + 3, [began + 2 * HOUR + 3])
 
 
+async def test_the_work_of_threads_takes_no_time(virtual_clock: trio.testing.MockClock) -> None:
+    """Were the clock to jump meanwhile, the nearest deadline would end the job."""
+
+    async def handle(self: Any, input_data: Message, setup_data: Any, context: Any) -> None:
+        for _ in range(20):
+            await trio.to_thread.run_sync(sum, range(1000))
+        await context.send(Message(text="done"))
+
+    settings = Settings(lifecycle=LifecycleSettings(execution_timeout=0.001))
+    result = await run_job(module_with(handle), {"text": "hi"}, protocol="message", settings=settings)
+    assert (result.ok, result.seconds) == (True, 0)
+
+
 async def test_a_callers_deadline_ends_the_job(virtual_clock: trio.testing.MockClock) -> None:
     result = await run_job(napping(3 * HOUR), {"text": "hi"}, protocol="message", timeout=HOUR)
     assert (result.status, result.seconds) == (Status.DEADLINE_EXCEEDED, HOUR)

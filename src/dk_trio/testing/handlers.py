@@ -41,7 +41,7 @@ from dk_trio.settings import LifecycleSettings, ServicesSettings
 from dk_trio.signals import LocalSignals
 
 from .jobs import JobResult
-from .memory import serve_in_memory
+from .memory import hints_shown, serve_in_memory
 
 HandlerClass = type[TriggerHandler[Any, Any, Any]]
 Values = Mapping[str, Any] | BaseModel
@@ -176,22 +176,27 @@ async def run_handler(
         InvalidOutputError: It has sent what is not JSON, or returned a value.
         Exception: Whatever it raises, as it is.
     """
+    with hints_shown():
+        root, values = _parsed(handler, data, setup, module)
+        if context is not None:
+            return await _call(handler, root, values, context)
+        async with context_in_memory(module) as own:
+            return await _call(handler, root, values, own)
+
+
+def _parsed(handler: HandlerClass, data: Values, setup: Values | None, module: ModuleClass | None) -> tuple[Any, Any]:
+    """The root of the input, and the setup, as a server would give them to the handler."""
     definition = ModuleDefinition.of(_module_of(handler) if module is None else module)
     if not any(handler in handlers for handlers in definition.triggers.values()):
         raise ModuleDefinitionError(
             f"{handler.__qualname__} is no handler of {definition.name}.",
             hint=f"Decorate it with @{definition.cls.__name__}.register, or leave `module` out.",
         )
-    if isinstance(data, BaseModel):
-        root = getattr(data, "root", data)
-    else:
-        root = definition.parse_input(wrap_input(data, handler.protocol)).root
     if not isinstance(setup, BaseModel):
         setup = definition.parse_setup(setup or {}, setup_id=DEFAULT_SETUP_ID)
-    if context is not None:
-        return await _call(handler, root, setup, context)
-    async with context_in_memory(module) as own:
-        return await _call(handler, root, setup, own)
+    if isinstance(data, BaseModel):
+        return getattr(data, "root", data), setup
+    return definition.parse_input(wrap_input(data, handler.protocol)).root, setup
 
 
 async def _call(handler: HandlerClass, root: Any, setup: Any, context: MemoryContext) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Final
 from weakref import WeakSet
 
@@ -107,10 +108,14 @@ def _tasks() -> WeakSet[trio.lowlevel.Task]:
 
 def _told(task: trio.lowlevel.Task) -> str:
     """Its name, and its innermost line outside of Trio, the author's if there is one."""
-    frames = [each for each in task.iter_await_frames() if not each[0].f_globals["__name__"].startswith("trio.")]
+    frames = [each for each in task.iter_await_frames() if not _of_trio(each[0])]
     if not frames:
         return task.name
     return f"{task.name}, at {place(*(authors_frame(frames) or frames[-1]), source=True)}"
+
+
+def _of_trio(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("trio.")
 
 
 def _descriptors() -> set[tuple[int, str]]:
@@ -122,17 +127,16 @@ def _descriptors() -> set[tuple[int, str]]:
 
 
 def _target(name: str) -> str:
-    path = _DESCRIPTORS / name
-    if path.is_symlink():
-        return str(path.readlink())
+    """What a descriptor stands for; empty where the system does not say."""
     os.fstat(int(name))
-    return ""
+    path = _DESCRIPTORS / name
+    return str(path.readlink()) if path.is_symlink() else ""
 
 
 def _left_threads(before: WeakSet[threading.Thread], grace: float) -> list[str]:
     until = time.monotonic() + grace
     while True:
-        idle = {worker._thread for worker in trio._core._thread_cache.THREAD_CACHE._idle_workers}
+        idle = {worker._thread for worker in list(trio._core._thread_cache.THREAD_CACHE._idle_workers)}
         left = [thread for thread in threading.enumerate() if thread not in before and thread not in idle]
         if not left or time.monotonic() >= until:
             return [f"thread {thread.name}" for thread in left]

@@ -10,8 +10,8 @@ bytes go through memory, so it runs on any clock, and in virtual time deadlines,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 import trio.testing
 
-from dk_trio import rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.client import DEFAULT_MISSION_ID, DEFAULT_SETUP_ID, Metadata, ModuleClient
+from dk_trio.errors import DkTrioError
 from dk_trio.hosting import ModuleClass
 from dk_trio.server import ModuleServer
 from dk_trio.services.channels import Connect
@@ -138,10 +138,10 @@ class MemoryServer:
         """A client on a channel and connection of its own, for the length of the block.
 
         Args:
-            channel_arguments: Of `dk_trio.rpc.open_channel`, such as `options`.
+            channel_arguments: Of `ModuleClient.connect`, such as `options`.
         """
-        async with rpc.open_channel("memory", connect=self.connect, **channel_arguments) as channel:
-            yield ModuleClient(channel)
+        async with ModuleClient.connect("memory", connect=self.connect, **channel_arguments) as client:
+            yield client
 
 
 @asynccontextmanager
@@ -177,9 +177,10 @@ async def serve_in_memory(
     if provider is not None:
         services = replace(services, mode="remote")
         server_arguments["provider"] = getattr(provider, "connect", provider)
-    server = ModuleServer(
-        *modules, settings=replace(settings, services=services), setups=_source(setups), **server_arguments
-    )
+    with hints_shown():
+        server = ModuleServer(
+            *modules, settings=replace(settings, services=services), setups=_source(setups), **server_arguments
+        )
     async with unwrapped(), trio.open_nursery() as limits:
         limits.start_soon(_limit, time_limit)
         async with server.opened(), unwrapped(), trio.open_nursery() as nursery:
@@ -188,6 +189,17 @@ async def serve_in_memory(
                 yield served
             nursery.cancel_scope.cancel()
         limits.cancel_scope.cancel()
+
+
+@contextmanager
+def hints_shown() -> Iterator[None]:
+    """An error's hint is a note of it, so that pytest and tracebacks show what to do about it."""
+    try:
+        yield
+    except DkTrioError as error:
+        if error.hint:
+            error.add_note(error.hint)
+        raise
 
 
 async def _limit(seconds: float) -> None:
