@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,12 +40,25 @@ async def called(provider: FakeProvider, **options: Any) -> AsyncIterator[rpc.Ch
         yield channel
 
 
-def test_a_closed_one_says_how_it_is_opened() -> None:
-    async def connect() -> None:
-        await FakeProvider().connect()
+async def test_one_that_is_not_open_says_how_it_is_opened(autojump_clock: object) -> None:
+    provider = FakeProvider()
+    for use in (provider.connect, partial(provider.put_setup, {}, module_id="m"), partial(provider.records, "notes")):
+        with pytest.raises(RuntimeError, match="write `async with FakeProvider"):
+            await use()
 
-    with pytest.raises(RuntimeError, match="write `async with FakeProvider"):
-        trio.run(connect)
+
+async def test_one_that_was_left_is_away(autojump_clock: object) -> None:
+    async with FakeProvider() as provider:
+        pass
+    with pytest.raises(ConnectionRefusedError, match="was left"):
+        await provider.connect()
+
+
+async def test_a_connection_that_was_just_made_is_cut_like_others(autojump_clock: object) -> None:
+    async with FakeProvider() as provider:
+        stream = await provider.connect()
+        async with provider.outage():
+            assert await stream.receive_some(1) == b""
 
 
 async def test_a_job_runs_with_the_setup_that_was_put(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,7 +251,6 @@ async def test_a_reply_that_is_lost_is_to_what_was_done(autojump_clock: object) 
                 CreateSetupVersionRequest(setup_id="setups:default", version="2", content=Struct.from_dict({}))
             )
         assert caught.value.status is Status.UNAVAILABLE
-        assert "0 connections" in repr(provider)
         reply = await SetupServiceStub(provider.channel).search_setup_versions(
             SearchSetupVersionsRequest(setup_id="setups:default")
         )
@@ -277,6 +290,8 @@ async def test_a_fault_names_what_there_is() -> None:
         provider.delay("Xyzzy", 1)
     with pytest.raises(ValueError, match="no method 'Get'"):
         provider.lose_reply("Get")
+    with pytest.raises(ValueError, match="a call cannot be delayed by -1 s"):
+        provider.delay("GetSetup", -1)
     with pytest.raises(ValueError, match="a call cannot fail with OK"):
         provider.fail("GetSetup", Status.OK)
 

@@ -43,16 +43,16 @@ from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
 from dk_trio.pb.agentic_mesh_protocol.storage.v1 import ListRecordsRequest, StorageServiceStub
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest, Task, TaskManagerServiceStub
 from dk_trio.pb.google.protobuf import Struct
-from dk_trio.provider import Provider, ProviderOptions, SqliteDatabase
-from dk_trio.provider.task_manager import TaskManagerServicer
+from dk_trio.provider import ProviderOptions, SqliteDatabase
 from dk_trio.settings import Settings
+
+from .recording import RecordingProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from types import TracebackType
 
     from dk_trio.hosting import ModuleClass
-    from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsResponse
 
 Asked = Literal["cancel", "stop"]
 
@@ -61,6 +61,8 @@ _HEALTH_INTERVAL: Final = 24 * 3600.0
 
 # In the metadata of calls that the test itself makes: they are neither counted nor hit by faults.
 _OURS: Final = "dk-trio-testing"
+
+_NOT_OPEN: Final = "the provider is not open: write `async with FakeProvider() as provider:` around its use"
 
 _connection: ContextVar[trio.CancelScope] = ContextVar("dk_trio_testing_connection")
 
@@ -77,12 +79,9 @@ class FakeProvider:
 
     Attributes:
         provider: What is served: for `statistics()`, and `put_user_profile`.
-        channel: Calls of the test's own, with the stubs of `dk_trio.pb`. No fault touches them, and they do not count.
         now: Its wall clock.
         calls: How many calls of each method have come, by name such as `GetSetup`; those that were refused included.
     """
-
-    channel: rpc.Channel
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class FakeProvider:
         self.calls: Counter[str] = Counter()
         self._faults: dict[str, list[_Fault]] = {}
         self._delays: dict[str, float] = {}
-        self.provider = _Provider(
+        self.provider = RecordingProvider(
             SqliteDatabase(None), options=replace(options, now=self.now), interceptors=[self._around, *interceptors]
         )
         self._began = (0.0, 0.0)
@@ -107,6 +106,7 @@ class FakeProvider:
         self._moving = trio.Event()
         self._moving.set()
         self._nursery: trio.Nursery | None = None
+        self._channel: rpc.Channel | None = None
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -125,15 +125,22 @@ class FakeProvider:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
         self._began = (chance.wall_time(), trio.current_time())
-        async with self.provider.opened(), unwrapped(), trio.open_nursery() as nursery:
-            self._nursery = nursery
+        options = rpc.ChannelOptions(keepalive_time=inf)
+        async with self.provider.opened(), unwrapped(), trio.open_nursery() as self._nursery:
+
+            async def reach() -> trio.abc.Stream:
+                ours, theirs = trio.testing.memory_stream_pair()
+                nursery.start_soon(self.provider.serve_stream, theirs)
+                await trio.lowlevel.checkpoint()
+                return ours
+
+            nursery = self._nursery
             try:
                 async with rpc.open_channel(
-                    "memory", connect=self._reach, interceptors=[_ours], options=rpc.ChannelOptions(keepalive_time=inf)
-                ) as self.channel:
+                    "memory", connect=reach, interceptors=[_ours], options=options
+                ) as self._channel:
                     yield
             finally:
-                self._nursery = None
                 nursery.cancel_scope.cancel()
 
     def _now(self) -> float:
@@ -146,40 +153,32 @@ class FakeProvider:
         """A connection to it: what `ModuleServer(..., provider=)` and `rpc.open_channel(..., connect=)` want.
 
         Raises:
-            OSError: It is away.
+            OSError: It is away, or its block was left.
+            RuntimeError: Its block was not entered.
         """
         await trio.lowlevel.checkpoint()
+        if self._nursery is None:
+            raise RuntimeError(
+                "the provider is not open: write `async with FakeProvider() as provider:` around its use"
+            )
         if self._outages:
             raise ConnectionRefusedError("the provider is away: this is an outage() of its test")
+        if self._nursery.cancel_scope.cancel_called:
+            raise ConnectionRefusedError("the block of the FakeProvider was left")
         ours, theirs = trio.testing.memory_stream_pair()
-        self._open.start_soon(self._serve, _Standstill(theirs, self))
+        scope = trio.CancelScope()
+        self._connections[scope] = trio.Event()
+        self._nursery.start_soon(self._serve, _Standstill(theirs, self), scope)
         return ours
 
-    async def _reach(self) -> trio.abc.Stream:
-        ours, theirs = trio.testing.memory_stream_pair()
-        self._open.start_soon(self.provider.serve_stream, theirs)
-        await trio.lowlevel.checkpoint()
-        return ours
-
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        scope, ended = trio.CancelScope(), trio.Event()
-        self._connections[scope] = ended
+    async def _serve(self, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
         _connection.set(scope)
         try:
             # What has no clock of its own in the provider takes the fake's; a simulation goes on deciding ids.
             with scope, chance.decided_by(chance.new_random(), self.now):
                 await self.provider.serve_stream(stream)
         finally:
-            del self._connections[scope]
-            ended.set()
-
-    @property
-    def _open(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise RuntimeError(
-                "the provider is not open: write `async with FakeProvider() as provider:` around its use"
-            )
-        return self._nursery
+            self._connections.pop(scope).set()
 
     async def cut(self) -> None:
         """Break all connections now, as when the provider's process ends. Clients may connect again at once."""
@@ -255,8 +254,10 @@ class FakeProvider:
             seconds: On Trio's clock; 0: no longer.
 
         Raises:
-            ValueError: There is no such method.
+            ValueError: There is no such method, or it is negative.
         """
+        if seconds < 0:
+            raise ValueError(f"a call cannot be delayed by {seconds!r} s")
         self._delays[self._known(method)] = seconds
 
     def heal(self) -> None:
@@ -288,6 +289,13 @@ class FakeProvider:
             _connection.get().cancel()
 
     # --- what it keeps -----------------------------------------------------------------------------------------------
+
+    @property
+    def channel(self) -> rpc.Channel:
+        """For calls of the test's own, with the stubs of `dk_trio.pb`. No fault touches them, and they do not count."""
+        if self._channel is None:
+            raise RuntimeError(_NOT_OPEN)
+        return self._channel
 
     async def put_setup(
         self, content: Mapping[str, Any], *, module_id: str | ModuleClass, setup_id: str = DEFAULT_SETUP_ID
@@ -385,34 +393,6 @@ class _Fault:
 async def _ours(call: rpc.CallInfo) -> AsyncIterator[None]:
     call.metadata[_OURS] = "1"
     yield
-
-
-class _Recording(TaskManagerServicer):
-    """Remembers what it took for as long as it lives; the store forgets a job an hour after its end."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.taken: dict[tuple[str, bytes], Task] = {}
-
-    async def send_signals(self, message: SendSignalsRequest) -> SendSignalsResponse:
-        # Copies, as they came: dates are given to what has none, and then two that are the same differ.
-        came = [(bytes(task), task) for task in message.tasks]
-        reply = await super().send_signals(message)
-        for octets, task in came:
-            self.taken.setdefault((task.task_id, octets), task)
-        return reply
-
-
-class _Provider(Provider):
-    """With what a test wants to know of it."""
-
-    servicers = tuple(_Recording if servicer is TaskManagerServicer else servicer for servicer in Provider.servicers)
-
-    def __init__(self, database: SqliteDatabase, **arguments: Any) -> None:
-        super().__init__(database, **arguments)
-        paths = {path for servicer in self._servicers for path in servicer.__mapping__()}
-        self.methods = sorted({path.rpartition("/")[2] for path in paths})
-        self.taken = next(servicer.taken for servicer in self._servicers if isinstance(servicer, _Recording))
 
 
 class _Standstill(trio.abc.Stream):
