@@ -199,8 +199,11 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def path(text: str) -> Path:
-    """A path of the file system; a leading ~ is the user's home."""
-    return Path(text).expanduser()
+    """A path of the file system; a leading ~ is the user's home, ~name that of another one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise ValueError(text) from error
 
 
 def secret(text: str) -> str:
