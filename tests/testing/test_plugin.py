@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -256,6 +257,15 @@ def test_every_fixture_is_explained() -> None:
     for name, fixture in fixtures.items():
         assert fixture.__doc__ or fixture.__wrapped__.__doc__, name
         assert f"| `{name}` | " in plugin.__doc__
+
+
+def test_assertions_of_the_package_are_not_rewritten(pytestconfig: pytest.Config) -> None:
+    """Where it is installed as others have it, and not from a clone, pytest would."""
+    hook = SimpleNamespace(_must_rewrite={"dk_trio", "other"})
+    for rewrite_hook in (hook, SimpleNamespace()):  # the second is that of --assert=plain
+        plugin.pytest_addoption(SimpleNamespace(rewrite_hook=rewrite_hook))
+    assert hook._must_rewrite == {"other"}
+    assert "dk_trio" not in pytestconfig.pluginmanager.rewrite_hook._must_rewrite
 
 
 def test_names_are_loaded_when_they_are_used() -> None:

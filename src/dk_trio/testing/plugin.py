@@ -47,6 +47,15 @@ if TYPE_CHECKING:
 _TRIO = "trio"  # the name of pytest-trio's plugin, and of its marker
 
 
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Keep pytest from rewriting the assertions of dk-trio, as it does with each package that a plugin is in.
+
+    They are no tests, and it costs 2 s of each run where Python writes no bytecode, such as in most containers.
+    """
+    marked: set[str] = getattr(pluginmanager.rewrite_hook, "_must_rewrite", set())
+    marked.discard("dk_trio")
+
+
 @pytest.fixture
 def dk_module() -> type[TrioModule[Any, Any, Any, Any]] | Sequence[type[TrioModule[Any, Any, Any, Any]]]:
     """The module class that `dk_server` serves, or a list of several. To be overridden."""
