@@ -30,6 +30,8 @@ from dk_trio.settings import PRESETS, Variable
 from dk_trio.settings._layers import LAYERS, RPCS_PER_CPU
 from dk_trio.settings._names import NOT_USED, NotUsed
 from dk_trio.settings._variable import variable_of
+from dk_trio.testing.simulation import SCENARIOS
+from dk_trio.testing.simulation.checker import RULES
 
 GENERATED = Path(__file__).parent / "generated"
 WIDTH = 100  # characters; what a page shows without scrolling
@@ -70,6 +72,16 @@ def command_names() -> Iterator[str]:
         command = commands.get_command(context, name)
         if isinstance(command, click.Group):
             yield from (f"{name} {inner}" for inner in command.list_commands(context))
+
+
+def simulation_rules() -> str:
+    """What `dk_trio.testing.simulation` checks."""
+    rows = (f"{name} | {inspect.getdoc(rule)}" for name, rule in RULES.items())
+    return table("rule | what must hold", rows)
+
+
+def simulation_scenarios() -> str:
+    return table("scenario | about", (f"`{each.name}` | {each.about}" for each in SCENARIOS.values()))
 
 
 def table(head: str, rows: Iterator[str]) -> str:
@@ -214,6 +226,8 @@ def of_tests() -> dict[str, str]:
     return {
         "conformance.md": table(),
         "differences.md": differences(),
+        "simulation-rules.md": simulation_rules(),
+        "simulation-scenarios.md": simulation_scenarios(),
         "reliability-promises.md": figures.promises(),
         "reliability-batteries.md": figures.batteries(),
         "reliability-mutants.md": figures.mutants(),
