@@ -19,6 +19,7 @@ from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
     SearchSetupVersionsRequest,
     SetupServiceStub,
 )
+from dk_trio.pb.agentic_mesh_protocol.storage.v1 import ListRecordsRequest, StorageServiceStub
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import (
     GetSignalsRequest,
     SendSignalsRequest,
@@ -308,6 +309,22 @@ async def test_its_wall_clock_goes_with_the_tests(autojump_clock: object) -> Non
         assert first is not None
         assert second is not None
         assert (second - first).total_seconds() == pytest.approx(HOUR)
+
+
+async def test_so_do_the_dates_of_what_is_stored(autojump_clock: object) -> None:
+    sample = module(keep)
+    async with FakeProvider() as provider, serve_in_memory(sample, provider=provider) as served:
+        await provider.put_setup({}, module_id=sample)
+        for text in ("a", "b"):
+            await served.run_job({"text": text}, protocol="message")
+            await trio.sleep(HOUR)
+        reply = await StorageServiceStub(provider.channel).list_records(
+            ListRecordsRequest(context="missions:default", collection="notes")
+        )
+        first, second = (record.creation_date for record in reply.records)
+        assert first is not None
+        assert second is not None
+        assert (second - first).total_seconds() == pytest.approx(HOUR, abs=1)
 
 
 @pytest.mark.parametrize("arguments", [{"now": lambda: 5.0}, {"options": ProviderOptions(now=lambda: 5.0)}])
