@@ -14,7 +14,7 @@ from .authors import PREFIX, setup_of
 from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, PORT
 
 if TYPE_CHECKING:
-    from .scenarios import Errand
+    from .scripts import Errand
     from .world import World
 
 STOP_WITHIN: Final = 20.0

@@ -28,13 +28,14 @@ from dk_trio.signals import Signal, SignalAction
 from .authors import PREFIX, STAGE, Actor, Plan
 
 if TYPE_CHECKING:
-    from .scenarios import Script
+    from .scripts import Script
     from .world import World
 
 PORT: Final = 50055
 PROVIDER: Final = "provider"
 DRAIN_GRACE: Final = 3.0
 """Seconds that jobs get when a server drains."""
+_ANSWERS: Final = frozenset({SignalAction.ACK_CANCEL, SignalAction.ACK_STOP})
 AWAY: Final = 2.0
 """Seconds after which a server comes back."""
 KEEPALIVE: Final = 15.0
@@ -138,6 +139,9 @@ class Incarnation(JobHook):
             job = self.run_name(signal.mission_id.removeprefix(PREFIX), signal.task_id)
             self.note(f"server/{self.name}", "admitted", job=job)
             self.note_gauge()
+        elif signal.action in _ANSWERS:
+            job = self.run_name(signal.mission_id.removeprefix(PREFIX), signal.task_id)
+            self.note(f"server/{self.name}", "answered", job=job, action=signal.action.value)
 
     def note_gauge(self) -> None:
         """Note how many jobs run and wait."""

@@ -14,7 +14,7 @@ from .servers import PROVIDER, Incarnation
 
 if TYPE_CHECKING:
     from .callers import Call
-    from .scenarios import Fault
+    from .scripts import Fault
     from .world import World
 
 CORRUPTED: Final = 0.2

@@ -59,6 +59,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "slot": "job",  # it gets its slot in this step; a strike may come before it is `admitted`, that is, begins
             "admitted": "job",
             "gauge": "running admitted slots queue queued",
+            "answered": "job action",  # who asks for its end hears that it is cancelled
             "outcome": "job reason state",  # values of `lifecycle.Reason` and `lifecycle.State`
             "crash": "",
             "restart": "",

@@ -24,7 +24,8 @@ from .callers import Call, ClientHost
 from .history import History
 from .losses import losses_noted
 from .provision import ProviderHost
-from .scenarios import Scenario, Script, write
+from .scenarios import Scenario
+from .scripts import Script, write
 from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, MEMORY_PER_CONNECTION, Incarnation, ServerHost
 from .strikes import STRANGER, Faults, Strikes
 
