@@ -178,6 +178,16 @@ def test_a_signal(action: str, at: float, late: bool) -> None:
     assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
 
 
+@pytest.mark.parametrize("action", ["ack_cancel", "ack_stop"])
+def test_who_hears_that_a_job_is_cancelled_hears_the_truth(action: str) -> None:
+    for at, late in ((1, False), (1.1, True)):
+        tale = the_long_one()
+        tale.at(1).note(SERVER, "answered", job="j1", action=action)
+        cancelled(tale, at)
+        tale.told("j1")
+        assert ("P5 arrives" in rules(tale.checked())) is late
+
+
 @pytest.mark.parametrize("ok", [True, False])
 def test_stop_module(ok: bool) -> None:
     """Its answer comes when the job is cancelled."""
@@ -278,6 +288,18 @@ def test_cleanup_is_bounded(was_cancelled: bool, limit: float) -> None:
     for seconds, late in ((limit, False), (limit + 0.01, True)):
         tale = cleaned(seconds=seconds, was_cancelled=was_cancelled, how="cancelled")
         assert rules(tale.checked()) == ({"P5 bounded"} if late else set())
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(8.6, False), (8.7, True)])
+def test_cleanup_gets_the_shorter_time_from_the_cancel_on(seconds: float, late: bool) -> None:
+    tale = the_long_one()
+    tale.author("j1", "handler_end", how="returned")
+    tale.author("j1", "cleanup")
+    tale.at(3).note(CLIENT, "cancel", job="j1")
+    tale.at(seconds).author("j1", "cleanup_end", how="returned")
+    tale.note(SERVER, "outcome", job="j1", reason="client_gone", state="cancelled")
+    tale.signal("j1", "stop", "client_gone")
+    assert rules(tale.checked()) == ({"P5 bounded"} if late else set())
 
 
 def test_cleanup_is_shielded() -> None:

@@ -51,6 +51,8 @@ def causes(story: Story, job: Job) -> Iterator[Cause]:
     for event in job.all("client", "stop_reply"):
         if event.fields["ok"]:
             yield Cause(event, event.at, "StopModule was answered", event.at)
+    for event in job.all("server", "answered"):
+        yield Cause(event, event.at, f"{event.fields['action']} was said", event.at)
     if story.bounds.provider:
         for event in job.all("provider", "signal_sent"):
             if event.fields["action"] in ASKS:
@@ -114,18 +116,21 @@ def cleanup_once(story: Story) -> Iterator[Violation]:
 
 
 def cleanup_bounded(story: Story) -> Iterator[Violation]:
-    """`cleanup` ends within its time: the grace of a cancelled job, or the time for completion."""
+    """`cleanup` ends within its time: the grace, once a job is cancelled, or else the time for completion."""
     bounds = story.bounds
     for job in story.jobs.values():
         begun, ended = job.first("author", "cleanup"), job.first("author", "cleanup_end")
         if begun is None or job.sinned or (ended is None and job.crash is not None):
             continue
         cancelled = any(each.step < begun.step for each in job.all("author", "cancelled"))
-        limit = bounds.cleanup_grace if cancelled else bounds.completion_timeout
-        took = (story.over_at if ended is None else ended.at) - begun.at
-        if took > limit + 1e-6:
+        until = begun.at + (bounds.cleanup_grace if cancelled else bounds.completion_timeout)
+        # A job that is cancelled while it cleans up gets the shorter time from then on.
+        until = min([until, *(max(each.due, begun.at) + bounds.cleanup_grace for each in causes(story, job))])
+        ended_at = story.over_at if ended is None else ended.at
+        if ended_at > until + 1e-6:
             steps = (begun.step,) if ended is None else (begun.step, ended.step)
-            yield Violation("P5 bounded", job.name, steps, f"cleanup took {took:g} s of {limit:g} s")
+            text = f"cleanup went on until {ended_at:g} s, and had time until {until:g} s"
+            yield Violation("P5 bounded", job.name, steps, text)
 
 
 def cleanup_shielded(story: Story) -> Iterator[Violation]:
