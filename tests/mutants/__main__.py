@@ -118,7 +118,10 @@ class Copy:
             raise SystemExit(f"{battery} cannot be run:\n{output}")
         if process.returncode == _NO_TESTS_RUN:
             return ""
-        return _first_failure(output) or f"exit status {process.returncode}: {output[-300:]}"
+        shown = _first_failure(output)
+        if not shown:
+            raise SystemExit(f"{battery} has ended with {process.returncode}:\n{output}")
+        return shown
 
 
 def _first_failure(output: str) -> str:

@@ -48,15 +48,6 @@ CALLS: Final = (
         batteries=("tests/rpc/test_server_drain.py", "tests/module/test_drain.py"),
     ),
     Mutant(
-        name="readiness-stays",
-        promise="P3",
-        file="server.py",
-        old="        self._accepting = False\n        self._set_ready(ready=False)\n        async with unwrapped()",
-        new="        self._accepting = False\n        async with unwrapped()",
-        breaks="callers are sent to a server that is about to end",
-        batteries=("tests/module/test_server.py",),
-    ),
-    Mutant(
         name="client-gone-unnoticed",
         promise="P5",
         file="rpc/server_call.py",
@@ -126,7 +117,7 @@ CALLS: Final = (
         old="        self.queue(window_update(0, self._uncredited))\n",
         new="        self.queue(window_update(0, 2 * self._uncredited))\n",
         breaks="the peer may send more and more at once, up to everything",
-        batteries=("tests/wire/conformance/test_server.py",),
+        batteries=("tests/wire/test_credit.py",),
     ),
     Mutant(
         name="connection-window-never-credited",
@@ -153,7 +144,7 @@ CALLS: Final = (
         old="            or connection.out_size >= HIGH_WATER\n",
         new="",
         breaks="outputs pile up in the server although its transport is full",
-        batteries=("tests/rpc/test_server_flow.py", "tests/wire/conformance/test_server.py"),
+        batteries=("tests/rpc/test_server_flow.py", "tests/rpc/test_server_stalls.py"),
     ),
     Mutant(
         name="continuation-flood",
