@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from dk_trio import ModuleClient, Settings, TrioModule
+    from dk_trio.client import ModuleClient
+    from dk_trio.module import TrioModule
+    from dk_trio.settings import Settings
 
     from . import FakeProvider, LeakWatch, MemoryServer
 
