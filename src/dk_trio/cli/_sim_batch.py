@@ -178,6 +178,7 @@ def elsewhere(seeds: range, scenario: str | None, processes: int) -> Generator[R
             child.terminate()
         for child in started:
             child.wait()
+            child.stdout.close()
 
 
 def _check(code: int) -> None:
