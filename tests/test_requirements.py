@@ -22,6 +22,7 @@ OF_THE_REPOSITORY = {"bench", "dev", "docs", "fuzz", "proto", "test"}
 # Needed without an import: programs that are run, plugins, and data; and what need not be installed.
 PROGRAMS = {
     "atheris",
+    "coverage",
     "grpcio-tools",
     "betterproto2-compiler",
     "mkdocs",
@@ -89,7 +90,7 @@ def modules_of(path: Path) -> Iterator[str]:
         ("examples", []),
         ("bench", ["bench"]),
         ("tests", ["test", "bench", "fuzz"]),
-        ("docs/samples", ["otel"]),
+        ("docs/samples", ["otel", "testing"]),
     ],
 )
 def test_imports_are_declared(folder: str, extras: list[str]) -> None:
