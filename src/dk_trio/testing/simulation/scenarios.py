@@ -168,4 +168,4 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         )
     }
 )
-"""By their names; the last is what is simulated where nothing is said."""
+"""By their names."""
