@@ -492,3 +492,15 @@ def test_a_caller_falls_with_whom_it_calls(child_fails: bool) -> None:
     tale.ends("j1", reason="failed", state="failed")
     tale.told("j1", "INTERNAL")
     assert rules(tale.checked()) == (set() if child_fails else {"P9 bystander"})
+
+
+def test_a_sin_of_the_handler_is_no_excuse_for_a_long_cleanup() -> None:
+    tale = the_long_one()
+    tale.author("j1", "sin", what="swallow")
+    tale.ends("j1")
+    late = Tale()
+    for event in tale.history.events[1:]:
+        late.at(25 if event.event in {"cleanup_end", "outcome"} else 0)
+        late.note(event.actor, event.event, **event.fields)
+    late.told("j1")
+    assert rules(late.checked()) == {"P5 bounded"}

@@ -120,7 +120,7 @@ def cleanup_bounded(story: Story) -> Iterator[Violation]:
     bounds = story.bounds
     for job in story.jobs.values():
         begun, ended = job.first("author", "cleanup"), job.first("author", "cleanup_end")
-        if begun is None or job.sinned or (ended is None and job.crash is not None):
+        if begun is None or (ended is None and job.crash is not None):
             continue
         cancelled = any(each.step < begun.step for each in job.all("author", "cancelled"))
         until = begun.at + (bounds.cleanup_grace if cancelled else bounds.completion_timeout)
