@@ -172,7 +172,7 @@ CALLS: Final = (
         old="            except PeerError as error:\n                if isinstance(error, PrefaceError)",
         new="            except PrefaceError as error:\n                if isinstance(error, PrefaceError)",
         breaks="what one peer does wrong is an error of the server",
-        batteries=("tests/rpc/test_server_failures.py", "tests/wire/conformance/test_server.py"),
+        batteries=("tests/rpc/test_bad_peers.py",),
     ),
     Mutant(
         name="keepalive-never-gives-up",
