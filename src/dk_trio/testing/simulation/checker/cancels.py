@@ -73,11 +73,16 @@ def _losses(story: Story, job: Job) -> Iterator[Cause]:
     """Connections that were cut while the job was on them, and parents that are over."""
     within = story.bounds.delivery + story.bounds.strike
     begun = inf if job.admitted is None else job.admitted.step
+    gone = inf  # a client that is switched off hears of nothing any more, and nobody of it
     for fault in story.faults:
+        if fault.event.step > gone:
+            continue
         cut = fault.event.event == "fault" and fault.event.fields["what"] in ENDS
         if cut and job.client and fault.event.step > begun and fault.touches({job.client, job.server}):
             due = story.due(fault.event.at, {job.client, job.server}, within)
             yield Cause(fault.event, fault.event.at, "its connection was cut", due)
+            if fault.event.fields["what"] not in CUTS:
+                gone = fault.event.step
     call = story.calls.get(job.name)
     parent = None if call is None or call.job is None else story.jobs[call.job]
     if parent is not None and parent.ended is not None:
@@ -122,10 +127,13 @@ def cleanup_bounded(story: Story) -> Iterator[Violation]:
         begun, ended = job.first("author", "cleanup"), job.first("author", "cleanup_end")
         if begun is None or (ended is None and job.crash is not None):
             continue
-        cancelled = any(each.step < begun.step for each in job.all("author", "cancelled"))
-        until = begun.at + (bounds.cleanup_grace if cancelled else bounds.completion_timeout)
+        limit, why = bounds.completion_timeout, list(causes(story, job))
+        if any(each.step < begun.step for each in job.all("author", "cancelled")):
+            limit = bounds.cleanup_grace
+        elif any(each.at <= begun.at for each in why):  # it may know of that, and not have said so
+            limit = max(limit, bounds.cleanup_grace)
         # A job that is cancelled while it cleans up gets the shorter time from then on.
-        until = min([until, *(max(each.due, begun.at) + bounds.cleanup_grace for each in causes(story, job))])
+        until = min(begun.at + limit, *(max(each.due, begun.at) + bounds.cleanup_grace for each in why), inf)
         ended_at = story.over_at if ended is None else ended.at
         if ended_at > until + 1e-6:
             steps = (begun.step,) if ended is None else (begun.step, ended.step)
