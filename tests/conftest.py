@@ -3,7 +3,12 @@
 import signal
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# No test is timed, so that a machine which stands still for a moment fails none.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
