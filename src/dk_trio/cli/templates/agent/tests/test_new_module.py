@@ -41,10 +41,11 @@ async def test_without_tools_it_says_so(virtual_clock: MockClock) -> None:
 
 async def test_a_tool_is_called_and_its_answer_kept(virtual_clock: MockClock) -> None:
     selected: dict[str, Any] = {"setupId": "setups:shouter", "triggers": {"shout": True}}
-    async with serve_in_memory(NewModule, shouter) as served:  # a setup says which of them is called
-        await served.client.config_setup({"tools": [selected]}, setup_id="setups:new-module")
-        asked = await served.run_job({"text": "shout hello"}, protocol="ask", setup_id="setups:new-module")
-        kept = await served.run_job({}, protocol="recall", setup_id="setups:new-module")
+    ours = "setups:new-module"  # it says which of them is called
+    async with serve_in_memory(NewModule, shouter) as served:
+        await served.client.config_setup({"tools": [selected]}, setup_id=ours)
+        asked = await served.run_job({"text": "shout hello"}, protocol="ask", setup_id=ours)
+        kept = await served.run_job({}, protocol="recall", setup_id=ours)
     assert asked.ok, asked.error
     step, answer = asked.outputs
     assert step["text"] == "I ask shout."
