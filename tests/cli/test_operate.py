@@ -1,5 +1,6 @@
 """`jobs`, `stop`, `schema` and `call` against a server of this process: TLS, tokens, several modules."""
 
+import errno
 import io
 import json
 import sys
@@ -193,7 +194,7 @@ def test_a_table_has_columns_on_a_terminal_and_tabs_elsewhere(
 
 def test_a_reader_who_leaves_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave(*_: Any, **__: Any) -> None:
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, "as the system raises it, and click looks for it")
 
     monkeypatch.setattr("click.echo", leave)
     monkeypatch.setattr("dk_trio.cli._output.unwritten", lambda _: Exit.BROKEN_PIPE)

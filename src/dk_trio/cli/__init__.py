@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -62,6 +62,14 @@ class _Commands(click.Group):
         if name not in _COMMANDS and not name.startswith("-"):
             ctx.fail(f"No such command {name!r}.{_meant(name)}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # `| head`; above this, click ends the process with 1
+            from ._output import unwritten
+
+            return unwritten(error)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, _COMMANDS))
