@@ -39,7 +39,10 @@ def test_a_timeline_for_people_and_for_programs() -> None:
     events = rows(out)
     assert [event["step"] for event in events] == list(range(1, len(events) + 1))
     _, out, _ = sim("--seed", "3", "--scenario", "jobs", "--timeline", "--json", "--job", "j1")
-    assert 0 < len(rows(out)) < len(events)
+    of_one = rows(out)
+    assert 0 < len(of_one) < len(events)
+    assert {"j1"} < {event.get("job", event["event"]) for event in of_one}, "what may be the cause is there, too"
+    assert {event.get("job", "j1") for event in of_one} == {"j1"}
 
 
 def test_many_seeds_in_this_process_and_in_others_show_the_same() -> None:
@@ -68,6 +71,8 @@ def test_the_list_of_scenarios() -> None:
         (["--scenario", "zzz"], "There are jobs, "),
         (["--seed", "1", "--seeds", "2"], "Give the one or the other"),
         (["--timeline"], "say which with --seed"),
+        (["--seed", "3", "--job", "j1"], "add --timeline"),
+        (["--seed", "3", "--scenario", "jobs", "--timeline", "--job", "j"], "this seed has no job 'j'. It has j1, "),
     ],
 )
 def test_wrong_arguments(arguments: list[str], why: str) -> None:

@@ -67,6 +67,8 @@ def command(
         raise click.UsageError("--seed is one seed, --seeds and --from are many. Give the one or the other.")
     if seed is None and (timeline or job is not None):
         raise click.UsageError("A timeline is of one seed: say which with --seed.")
+    if job is not None and not timeline:
+        raise click.UsageError("--job chooses lines of a timeline: add --timeline.")
     _check_scenario(scenario)
     if seed is not None:
         return _one(seed, scenario, timeline=timeline, job=job, as_json=as_json)
@@ -108,11 +110,15 @@ def _check_scenario(name: str | None) -> None:
 def _one(seed: int, scenario: str | None, *, timeline: bool, job: str | None, as_json: bool) -> int:
     from dk_trio.testing.simulation.run import as_json as row_of
     from dk_trio.testing.simulation.run import simulate
+    from dk_trio.testing.simulation.timeline import about
 
     result = simulate(seed, scenario)
+    jobs = {event.job: None for event in result.history.events if event.job}
+    if job is not None and job not in jobs:
+        raise click.BadParameter(f"this seed has no job {job!r}. It has {', '.join(jobs)}.", param_hint="--job")
     if timeline and as_json:
         for event in result.history.events:
-            if job is None or event.job == job:
+            if job is None or about(event, job):
                 click.echo(event.line())
     elif as_json:
         write_line(row_of(result))

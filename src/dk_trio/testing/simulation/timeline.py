@@ -79,7 +79,12 @@ def timeline(
 def _shown(event: Event, job: str | None) -> bool:
     if event.event in _NOISE:
         return False
-    return job is None or event.job == job or event.event in _STRUCK or event.actor == "world"
+    return job is None or about(event, job)
+
+
+def about(event: Event, job: str) -> bool:
+    """Whether an event is about a job, or may be the cause of what happens to it."""
+    return event.job == job or event.event in _STRUCK or event.actor == "world"
 
 
 def _told(fields: Any) -> list[str]:
