@@ -12,7 +12,17 @@ import trio
 import trio.testing
 
 from dk_trio import chance
-from dk_trio.testing import DeadlockError, clock, run, seed_scheduler, task_tree, virtual_clock
+from dk_trio.testing import (
+    DeadlockError,
+    FakeProvider,
+    clock,
+    context_in_memory,
+    run,
+    seed_scheduler,
+    serve_in_memory,
+    task_tree,
+    virtual_clock,
+)
 from dk_trio.testing.clock import BEGINNING
 
 
@@ -158,3 +168,21 @@ def test_what_is_run_gets_its_arguments_and_raises_what_it_raises() -> None:
 
     with pytest.raises(LookupError, match="nothing"):
         run(fail, "nothing", seed=random.randrange(100))
+
+
+def test_a_deadlock_names_the_threads_that_are_not_waited_for() -> None:
+    go = threading.Event()
+
+    async def main() -> None:
+        threading.Thread(target=go.wait, name="poller", daemon=True).start()
+        await trio.sleep_forever()
+
+    with pytest.raises(DeadlockError, match="does not wait: poller; use "):
+        run(main)
+    go.set()
+
+
+@pytest.mark.parametrize("enter", [serve_in_memory, context_in_memory, FakeProvider])
+def test_outside_of_trio_it_is_said_how_a_test_is_run_by_it(enter: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"needs Trio, which does not run here: let pytest-trio run the test"):
+        enter().__aenter__().send(None)

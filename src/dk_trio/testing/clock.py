@@ -11,11 +11,13 @@ goes round and round without an end.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from math import inf
 from random import Random
 from typing import Final, NoReturn, TypeVar, TypeVarTuple
+from weakref import WeakSet
 
 import trio
 import trio.testing
@@ -55,6 +57,7 @@ def virtual_clock() -> trio.testing.MockClock:
     """
     clock = trio.testing.MockClock(autojump_threshold=0)
     patience = THREAD_PATIENCE
+    before = WeakSet(threading.enumerate())
     struck: list[trio.lowlevel.Task] = []
 
     def jump_or_fail() -> None:
@@ -68,7 +71,7 @@ def virtual_clock() -> trio.testing.MockClock:
         if deadline < inf:
             clock.jump(max(0.0, deadline - clock.current_time()))
         else:
-            error = DeadlockError(f"every task waits for ever:{task_tree()}")
+            error = DeadlockError(f"every task waits for ever:{task_tree()}{_unheeded(threads_since(before))}")
             main = runner.main_task
             assert main is not None
             # The tasks that it is raised in, more of them each time.
@@ -106,6 +109,35 @@ def task_tree() -> str:
     from dk_trio.observe.task_tree import Surveyor, lines
 
     return "\n" + "\n".join(lines(Surveyor().survey_now()))
+
+
+def threads_since(before: WeakSet[threading.Thread]) -> list[threading.Thread]:
+    """Threads that there were not before, without those that Trio keeps for its next use."""
+    idle = {worker._thread for worker in list(trio._core._thread_cache.THREAD_CACHE._idle_workers)}
+    return [thread for thread in threading.enumerate() if thread not in before and thread not in idle]
+
+
+def _unheeded(threads: list[threading.Thread]) -> str:
+    if not threads:
+        return ""
+    names = ", ".join(thread.name for thread in threads)
+    return f"\nthreads of others, for which this clock does not wait: {names}; use trio.to_thread, or the real clock"
+
+
+def needs_trio(what: str) -> None:
+    """Say what to do about it when this is called where Trio does not run.
+
+    Args:
+        what: What needs it.
+
+    Raises:
+        RuntimeError: Trio does not run here.
+    """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            f"{what} needs Trio, which does not run here: let pytest-trio run the test (`trio_mode = true`, or "
+            "@pytest.mark.trio; never with `asyncio_mode = auto`), or call it in `dk_trio.testing.run`"
+        )
 
 
 def seed_scheduler(seed: int) -> None:

@@ -40,6 +40,7 @@ from dk_trio.services.local.platform import LocalPlatform
 from dk_trio.settings import LifecycleSettings, ServicesSettings
 from dk_trio.signals import LocalSignals
 
+from .clock import needs_trio
 from .jobs import JobResult
 from .memory import hints_shown, serve_in_memory
 
@@ -92,10 +93,10 @@ class MemoryContext(ModuleContext):
     __slots__ = ("outputs",)
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(send=self._collect, **arguments)
+        super().__init__(send=self._send, **arguments)
         self.outputs: list[dict[str, Any]] = []
 
-    async def _collect(self, output: Output) -> None:
+    async def _send(self, output: Output) -> None:
         whole = output_dict(output)
         try:
             sent: dict[str, Any] = Struct.parse(bytes(Struct.from_dict(whole))).to_dict()
@@ -121,7 +122,11 @@ async def context_in_memory(
         mission_id: Id of the mission.
         setup_id: Id of the setup.
         metadata: The caller's.
+
+    Raises:
+        RuntimeError: Trio does not run here.
     """
+    needs_trio("a context for handlers")
     settings, signals, channels = ServicesSettings(), LocalSignals(), ChannelCache()
     config = ServicesConfig(owner="a handler without a module")
     if module is not None:

@@ -17,7 +17,7 @@ import trio
 
 from dk_trio.frames import authors_frame, place
 
-from .clock import tasks_below
+from .clock import tasks_below, threads_since
 
 GRACE: Final = 1.0
 """Real seconds that threads get to end, which have nothing to do any more."""
@@ -136,8 +136,7 @@ def _target(name: str) -> str:
 def _left_threads(before: WeakSet[threading.Thread], grace: float) -> list[str]:
     until = time.monotonic() + grace
     while True:
-        idle = {worker._thread for worker in list(trio._core._thread_cache.THREAD_CACHE._idle_workers)}
-        left = [thread for thread in threading.enumerate() if thread not in before and thread not in idle]
+        left = threads_since(before)
         if not left or time.monotonic() >= until:
             return [f"thread {thread.name}" for thread in left]
         time.sleep(_LOOK_AGAIN)

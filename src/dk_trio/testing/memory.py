@@ -29,7 +29,7 @@ from dk_trio.services.local.setup import LocalSetup
 from dk_trio.services.setup import SetupSource, SetupVersion, bare
 from dk_trio.settings import Settings, SignalSettings
 
-from .clock import task_tree
+from .clock import needs_trio, task_tree
 from .jobs import JobResult, result_of
 
 if TYPE_CHECKING:
@@ -170,8 +170,10 @@ async def serve_in_memory(
 
     Raises:
         ModuleDefinitionError: A class is not complete; says what is missing, and where.
+        RuntimeError: Trio does not run here.
         trio.TooSlowError: The block took more than the limit; tells where each task was.
     """
+    needs_trio("serve_in_memory")
     settings = settings or Settings(signals=SignalSettings(poll_timeout=POLL_TIMEOUT))
     services = replace(settings.services, data_dir=data_dir)
     if provider is not None:

@@ -46,6 +46,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.provider import ProviderOptions, SqliteDatabase
 from dk_trio.settings import Settings
 
+from .clock import needs_trio
 from .recording import RecordingProvider
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class FakeProvider:
         return f"<FakeProvider {state}, {self.provider!r}>"
 
     async def __aenter__(self) -> Self:
+        needs_trio("FakeProvider")
         await self._stack.enter_async_context(self._opened())
         return self
 
