@@ -120,12 +120,7 @@ async def test_a_server_that_answers(elsewhere: Path) -> None:
 
 
 async def test_a_server_that_is_not_ready_and_whose_clock_is_wrong(elsewhere: Path, monkeypatch: Any) -> None:
-    class Late:
-        @staticmethod
-        def time() -> float:
-            return time.time() - 90
-
-    monkeypatch.setattr("dk_trio.rpc.health.time", Late)
+    monkeypatch.setattr("dk_trio.chance.wall_time", lambda: time.time() - 90)
     health = rpc.Health()
     health.set("readiness", False, why="its disk is full")
     with trio.fail_after(60):
