@@ -13,7 +13,8 @@ Code that holds the interpreter's lock all the time (a C extension, one huge reg
 waiting, too: the stack is then that of the moment in which it lets go. A process that the system did not run looks like
 one that was blocked.
 
-In virtual time nothing blocks and a thread has no place: then there is none, and only the lag is told.
+In virtual time nothing blocks and a thread has no place: then there is none, and only the lag is told. Without a
+threshold nobody watches at all.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class StallWatch:
     """Watches the loop that it is opened on.
 
     Args:
-        threshold: Seconds above which a lag is a stall; 0: nothing is one, and there is no thread.
+        threshold: Seconds above which a lag is a stall; 0: nothing is one, no lag is told, and nobody watches.
         jobs: Whoever may have done it, for the log; None where there are no modules.
     """
 
@@ -136,6 +137,9 @@ class StallWatch:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Watch for the length of the block."""
+        if not self._threshold:
+            yield
+            return
         async with unwrapped(), trio.open_nursery() as nursery:
             nursery.start_soon(self._look, self._expect(), name="the watch over the loop")
             with self._thread():
@@ -155,7 +159,7 @@ class StallWatch:
             late = max(0.0, trio.current_time() - due)
             self._lags.append(late)
             self._longest = max(self._longest, late)
-            if 0 < self._threshold < late:
+            if late > self._threshold:
                 self._tell(late)
             due = self._expect()
 
@@ -184,7 +188,7 @@ class StallWatch:
 
     @contextmanager
     def _thread(self) -> Iterator[None]:
-        if not self._threshold or type(trio.lowlevel.current_clock()).__name__ != "SystemClock":
+        if type(trio.lowlevel.current_clock()).__name__ != "SystemClock":
             yield
             return
         stop = threading.Event()
