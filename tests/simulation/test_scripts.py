@@ -32,7 +32,7 @@ def test_a_script_speaks_of_hosts_and_jobs_that_there_are(name: str) -> None:
         assert all({errand.client, errand.server} <= hosts for errand in script.errands)
         assert all(errand.job in script.plans for errand in script.errands)
         called = {act.child for plan in script.plans.values() for act in plan.acts if act.kind == "call"}
-        assert set(script.plans) == called | {errand.job for errand in script.errands}
+        assert set(script.plans) == called | {errand.job for errand in (*script.errands, *script.farewell)}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -40,6 +40,15 @@ def test_it_is_quiet_when_all_faults_have_ended_and_all_jobs_were_begun(name: st
     for script in scripts(name):
         assert all(fault.at + fault.seconds < script.quiet_at for fault in script.faults)
         assert all(errand.at < script.quiet_at for errand in script.errands)
+
+
+def test_the_last_jobs_begin_and_are_there_for_long() -> None:
+    for name, scenario in SCENARIOS.items():
+        last = [script for script in scripts(name) if script.farewell]
+        assert bool(last) is scenario.provider
+        for script in last:
+            assert script.slots >= len(script.farewell) == 2
+            assert all(script.plans[errand.job].acts[0].seconds > 30 for errand in script.farewell)
 
 
 def test_every_point_every_fault_and_every_act_is_met_by_some_scenario() -> None:

@@ -16,9 +16,11 @@ BEGIN: dict[str, Any] = {
     "completion_timeout": 20.0,
     "delivery": 0.5,
     "detect": 10.0,
-    "poll": 2.0,
+    "hold": 1.0,
+    "poll": 3.4,
     "strike": 0.1,
     "memory": 1000,
+    "lease": 30.0,
     "provider": True,
 }
 END: dict[str, Any] = {
@@ -52,18 +54,19 @@ class Tale:
         self.note(f"author/{job}", event, **fields)
 
     def starts(self, job: str, *, server: str = "s1", client: str = CLIENT, **fields: Any) -> None:
-        """A client starts a job, which gets its slot at once, and whose handler begins."""
+        """A client starts a job, which gets its slot at once, and whose handler begins; it `knows` its deadline."""
+        knows = fields.pop("knows", fields.get("deadline_at"))
         self.note(client, "start", job=job, server=server, setup="setups:s", **fields)
-        self.begins(job, server=server)
+        self.begins(job, server=server, deadline_at=knows)
 
-    def begins(self, job: str, *, server: str = "s1") -> None:
+    def begins(self, job: str, *, server: str = "s1", deadline_at: float | None = None) -> None:
         """A job gets its slot at once, and its handler begins."""
         for event in ("asked", "slot", "admitted"):
             self.note(f"server/{server}", event, job=job)
         self.signal(job, "start")
         self.author(job, "initialize")
         self.author(job, "initialize_end", how="returned")
-        self.author(job, "handler")
+        self.author(job, "handler", **({} if deadline_at is None else {"deadline_at": deadline_at}))
 
     def sends(self, job: str, number: int, *, client: str = CLIENT) -> None:
         """The handler sends an output, which arrives."""
@@ -114,3 +117,14 @@ class Tale:
 def rules(found: list[Violation]) -> set[str]:
     """Which rules were broken."""
     return {each.rule for each in found}
+
+
+def the_long_one(**start: Any) -> Tale:
+    """A job that has begun and would go on for long."""
+    tale = Tale()
+    tale.starts("j1", **start)
+    return tale
+
+
+def cancelled(tale: Tale, at: float, **how: Any) -> None:
+    tale.at(at).ends("j1", "cancelled", **how)

@@ -36,12 +36,32 @@ def setup_of(server: str) -> str:
     return f"setups:{server}"
 
 
+STORES: Final = frozenset({"store", "cost", "file"})
+"""Kinds of acts that write something that stays."""
+
+MUTE: Final = 0.15
+"""Share of these whose reply is lost."""
+
+
 Fails = Literal["", "initialize", "cleanup"]
 
 _FAILS: Final[tuple[Fails, ...]] = ("", "initialize", "cleanup")
 
 Kind = Literal[
-    "send", "large", "burst", "sleep", "call", "store", "cost", "file", "swallow", "shield", "raise", "group", "spoil"
+    "send",
+    "large",
+    "burst",
+    "sleep",
+    "linger",
+    "call",
+    "store",
+    "cost",
+    "file",
+    "swallow",
+    "shield",
+    "raise",
+    "group",
+    "spoil",
 ]
 
 
@@ -50,13 +70,14 @@ class Act:
     """One thing that an author's handler does.
 
     Attributes:
-        kind: What. `swallow` sleeps and goes on when it is cancelled; `shield` cannot be cancelled meanwhile; `spoil`
-            answers a cancellation with an error of its own.
+        kind: What. `linger` sleeps for longer than a signal takes; `swallow` sleeps and goes on when it is cancelled;
+            `shield` cannot be cancelled meanwhile; `spoil` answers a cancellation with an error of its own.
         seconds: How long it takes, where it is a sleep.
         count: How many, of a burst.
         child: The name of the job that is called, and where.
         server: The host of the child.
         timeout: Of the call, in seconds; None: what the handler has itself.
+        mute: The reply to what it stores is lost.
     """
 
     kind: Kind
@@ -65,6 +86,7 @@ class Act:
     child: str = ""
     server: str = ""
     timeout: float | None = None
+    mute: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +110,7 @@ class Plan:
     @property
     def decent(self) -> bool:
         """Whether its job succeeds if nothing happens to it, and harms nobody."""
-        bad = {"raise", "group", "call", "store", "cost", "file"}
+        bad = {"raise", "group", "call", *STORES}
         return not self.fails and bad.isdisjoint(act.kind for act in self.acts)
 
 
@@ -105,6 +127,10 @@ class Stage(Protocol):
 
     def note(self, actor: str, event: str, /, **fields: Any) -> object:
         """Note an event, unless the server that notes it is dead."""
+        ...
+
+    def lose_reply(self) -> None:
+        """What the provider commits next is not acknowledged to this server."""
         ...
 
 
@@ -187,8 +213,11 @@ class Author:
             raise
         self.note("sent", number=number)
 
-    async def store(self, context: ModuleContext, kind: Kind) -> None:
+    async def store(self, context: ModuleContext, act: Act) -> None:
         """Store the next record, cost or file."""
+        kind = act.kind
+        if act.mute:
+            self.stage.lose_reply()
         record = f"{kind}-{self.name}-{self.stored}"
         self.stored += 1
         self.note("store", record=record)
@@ -242,12 +271,12 @@ class Author:
                 case "burst":
                     for _ in range(act.count):
                         await self.send(context)
-                case "sleep":
+                case "sleep" | "linger":
                     await trio.sleep(act.seconds)
                 case "call":
                     await self.call(context, act)
                 case "store" | "cost" | "file":
-                    await self.store(context, act.kind)
+                    await self.store(context, act)
                 case "swallow":
                     self.note("sin", what="swallow")
                     with suppress(trio.Cancelled):
@@ -316,7 +345,8 @@ class Perform(TriggerHandler[Play, Script, Said]):
     async def handle(self, input_data: Play, setup_data: Script, context: ModuleContext) -> None:
         """Do what the plan says."""
         author: Author = context.state.author
-        author.note("handler")
+        deadline = trio.current_effective_deadline()
+        author.note("handler", **({} if deadline == inf else {"deadline_at": round(deadline, 9)}))
         with author.noted("handler_end"):
             await author.perform(context, author.plan.acts)
 
@@ -340,5 +370,6 @@ def draw_plan(dice: Random, acts: Mapping[str, float], *, longest: int = 6) -> P
 
 
 def _draw_act(dice: Random, kind: Any) -> Act:
-    seconds = dice.choice([0.01, 0.2, 1.0, 3.0]) * dice.uniform(0.5, 1.5)
-    return Act(kind=kind, seconds=round(seconds, 3), count=dice.randint(2, 12))
+    seconds = dice.choice([0.01, 0.2, 1.0, 3.0] if kind != "linger" else [20.0]) * dice.uniform(0.5, 1.5)
+    mute = kind in STORES and dice.random() < MUTE
+    return Act(kind=kind, seconds=round(seconds, 3), count=dice.randint(2, 12), mute=mute)

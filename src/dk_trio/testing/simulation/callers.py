@@ -65,7 +65,7 @@ class Call:
         """Do the errand."""
         errand = self.errand
         await trio.sleep_until(errand.at)
-        deadline = {} if errand.timeout is None else {"deadline_at": round(errand.at + errand.timeout, 9)}
+        deadline = {} if errand.timeout is None else {"deadline_at": round(trio.current_time() + errand.timeout, 9)}
         self.note("start", server=errand.server, setup=setup_of(errand.server), pause=errand.pause, **deadline)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fate)

@@ -12,6 +12,7 @@ from grpclib.exceptions import GRPCError
 from dk_trio import chance, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.extensions import SETUP_ID
+from dk_trio.pb.agentic_mesh_protocol.registry.v1 import GetModuleRequest, ModuleStatus, RegistryServiceStub
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
     CreateSetupRequest,
     SetupServiceStub,
@@ -26,7 +27,7 @@ from dk_trio.signals._tasks import payload_of
 
 from .authors import PREFIX, setup_of
 from .callers import client_options
-from .servers import PORT, PROVIDER
+from .servers import LEASE, PORT, PROVIDER
 
 if TYPE_CHECKING:
     from .world import World
@@ -78,7 +79,7 @@ class ProviderHost:
     async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
         while True:
             database: Any = _Kept(self._database)
-            provider = Provider(database, options=ProviderOptions(validate="strict"))
+            provider = Provider(database, options=ProviderOptions(validate="strict", lease=LEASE, stall_threshold=0.0))
             with trio.CancelScope() as self._scope:
                 async with provider.opened(), self._world.network.host(PROVIDER, provider.serve_stream):
                     task_status.started()
@@ -136,7 +137,18 @@ class ProviderHost:
             except GRPCError:
                 await trio.sleep(ASK_EVERY)
             else:
+                self._world.note("provider", "signal_taken", task=job, action=action)
                 return
+
+    async def note_registered(self) -> None:
+        """Note which servers the registry finds now, as anybody does who asks it."""
+        stub = RegistryServiceStub(self._channel)
+        found = []
+        for server in self._world.script.servers:
+            module = await stub.get_module(GetModuleRequest(f"modules:{server}"))
+            if module.status is ModuleStatus.ACTIVE:
+                found.append(server)
+        self._world.note("provider", "registered", found=found)
 
     # -- what is kept -------------------------------------------------------------------------------------------------
 

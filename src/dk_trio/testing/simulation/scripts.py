@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from .authors import Act, Plan, draw_plan
 from .scenarios import Scenario
+from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT
 
 Fate = Literal["read", "leave", "stop", "ask cancel", "ask stop", "slow"]
 """What a client does beside reading: nothing, leave, call StopModule, let the platform send a signal, read slowly."""
@@ -53,6 +54,10 @@ class Link:
 QUEUED: Final = 512 * 1024
 """Bytes that a connection of ours may have queued before a small message: what waits for the transport (256 kB), once
 more what the transport has taken, and a little for frames."""
+
+
+FAREWELLS: Final = 0.4
+"""Share of scripts with a provider that end with a farewell. It takes as long as the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,7 @@ class Script:
         completion_timeout: For the cleanup of others.
         drain_timeout: For which a client may read nothing.
         poll_timeout: Of one GetSignals.
+        flush_interval: For which signals wait for company.
         link: The network.
         plans: What the authors of jobs do, by name.
         errands: What clients want.
@@ -122,6 +128,7 @@ class Script:
         strike: The longest wait at a point.
         retries: Whether channels of clients repeat calls.
         quiet_at: No fault and no strike comes later, and what lasts has ended.
+        farewell: What clients want at the very end, if there is a farewell. Whose, where and when is seen then.
     """
 
     servers: tuple[str, ...]
@@ -134,6 +141,7 @@ class Script:
     completion_timeout: float
     drain_timeout: float
     poll_timeout: float
+    flush_interval: float
     link: Link
     plans: Mapping[str, Plan]
     errands: tuple[Errand, ...]
@@ -142,6 +150,12 @@ class Script:
     strike: float
     retries: bool
     quiet_at: float
+    farewell: tuple[Errand, ...]
+
+    @property
+    def detect(self) -> float:
+        """Seconds until one notices that the other end of a connection is gone without a word."""
+        return KEEPALIVE + KEEPALIVE_TIMEOUT + 10 + self.link.delivery
 
 
 def write(scenario: Scenario, seed: int) -> Script:
@@ -159,6 +173,8 @@ def write(scenario: Scenario, seed: int) -> Script:
             plan = _with_call(dice, scenario, job, plan, servers, plans)
         plans[job] = plan
         errands.append(_errand(dice, scenario, job, plan, (clients, servers), within))
+    farewell = tuple(map(_last_errand, ("last1", "last2"))) if scenario.provider and dice.random() < FAREWELLS else ()
+    plans |= {errand.job: Plan(acts=(Act(kind="linger", seconds=60),)) for errand in farewell}
     count = dice.randint(*scenario.fault_count) if scenario.faults else 0
     faults = sorted(
         (_fault(dice, scenario, (clients, servers), within) for _ in range(count)), key=lambda fault: fault.at
@@ -174,6 +190,7 @@ def write(scenario: Scenario, seed: int) -> Script:
         completion_timeout=dice.choice([5.0, 12.0]),
         drain_timeout=dice.choice([4.0, 20.0]),
         poll_timeout=dice.choice([1.0, 3.0]),
+        flush_interval=dice.choice([0.1, 0.1, 3.0]),
         link=_link(dice, bad=dice.random() < scenario.bad_network, much=sum(map(_large, plans.values())) > 0),
         plans=MappingProxyType(plans),
         errands=tuple(errands),
@@ -185,6 +202,7 @@ def write(scenario: Scenario, seed: int) -> Script:
         strike=dice.choice([0.05, 1.0]),
         retries=dice.random() < 0.5,
         quiet_at=round(max([within, *(fault.at + fault.seconds for fault in faults)]) + 5, 3),
+        farewell=farewell,
     )
 
 
@@ -218,6 +236,13 @@ def _errand(
         fate=fate,
         after=round(dice.choice([dice.uniform(0, 0.2), dice.uniform(0, 6)]), 3),
         decent=plan.decent and fate == "read" and timeout is None,
+    )
+
+
+def _last_errand(job: str) -> Errand:
+    fate: Fate = "ask cancel" if job == "last2" else "read"
+    return Errand(
+        job=job, client="", server="", at=0.0, timeout=None, pause=0.0, fate=fate, after=5.0, decent=fate == "read"
     )
 
 

@@ -42,6 +42,10 @@ KEEPALIVE: Final = 15.0
 """Seconds of silence after which a peer is asked whether it is there."""
 KEEPALIVE_TIMEOUT: Final = 5.0
 """Seconds that it has for the answer."""
+HEARTBEAT: Final = 8.0
+"""Seconds after which a server tells the registry that it is there."""
+LEASE: Final = 30.0
+"""Seconds for which the registry believes that."""
 MEMORY_PER_CONNECTION: Final = 4 * 1024 * 1024
 """Bytes that a server may hold of one connection: what waits to be written, and streams of a megabyte."""
 
@@ -79,6 +83,10 @@ class Incarnation(JobHook):
         """See `Stage`."""
         return self._world.run_name(mission, job_id)
 
+    def lose_reply(self) -> None:
+        """See `Stage`."""
+        self._world.strikes.lose_reply(self.name)
+
     async def live(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until it is killed, drained or closed."""
         world = self._world
@@ -112,9 +120,9 @@ class Incarnation(JobHook):
         self._drains = True
         self._ordered.set()
 
-    def kill(self) -> None:
+    def kill(self, event: str = "crash") -> None:
         """The process ends without a word: nobody hears from its code any more."""
-        self._world.note(f"server/{self.name}", "crash")
+        self._world.note(f"server/{self.name}", event)
         self.dead = True
         self._world.network.kill(self.name)
         self._scope.cancel()
@@ -258,6 +266,11 @@ class ServerHost:
         self._closing = True
         self.now.close()
 
+    def vanish(self) -> None:
+        """Be killed, and never come back."""
+        self._closing = True
+        self.now.kill("vanish")
+
     @property
     def serves(self) -> bool:
         """Whether it can be called."""
@@ -269,7 +282,7 @@ def settings_of(script: Script, name: str) -> Settings:
     return Settings(
         server=ServerSettings(
             advertise_host=name,
-            heartbeat_interval=8.0,
+            heartbeat_interval=HEARTBEAT,
             keepalive_time=KEEPALIVE,
             keepalive_timeout=KEEPALIVE_TIMEOUT,
             reflection=False,
@@ -293,7 +306,9 @@ def settings_of(script: Script, name: str) -> Settings:
             data_dir=None,
             timezone="UTC",
         ),
-        signals=SignalSettings(poll_timeout=script.poll_timeout, send_timeout=5.0),
+        signals=SignalSettings(
+            poll_timeout=script.poll_timeout, flush_interval=script.flush_interval, send_timeout=5.0
+        ),
         channel=ChannelSettings(keepalive_time=KEEPALIVE, keepalive_timeout=KEEPALIVE_TIMEOUT, min_ping_interval=10.0),
         observe=ObserveSettings(stall_threshold=0.0),
     )

@@ -45,6 +45,11 @@ class Strikes:
         self._dice = dice
         self.quiet = True
         """Nothing happens: not yet, or not any more."""
+        self._mute = ""
+
+    def lose_reply(self, server: str) -> None:
+        """Cut the way to a server as soon as the provider has committed something, before it can say so."""
+        self._mute = server
 
     async def at(self, point: str) -> None:
         """See `buggify.Striker`."""
@@ -62,6 +67,10 @@ class Strikes:
 
     def fails(self, point: str) -> bool:
         """See `buggify.Striker`."""
+        if point == "database.committed" and self._mute and not self.quiet:
+            server, self._mute = self._mute, ""
+            self._cut(point, "", server, (server, PROVIDER))
+            return False
         if not self._chosen(point):
             return False
         job, server = _place()

@@ -14,10 +14,12 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "world": {
             # Bounds. Sizes are of each server, times are virtual seconds. `delivery`: the longest that a small message
             # takes between two hosts without a fault; `detect`: the longest until one notices that the other is gone
-            # without a word; `poll`: the longest from a signal in the provider to its job; `strike`: the longest wait
-            # at a point. `memory`: bytes of one server's buffers. `provider`: whether there is one.
-            "begin": "seed scenario slots queue cleanup_grace completion_timeout delivery detect poll strike memory "
-            "provider",
+            # without a word; `hold`: the longest that the provider holds a poll; `poll`: the longest from a signal in
+            # the provider to its job, if something disturbs them; `strike`: the longest wait at a point. `memory`:
+            # bytes of one server's buffers. `lease`: until a server that says nothing is not found any more.
+            # `provider`: whether there is one.
+            "begin": "seed scenario slots queue cleanup_grace completion_timeout delivery detect hold poll strike "
+            "memory lease provider",
             # `where`: names of hosts; one: all that it does; two: between them; `*`: everywhere. `until`: if known.
             "fault": "what where until?",
             "heal": "what where",
@@ -25,6 +27,8 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             # `where` as of a fault: a connection that is cut may have carried other jobs, too.
             "strike": "point what seconds? job? server? where?",
             "quiet": "",
+            # The package has told of an exception that nothing which others do may lead to.
+            "defect": "text where?",
             # Lists of what is left: texts for people. `borrowed`: by server {"running": n, "admitted": n}.
             "end": "tasks_left streams_left borrowed sessions_left threads",
         },
@@ -39,7 +43,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "author": {
             "initialize": "",
             "initialize_end": "how",  # returned, raised, cancelled
-            "handler": "",
+            "handler": "deadline_at?",  # as its code sees it
             "send": "number size?",
             "sent": "number",
             "send_failed": "number",
@@ -63,6 +67,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "outcome": "job reason state",  # values of `lifecycle.Reason` and `lifecycle.State`
             "crash": "",
             "restart": "",
+            "vanish": "",  # at the very end, when nothing is left to be done: as a crash, and for good
             "drain_begin": "grace?",
             "drain_end": "",
             "memory": "buffered",
@@ -71,6 +76,8 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "provider": {
             "signal": "task action reason seq",  # as committed; `reason` is `none` where it ends nothing
             "signal_sent": "task action",  # somebody asks for the end of a job
+            "signal_taken": "task action",  # and the provider has acknowledged that
+            "registered": "found",  # whom the registry finds, when a look is taken
             "record": "record times",
             "crash": "",
             "restart": "",

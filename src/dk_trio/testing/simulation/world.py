@@ -21,12 +21,19 @@ from dk_trio.testing.network import Conditions, Network
 
 from .authors import STAGE
 from .callers import Call, ClientHost
+from .farewell import last_jobs, last_look
 from .history import History
-from .losses import losses_noted
+from .losses import told_noted
 from .provision import ProviderHost
 from .scenarios import Scenario
 from .scripts import Script, write
-from .servers import KEEPALIVE, KEEPALIVE_TIMEOUT, MEMORY_PER_CONNECTION, Incarnation, ServerHost
+from .servers import (
+    LEASE,
+    MEMORY_PER_CONNECTION,
+    PROVIDER,
+    Incarnation,
+    ServerHost,
+)
 from .strikes import STRANGER, Faults, Strikes
 
 EPOCH: Final = 1_800_000_000.0
@@ -104,9 +111,18 @@ class World:
         if isinstance(stage, Incarnation) and job_id in self._runs:
             stage.note(f"server/{stage.name}", "lost", job=self._runs[job_id])
 
+    def note_defect(self, text: str) -> None:
+        """The server that the current task works for, or else the provider, has told of an error of its own."""
+        stage = STAGE.get(None)
+        self.note("world", "defect", text=text, where=stage.name if isinstance(stage, Incarnation) else PROVIDER)
+
     def call_of(self, job: str) -> Call | None:
         """The client's side of a job; None of one that was called by another job."""
         return self._calls.get(job.partition("~")[0])
+
+    def know(self, call: Call) -> None:
+        """A call is made that was not known from the beginning."""
+        self._calls[call.errand.job] = call
 
     def open_calls(self, server: str) -> list[Call]:
         """The calls of clients to a server that have begun and not ended."""
@@ -150,8 +166,10 @@ class World:
             for client in self.clients.values():
                 client.close()
             with trio.move_on_after(SETTLED):
-                await self._until(lambda: not self.connected)
+                await self.until(lambda: not self.connected)
             left = self._left_in_servers()
+            if self._provider is not None and self.script.farewell:
+                await last_look(self, self._provider)
             for server in self.servers.values():
                 server.close()
         tasks = trio.lowlevel.current_statistics().tasks_living - before
@@ -180,9 +198,13 @@ class World:
     async def _settle(self) -> None:
         for client in self.clients.values():
             await client.over.wait()
-        await self._until(lambda: not self._busy())
+        await self.until(lambda: not self._busy())
+        if self.script.farewell:
+            await last_jobs(self)
+            await self.until(lambda: not self._busy())
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds, which is looked at again and again."""
         while not holds():  # noqa: ASYNC110  it is looked at from outside, and nothing tells of it
             await trio.sleep(LOOK_EVERY)
 
@@ -254,16 +276,18 @@ async def play(scenario: Scenario, seed: int, history: History) -> None:
         cleanup_grace=script.cleanup_grace,
         completion_timeout=script.completion_timeout,
         delivery=link.delivery,
-        detect=KEEPALIVE + KEEPALIVE_TIMEOUT + 10 + link.delivery,
-        poll=2 * script.poll_timeout + 2 + 2 * link.delivery,
+        detect=script.detect,
+        hold=script.poll_timeout,
+        poll=2 * script.poll_timeout + 2 + script.flush_interval + 2 * link.delivery,
         strike=script.strike,
         memory=MEMORY_PER_CONNECTION * (len(script.clients) + len(script.servers) + 2),
+        lease=LEASE + link.delivery,
         provider=script.provider,
     )
     world = World(script, seed, history)
     with (
         chance.decided_by(_dice(seed, "chance"), lambda: EPOCH + trio.current_time()),
         buggify.struck_by(world.strikes),
-        losses_noted(world.note_loss),
+        told_noted(world.note_loss, world.note_defect),
     ):
         await world.play()

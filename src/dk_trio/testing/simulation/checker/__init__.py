@@ -12,7 +12,7 @@ from typing import Final
 
 from dk_trio.testing.simulation.history import Event, History
 
-from . import bystanders, cancels, capacity, ends, outputs, signals
+from . import bystanders, cancels, capacity, deadlines, ends, outputs, signals
 from .story import Story
 from .story import Violation as Violation
 
@@ -39,11 +39,16 @@ RULES: Final[Mapping[str, Callable[[Story], Iterator[Violation]]]] = MappingProx
         "P5 cleanup": cancels.cleanup_once,
         "P5 bounded": cancels.cleanup_bounded,
         "P5 shielded": cancels.cleanup_shielded,
-        "P6 deadlines": cancels.deadlines,
+        "P6 deadlines": deadlines.deadlines,
+        "P6 known": deadlines.travel,
+        "P6 caller": deadlines.caller,
         "P7 arrived": signals.arrived,
+        "P7 lost": signals.lost,
+        "P7 leases": signals.leases,
         "P7 order": signals.in_order,
         "P8 memory": capacity.memory,
         "P9 bystander": bystanders.bystanders,
+        "P9 defect": bystanders.no_defect,
     }
 )
 """By name, what must hold; the docstring of each says it in a sentence."""

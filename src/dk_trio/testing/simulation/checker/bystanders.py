@@ -44,7 +44,7 @@ def harmed(story: Story, job: Job, *, deep: bool = True) -> bool:
     if (
         story.faults_within(hosts, since, end.at)
         or _struck(story, job, since, end.at)
-        or _drained(story, job, begin.at, end.at)
+        or story.drained(job.server, begin.at, end.at)
     ):
         return True
     children = (story.jobs.get(each.fields["child"]) for each in job.all("author", "call"))
@@ -91,5 +91,7 @@ def _path(job: Job) -> tuple[str, str]:
     return job.client, job.server
 
 
-def _drained(story: Story, job: Job, since: float, until: float) -> bool:
-    return any(each.touches({job.server}) and each.event.at <= until and each.ends_at >= since for each in story.drains)
+def no_defect(story: Story) -> Iterator[Violation]:
+    """Whatever a peer does, and however a connection ends, it is no error of the server's own."""
+    for event in story.all("world", "defect"):
+        yield Violation("P9 defect", "", (event.step,), f"{event.fields.get('where', '')}: {event.fields['text']}")

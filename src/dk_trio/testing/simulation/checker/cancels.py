@@ -1,4 +1,4 @@
-"""P5: cancel arrives, and cleanup runs once and is bounded. P6: deadlines travel."""
+"""P5: cancel arrives, and cleanup runs once and is bounded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from math import inf
 
 from dk_trio.testing.simulation.history import Event
 
-from .story import CUTS, PROVIDER, Job, Story, Violation
+from .story import CUTS, Job, Story, Violation
 
 ASKS = frozenset({"cancel", "stop"})
 ENDS = CUTS | {"client dies"}
 """Faults that end connections."""
-
-ROUNDED = 0.01
-"""The share by which a time that is left may be longer on the wire, which has few digits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +45,19 @@ def causes(story: Story, job: Job) -> Iterator[Cause]:
         yield caused(event, "its client left", since=event.at, hosts=path, within=slow)
     if job.status is not None:
         yield caused(job.status, "its call ended", since=job.status.at, hosts=path, within=slow)
+    for event in job.all("client", "stop"):
+        if not story.drained(server, event.at, event.at + slow):  # or else it may find no open door
+            yield caused(event, "StopModule was called", since=event.at, hosts=path, within=slow)
     for event in job.all("client", "stop_reply"):
         if event.fields["ok"]:
             yield Cause(event, event.at, "StopModule was answered", event.at)
     for event in job.all("server", "answered"):
         yield Cause(event, event.at, f"{event.fields['action']} was said", event.at)
     if story.bounds.provider:
-        for event in job.all("provider", "signal_sent"):
+        for event in job.all("provider", "signal_taken"):
             if event.fields["action"] in ASKS:
-                hosts, text = {PROVIDER, server}, f"a {event.fields['action']} signal was sent"
-                yield caused(event, text, since=event.at, hosts=hosts, within=bounds.poll + slow)
+                due = story.taken_up(event.at, job)
+                yield Cause(event, event.at, f"the provider had taken a {event.fields['action']} signal", due)
     deadline = None if job.start is None else job.start.fields.get("deadline_at")
     if job.start is not None and deadline is not None:
         yield caused(job.start, "its deadline passed", since=deadline, hosts=path, within=slow)
@@ -130,7 +130,7 @@ def cleanup_bounded(story: Story) -> Iterator[Violation]:
         limit, why = bounds.completion_timeout, list(causes(story, job))
         if any(each.step < begun.step for each in job.all("author", "cancelled")):
             limit = bounds.cleanup_grace
-        elif any(each.at <= begun.at for each in why):  # it may know of that, and not have said so
+        elif job.sinned or any(each.at <= begun.at for each in why):  # it may know of that, and not have said so
             limit = max(limit, bounds.cleanup_grace)
         # A job that is cancelled while it cleans up gets the shorter time from then on.
         until = min(begun.at + limit, *(max(each.due, begun.at) + bounds.cleanup_grace for each in why), inf)
@@ -153,37 +153,3 @@ def cleanup_shielded(story: Story) -> Iterator[Violation]:
         if took < shortest - 1e-6:
             text = f"cleanup was cancelled after {took:g} s, and had {shortest:g} s at least"
             yield Violation("P5 shielded", job.name, (begun.step, ended.step), text)
-
-
-def deadlines(story: Story) -> Iterator[Violation]:
-    """A job that calls another gives it no later deadline than its own, and the other does not run beyond that."""
-    for name, call in story.calls.items():
-        parent = story.jobs.get(call.job or "")
-        until = None if parent is None else _deadline(story, parent)
-        if parent is None or until is None:
-            continue
-        given = call.fields.get("deadline_at")
-        if given is not None and given > until + 1e-6:
-            text = f"its deadline is {given:g} s, that of {parent.name}, which calls it, {until:g} s"
-            yield Violation("P6 deadline", name, (call.step,), text)
-        child = story.jobs.get(name)
-        if child is None or child.sinned or child.begun is None:
-            continue
-        due = story.due(until, {parent.server, child.server}, story.bounds.delivery + story.bounds.strike)
-        heard_at = min((each.at for each in child.all("author", "cancelled")), default=inf)
-        ended_at = story.over_at if child.ended is None else child.ended.at
-        if max(child.begun.at, min(ended_at, heard_at)) > due:
-            text = f"runs after {due:g} s, by when the deadline of {parent.name} had passed"
-            yield Violation("P6 outran", name, (call.step, child.begun.step), text)
-
-
-def _deadline(story: Story, job: Job) -> float | None:
-    """When the job's deadline passes where it runs: what is left of it travels, rounded up, and counts from there."""
-    call = story.calls.get(job.name)
-    begin = job.start or call
-    deadline = None if begin is None else begin.fields.get("deadline_at")
-    if begin is None or deadline is None:
-        return None
-    seen = job.first("server", "asked") or job.admitted
-    late = 0 if seen is None else seen.at - begin.at
-    return float(deadline + late + ROUNDED * (deadline - begin.at))

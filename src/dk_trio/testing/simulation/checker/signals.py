@@ -1,4 +1,4 @@
-"""P7: signals arrive at least once, in order per job, and a loss is told."""
+"""P7: signals arrive at least once, in order per job, and a loss is told. And who is there is found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dk_trio.testing.simulation.history import Event
 
 from .ends import START, STOP, starts, stops
-from .story import PROVIDER, Job, Story, Violation
+from .story import PROVIDER, Job, Story, Violation, name_of
 
 RULE = "P7 arrived"
 
@@ -28,6 +28,30 @@ def arrived(story: Story) -> Iterator[Violation]:
             ):
                 text = f"the provider has no {action.upper()} of it, and nobody was told of its loss"
                 yield Violation(RULE, job.name, (since.step,), text)
+
+
+def lost(story: Story) -> Iterator[Violation]:
+    """No signal is given up while its server and the provider can hear each other."""
+    for job in story.jobs.values():
+        for event in job.all("server", "lost"):
+            if not story.provider_harmed(name_of(event), event.at - story.bounds.detect, event.at):
+                text = "a signal of it was given up, and nothing had kept its server from the provider"
+                yield Violation("P7 lost", job.name, (event.step,), text)
+
+
+def leases(story: Story) -> Iterator[Violation]:
+    """The registry finds a server that is there, and none that has said nothing for as long as its lease."""
+    lease = story.bounds.lease
+    for look in story.all("provider", "registered"):
+        found = set(look.fields["found"])
+        silent = {name_of(each): each.at for each in story.all("server", "vanish") if each.step < look.step}
+        for server in sorted(found & silent.keys()):
+            if look.at - silent[server] > lease:
+                text = f"{server} is found {look.at - silent[server]:g} s after it was there last"
+                yield Violation("P7 leases", "", (look.step,), text)
+        for server in sorted({each.server for each in story.jobs.values()} - {""} - found - silent.keys()):
+            if not story.provider_harmed(server, look.at - lease, look.at):
+                yield Violation("P7 leases", "", (look.step,), f"{server} is there, and not found")
 
 
 def in_order(story: Story) -> Iterator[Violation]:

@@ -17,6 +17,8 @@ PROVIDER = "provider"
 CUTS = frozenset({"reset", "fin"})
 """Faults of which both ends of a connection hear."""
 
+_PROVIDERS_POINTS = ("signals.", "database.", "setup.")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Violation:
@@ -50,9 +52,11 @@ class Bounds:
     completion_timeout: float
     delivery: float
     detect: float
+    hold: float
     poll: float
     strike: float
     memory: int
+    lease: float
     provider: bool
 
 
@@ -243,12 +247,49 @@ class Story:
             drains.append(Fault(event, frozenset({name_of(event)}), next(back, inf)))
         return drains
 
+    def drained(self, server: str, since: float, until: float) -> bool:
+        """Whether a server takes no new jobs at some moment of this time."""
+        return any(each.touches({server}) and each.event.at <= until and each.ends_at >= since for each in self.drains)
+
     def faults_within(self, hosts: Iterable[str], since: float, until: float) -> list[Fault]:
         """The faults that touch these hosts in this time."""
         known = list(hosts)
         return [
             each for each in self.faults if each.ends_at >= since and each.event.at <= until and each.touches(known)
         ]
+
+    def taken_up(self, since: float, job: Job) -> float:
+        """When a job must have heard of a signal that the provider has taken.
+
+        Where all was well for long, its server waits for that with a poll that names the job; or else it has to begin
+        anew, after each thing that has come between it and the provider.
+        """
+        bounds, hosts = self.bounds, {PROVIDER, job.server}
+        if job.begun is not None:
+            named = max(since, job.begun.at + bounds.hold)
+            due = named + 1 + 4 * bounds.delivery
+            if not self.provider_harmed(job.server, since - bounds.detect, due):
+                return due
+        within = bounds.poll + bounds.delivery + bounds.strike
+        ended = (fault.ends_at for fault in self.faults_within(hosts, since - bounds.detect, since))
+        due = max(self.due(since, hosts, within), *(at + bounds.detect + within for at in ended), since)
+        for event in self._harms_to_provider:
+            if since <= event.at <= due and event.fields.get("server") in {None, job.server}:
+                due = max(due, self.due(event.at, hosts, within))
+        return due
+
+    def provider_harmed(self, server: str, since: float, until: float) -> bool:
+        """Whether something has come between a server and the provider in this time."""
+        return bool(self.faults_within({PROVIDER, server}, since, until)) or any(
+            since <= event.at <= until and event.fields.get("server") in {None, server}
+            for event in self._harms_to_provider
+        )
+
+    @cached_property
+    def _harms_to_provider(self) -> list[Event]:
+        """Strikes, but for those between clients and servers. One that waits may wait for long, too."""
+        strikes = self.all("world", "strike")
+        return [each for each in strikes if each.fields["point"].startswith(_PROVIDERS_POINTS)]
 
     def due(self, since: float, hosts: Iterable[str], within: float) -> float:
         """When something must have got through that takes `within` seconds where nothing is wrong.
