@@ -40,12 +40,13 @@ soak: $(VENV)/.test ## run the batteries at night size, an hour or two, and note
 mutants: $(VENV)/.test ## plant deliberate bugs, one at a time: each must be caught by the batteries
 	DK_TRIO_FIGURES=docs/figures $(BIN)/python -m tests.mutants $(ARGS)
 
+# The figures of the documentation are those of all tests, so ARGS="-k name" notes none.
 coverage: $(VENV)/.test ## run the tests, and print the branches of src/ that none of them takes
 	rm -f .coverage .coverage.*
 	-$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-	DK_TRIO_FIGURES=docs/figures $(BIN)/python -m tests.coverage_figures
+	$(if $(ARGS),,DK_TRIO_FIGURES=docs/figures $(BIN)/python -m tests.coverage_figures)
 
 proto: $(VENV)/.proto ## generate src/dk_trio/pb from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python proto/generate.py
