@@ -87,7 +87,7 @@ class Result:
 
     @property
     def command(self) -> str:
-        """What shows it again in a terminal."""
+        """What shows it again in a terminal. The terminal does not know scenarios of your own: `simulate` does."""
         return replay_command(self.seed, self.scenario)
 
 
@@ -138,6 +138,7 @@ def simulate(seed: int, scenario: str | Scenario | None = None, *, seconds_max: 
                 run(main, seed=seed)
         except KeyboardInterrupt:
             raise
+        # boundary: whatever comes out of a simulation is what it has shown
         except (Exception, TooLongError, BaseExceptionGroup) as error:
             if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt) is not None:
                 raise
