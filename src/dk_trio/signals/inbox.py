@@ -281,6 +281,7 @@ class Inbox:
         self._age = RESTART_AGE
         self._answers_empty |= not reply.tasks
         self._note_success()
+        again |= joins != self._joins  # who has come meanwhile was not asked for, and must not wait for it
         if whole and joins == self._joins and (after is None or peer is calls.peer):
             self._cursor, self._cursor_peer = upto, calls.peer
             again |= after is None and upto is not None  # what comes again without a cursor does not come with it
