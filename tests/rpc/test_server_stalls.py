@@ -189,6 +189,29 @@ async def test_a_reader_that_takes_a_window_just_in_time_is_never_cut(autojump_c
         assert trio.current_time() - last == TIMEOUT  # from the last progress, no later
 
 
+async def test_a_window_that_opens_at_the_very_moment_is_used(autojump_clock):
+    """The sender was woken by its time, so the window cannot wake it: it looks before it waits again."""
+    sender = Sender()
+    async with serving(bidi=sender, client={"stream_window": WINDOW}) as (client, _):
+        calls = [await client.call("bidi") for _ in range(12)]  # Trio decides which of two tasks is first
+        await trio.testing.wait_all_tasks_blocked()
+        begun, due = sender.sent, trio.current_time() + TIMEOUT
+
+        async def open_at_the_moment(call: Call, server_call: rpc.ServerCall) -> None:
+            await trio.sleep_until(due)
+            call.recv_window += WINDOW
+            server_call._moved_at = server_call.connection.now = trio.current_time()
+            server_call.connection._window_update(server_call.id, WINDOW.to_bytes(4, "big"))
+
+        async with trio.open_nursery() as nursery:
+            for call, server_call in zip(calls, sender.calls, strict=True):
+                nursery.start_soon(open_at_the_moment, call, server_call)
+        await trio.testing.wait_all_tasks_blocked()
+        told = {type_ for type_, _ in sender.ends}
+        assert told <= {trio.TooSlowError}
+        assert sender.sent >= begun + (len(calls) - len(sender.ends)) * (WINDOW // 1100)
+
+
 async def test_one_byte_is_progress_and_a_ping_is_none(autojump_clock):
     sender = Sender(200_000)
     async with serving(bidi=sender, client={"stream_window": WINDOW}) as (client, _):

@@ -391,8 +391,8 @@ class ServerCall(Stream):
         while True:
             with trio.move_on_at(since + timeout) as scope:
                 await park()
-            if not scope.cancelled_caught:
-                return
+            if not scope.cancelled_caught or (park is not drained and self not in self.connection.blocked):
+                return  # in the second case the window has opened at this very moment, and wakes nobody again
             # With its own window open the call waits for its turn at the connection's, so other calls count, too.
             moved_at = self._moved_at if self.send_window <= 0 else self.transport.moved_at
             if moved_at <= since:
