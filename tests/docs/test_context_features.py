@@ -89,5 +89,5 @@ async def test_the_mode_chooses_between_two_strategies(
         return type(context.identity).__name__
 
     pair = ServicesStrategy(local=Here, remote=There)
-    server = {"setups": Setups(), "provider": nobody}
+    server = {"setups": Setups()} | ({"provider": nobody} if mode == "remote" else {})
     assert await said_by(told, environ={"SERVICE_MODE": mode}, strategies={"identity": pair}, server=server) == kind

@@ -8,6 +8,8 @@ import own_provider
 import pytest
 import trio
 from shouter import Shouter
+from test_a_mesh import test_a_mesh_survives as test_a_mesh_survives
+from test_drains import test_servers_that_come_and_go as test_servers_that_come_and_go
 from test_shouter import test_it_shouts as test_it_shouts
 
 from dk_trio import ModuleServer
