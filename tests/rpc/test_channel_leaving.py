@@ -98,6 +98,26 @@ async def test_abandoned_calls_leave_their_interceptors(autojump_clock):
         assert log == [Status.CANCELLED]
 
 
+async def test_a_call_that_was_never_begun_is_abandoned_without_a_word(autojump_clock):
+    log = []
+
+    @asynccontextmanager
+    async def watch(info):
+        try:
+            yield
+        except GRPCError as error:
+            log.append(error.status)
+            raise
+
+    async with channel_to(interceptors=[watch]) as (channel, network):
+        begun = request(channel, "bidi", Cardinality.STREAM_STREAM)
+        await begun.__aenter__()
+        begun.abandon()
+        await trio.testing.wait_all_tasks_blocked()
+        assert log == [Status.CANCELLED]
+        assert network.attempts == []
+
+
 async def test_interceptors_of_a_call_that_is_abandoned_after_its_end_learn_of_its_end(autojump_clock):
     log = []
 

@@ -75,7 +75,7 @@ async def test_nothing_is_left_and_memory_stays_flat(tmp_path: Path, monkeypatch
     async with world(tmp_path) as visited:
         await visited.start()
         while len(visited.rounds) < ROUNDS and trio.current_time() - visited.began < MINUTES * 60:
-            with trio.fail_after(120):
+            async with visited.told_when_late(300):
                 await visited.round(VISITS // ROUNDS)
             if size(commit=False, night=True):
                 print(visited.rounds[-1], flush=True)

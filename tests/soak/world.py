@@ -22,6 +22,7 @@ from typing import TypeAlias
 import trio
 
 from dk_trio import ModuleClient, ModuleServer, rpc
+from dk_trio.boundary import unwrapped
 from dk_trio.lifecycle import Reason
 from dk_trio.pb.agentic_mesh_protocol.filesystem.v1 import DeleteFilesRequest, FileFilter, FilesystemServiceStub
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import CreateSetupRequest, SetupServiceStub, SetupStatus, SetupVersion
@@ -30,6 +31,7 @@ from dk_trio.pb.google.protobuf import Struct
 from dk_trio.provider import Provider
 from dk_trio.server import ServerStatistics
 from dk_trio.signals import Signal
+from dk_trio.testing import task_tree
 
 from .visitors import VISITORS, Connect, Cut, Place, call, no_retries
 
@@ -141,6 +143,20 @@ class World:
             while self.held != (held := self.holding()):
                 self.held = held
                 await trio.sleep(0.2)  # whatever is still on its way out then would be missed after each round
+
+    @asynccontextmanager
+    async def told_when_late(self, seconds: float) -> AsyncIterator[None]:
+        """Fail with all that can be seen when the block takes longer: something waits for what does not come."""
+
+        async def watch() -> None:
+            await trio.sleep(seconds)
+            seen = f"{self.server!r}\n{self.server.statistics()}\n{self.provider.statistics()}"
+            raise AssertionError(f"nothing was heard for {seconds:g} s of:{task_tree()}\n{seen}")
+
+        async with unwrapped(), trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            yield
+            nursery.cancel_scope.cancel()
 
     async def round(self, visits: int) -> None:
         """So many visitors, `AT_ONCE` at a time, with one outage of the provider among them."""
