@@ -72,11 +72,10 @@ async def world(directory: Path) -> AsyncIterator[World]:
 async def test_nothing_is_left_and_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dk_trio.jobs.KEPT", 100)  # a table that is full before the warm-up is over
     before = sorted(descriptors())
-    async with world(tmp_path) as visited:
+    async with world(tmp_path) as visited, visited.told_when_late(MINUTES * 60 + 300):
         await visited.start()
         while len(visited.rounds) < ROUNDS and trio.current_time() - visited.began < MINUTES * 60:
-            async with visited.told_when_late(300):
-                await visited.round(VISITS // ROUNDS)
+            await visited.round(VISITS // ROUNDS)
             if size(commit=False, night=True):
                 print(visited.rounds[-1], flush=True)
     assert sorted(descriptors()) == before
