@@ -1,5 +1,6 @@
 """`dk-trio doctor`: what it finds wrong, what it says to do, and that nothing makes it hang."""
 
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -200,6 +202,10 @@ def test_ports_of_metrics_and_inspector_are_looked_at_for_each_worker() -> None:
         findings = list(_ports.ports(settings))
     assert any(f"Port {port} of 127.0.0.1 for metrics cannot be listened on" in each.text for each in findings)
     assert not any("inspector" in each.text for each in findings)  # any free port
+    with taken() as port:
+        settings = replace(settings, observe=replace(settings.observe, metrics_port=None, inspector_port=port - 1))
+        findings = list(_ports.ports(settings))
+    assert any(f"Port {port} of 127.0.0.1 for the inspector cannot be listened on" in each.text for each in findings)
 
 
 def test_what_is_open_to_others_is_told() -> None:
@@ -209,6 +215,27 @@ def test_what_is_open_to_others_is_told() -> None:
     assert len(texts) == 2
     assert "in plaintext" in texts[0]
     assert "nobody is asked who they are" in texts[1]
+    guarded = replace(settings, security=SecuritySettings(auth_token="secret"))
+    assert ["in plaintext" in each.text for each in _ports.ports(guarded) if each.level is Level.WARN] == [True]
+
+
+def test_a_port_that_this_user_may_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.bind", refused)
+    settings = Settings()
+    told = next(iter(_ports.ports(replace(settings, server=replace(settings.server, port=443)))))
+    assert told.level is Level.FAIL
+    assert "this user may not take it" in told.text
+    assert "Take one above 1023" in told.remedy
+
+
+def test_a_host_of_the_other_internet_protocol() -> None:
+    settings = Settings()
+    settings = replace(settings, server=replace(settings.server, host="::", port=0))
+    told = next(iter(_ports.ports(settings)))
+    assert told.level is Level.OK or "address" in told.remedy  # a machine may be without
 
 
 def test_a_host_that_is_not_here() -> None:
@@ -348,6 +375,9 @@ def test_a_backlog_that_the_system_cuts(machine: Path) -> None:
     assert told is not None
     assert told.level is Level.WARN
     assert "sysctl -w net.core.somaxconn=1024" in told.remedy
+    (machine / "proc/sys/net/core/somaxconn").unlink()
+    assert _limits._backlog(machine) is None  # it is another system than Linux
+    assert "accepted" not in "".join(each.text for each in _limits.limits(Settings.load(environ={}), machine))
 
 
 @pytest.mark.parametrize(
@@ -392,6 +422,35 @@ def test_a_package_that_a_setting_needs(monkeypatch: pytest.MonkeyPatch) -> None
     assert missing.level is Level.FAIL
     assert missing.text == "DIGITALKIN_METRICS_PORT=9000 needs surely-missing."
     assert missing.remedy == "`pip install 'dk-trio[metrics]'`."
+
+
+@pytest.mark.parametrize(
+    ("extra", "needs", "why"),
+    [
+        ("otel", {"traces_endpoint": "http://a:1"}, "DIGITALKIN_TRACES_ENDPOINT=http://a:1"),
+        ("inspector", {"inspector": True}, "DIGITALKIN_INSPECTOR=true"),
+        ("profiling", {"profiler": "yappi"}, "DIGITALKIN_PROFILER=yappi"),
+    ],
+)
+def test_each_setting_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, extra: str, needs: dict[str, Any], why: str
+) -> None:
+    settings = Settings()
+    settings = replace(settings, observe=replace(settings.observe, **needs))
+    for name, level in (("surely-missing", Level.FAIL), ("trio", Level.OK)):
+        asked = ["trio", "dk-trio[otel]", f'{name}; extra == "{extra}"']
+        monkeypatch.setattr(_packages, "requires", lambda _, asked=asked: asked)
+        *_, last = _packages.packages(settings)
+        assert last.level is level
+        assert (f"{why} needs surely-missing." == last.text) is (level is Level.FAIL)
+
+
+def test_without_metadata_of_the_package_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sources(_: str) -> None:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(_packages, "requires", sources)
+    assert _packages._required() == ([], {})
 
 
 def keeping(directory: Path | None, **observe: Any) -> Settings:

@@ -107,6 +107,14 @@ async def test_jobs_are_listed_and_stopped() -> None:
         assert (gone["status"], never["status"]) == ("NOT_FOUND", "NOT_FOUND")
         assert stopped == {"job_id": ids[1], "stopped": True}
 
+        done = await beside("stop", address, "jobs:none")
+        assert (done.returncode, done.stdout) == (NOT_FOUND, b"")
+        assert b"jobs:none: " in done.stderr
+
+        done = await beside("stop", address, "--all")
+        assert done.returncode == Exit.USAGE
+        assert b"nobody answers here: add --yes" in done.stderr
+
         done = await beside("jobs", address, "--running", "--json")
         assert outputs_of(done.stdout) == [{"job_id": ids[2], "status": "processing"}]
         done = await beside("jobs", address, "--json")

@@ -29,6 +29,9 @@ def test_one_seed_is_told_by_its_figures() -> None:
     assert code == Exit.OK
     assert out.startswith("1 seeds, 0 violations in 0 of them\n")
     assert "  digest    " in out
+    _, out, _ = sim("--seed", "3", "--scenario", "jobs", "--json")
+    (row,) = rows(out)
+    assert (row["seed"], row["scenario"], row["violations"]) == (3, "jobs", [])
 
 
 def test_a_timeline_for_people_and_for_programs() -> None:
@@ -107,6 +110,10 @@ def test_the_first_such_seed_is_the_last_unless_told_otherwise(more: list[str], 
     assert code == Exit.VIOLATED
     *_, total = rows(out)
     assert (total["total"], total["failed"]) == (played, [[seed, "jobs"] for seed in range(played)])
+    code, out, told = sim("--seeds", "2", "--scenario", "jobs", "--quiet", *more)
+    assert code == Exit.VIOLATED
+    assert (out + told).count("was never told") >= played
+    assert f"{played} seeds, {played} violations in {played} of them\n" in out
 
 
 def test_what_was_done_is_told_when_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ from dk_trio.pb.agentic_mesh_protocol.registry.v1 import (
     SetupDescriptor,
 )
 from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
+    CreateSetupResponse,
     GetSetupResponse,
     GetSetupVersionResponse,
     Setup,
@@ -300,6 +301,33 @@ async def test_a_change_is_sent_whole(autojump_clock: object) -> None:
         assert (changed.version, changed.content.to_dict()) == ("1", {"n": 2})
         with pytest.raises(SetupExistsError):
             await setups.update_setup_version("v", version="2", content={})
+
+
+async def test_a_reply_without_what_was_asked_for_is_not_taken_for_it(autojump_clock: object) -> None:
+    async with foreign(
+        SetupServiceBase,
+        create_setup=replies(CreateSetupResponse(False), CreateSetupResponse(True)),
+        get_setup=replies(GetSetupResponse(), GetSetupResponse(setup())),
+        update_setup=replies(UpdateSetupResponse(False)),
+        get_setup_version=replies(GetSetupVersionResponse(), GetSetupVersionResponse(version()), Status.NOT_FOUND),
+        update_setup_version=replies(UpdateSetupVersionResponse(True), Status.NOT_FOUND),
+        search_setup_versions=replies(Status.NOT_FOUND),
+    ) as it:
+        setups = GrpcSetup(providers=it.clients)
+        for text in ("success=false", "no setup"):
+            with pytest.raises(SetupServiceError, match=text):
+                await setups.create_setup(name="n", module_id="modules:m")
+        with pytest.raises(SetupNotFoundError):
+            await setups.get_setup("s")
+        with pytest.raises(SetupServiceError, match="success=false"):
+            await setups.update_setup("s", name="n")
+        with pytest.raises(SetupNotFoundError):
+            await setups.get_setup_version("v")
+        with pytest.raises(SetupServiceError, match="no version"):
+            await setups.update_setup_version("v", content={"n": 2}, version="2")
+        with pytest.raises(SetupNotFoundError):  # it was removed between the two
+            await setups.update_setup_version("v", content={"n": 2}, version="2")
+        assert await setups.search_setup_versions(setup_id="s") == []
 
 
 async def test_an_update_of_what_cannot_be_read_is_not_sent(autojump_clock: object) -> None:

@@ -27,7 +27,9 @@ from dk_trio.pb.agentic_mesh_protocol.cost.v1 import (
     Cost,
     CostServiceBase,
     GetCostConfigResponse,
+    GetCostResponse,
     GetCostsResponse,
+    SetCostConfigResponse,
 )
 from dk_trio.pb.agentic_mesh_protocol.cost.v1 import CostConfig as WireConfig
 from dk_trio.pb.agentic_mesh_protocol.cost.v1 import CostType as WireType
@@ -305,6 +307,33 @@ async def test_all_pages_of_costs_are_read_whatever_their_size(autojump_clock: o
             (1000, 3),
             (1000, 6),
         ]
+
+
+async def test_no_costs_and_no_answer_are_told_apart(autojump_clock: object) -> None:
+    gone, away = Status.NOT_FOUND, Status.PERMISSION_DENIED
+    async with foreign(
+        CostServiceBase, get_cost=replies(GetCostResponse([spent(2)]), gone, away), get_costs=replies(gone, away)
+    ) as it:
+        cost = cost_of(it)
+        assert [entry.quantity for entry in await cost.get("a")] == [2]
+        assert await cost.get("a") == []
+        assert await cost.get_filtered() == []
+        for asked in (cost.get("a"), cost.get_filtered()):
+            with pytest.raises(CostServiceError) as caught:
+                await asked
+            assert caught.value.status is away
+
+
+async def test_prices_that_the_platform_does_not_take_are_not_counted_with(autojump_clock: object) -> None:
+    answers = replies(SetCostConfigResponse(False), SetCostConfigResponse(True))
+    none = replies(GetCostConfigResponse(True))
+    async with foreign(CostServiceBase, set_cost_config=answers, get_cost_config=none) as it:
+        cost = cost_of(it)
+        dear = [price.model_copy(update={"rate": 1000.0}) for price in PRICES.values()]
+        assert not await cost.set_cost_config(dear)
+        assert await cost.get_cost_config() == [*PRICES.values()]
+        assert await cost.set_cost_config(dear)
+        assert await cost.get_cost_config() == dear
 
 
 async def test_prices_of_the_platform_go_before_the_modules(autojump_clock: object) -> None:
