@@ -30,6 +30,7 @@ def test_addresses(address: str) -> None:
         ("localhost:http", "is not a port"),
         ("::1:50055", "in brackets"),
         ("unix:", "needs a path"),
+        ("https://host:443", "is a URL; write HOST:PORT, and --tls for TLS"),
         ("[zz]:50055", "not an IPv6 address"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from dk_trio.cli import commands
 from dk_trio.cli._exits import Exit
 from dk_trio.cli.provider._contract import all_methods, describe, find
 from dk_trio.cli.provider._json import FieldError, from_json, to_json
+from dk_trio.pb.agentic_mesh_protocol.filesystem.v1 import DeleteFilesResponse, FileResult
+from dk_trio.pb.google.rpc import RetryInfo
 
 from .processes import beside, here, outputs_of, provider_here, started
 
@@ -83,7 +86,9 @@ def test_words_that_are_no_request(words: list[str], told: str) -> None:
         ("UploadFiles", {"files": {"name": "a"}}, "files: expected a list of UploadFileData"),
         ("GetCosts", {"limit": 2**31}, "limit: expected a whole number from -2147483648 to 2147483647"),
         ("GetCosts", {"limit": 1.5}, "limit: expected a whole number"),
+        ("GetCosts", {"limit": "ten"}, "limit: expected a whole number from -2147483648 to 2147483647, got 'ten'"),
         ("AddCost", {"rate": "much"}, "rate: expected a number, got 'much'"),
+        ("AddCost", {"rate": True}, "rate: expected a number, got True"),
         ("GetFile", {"include_content": 1}, "include_content: expected true or false, got 1"),
         ("SendSignals", {"tasks": [{"created_at": "today"}]}, "tasks[0].created_at: expected a time such as 2026-"),
         ("SendSignals", {"tasks": [{"created_at": "2026-01-31T12:00:00"}]}, "tasks[0].created_at: expected a time"),
@@ -117,6 +122,30 @@ def test_what_goes_in_comes_out_again(method: str, data: dict[str, Any]) -> None
 async def ask(address: str, *words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     command, *rest = words
     return await beside("provider", command, address, *rest, stdin=stdin)
+
+
+def test_a_text_with_half_a_character_is_refused() -> None:
+    half = json.loads('"\\ud800"')
+    for method, data, told in (
+        ("StoreRecord", {"record_id": half}, "record_id: .* holds half a character"),
+        ("StoreRecord", {"data": {"a": half}}, "data: cannot be sent: .*text without UTF-8"),
+    ):
+        with pytest.raises(FieldError, match=told):
+            from_json(find(method).request, data)
+
+
+def test_kinds_of_fields_that_no_request_has_yet() -> None:
+    made = from_json(DeleteFilesResponse, {"results": {"files:a": True, "files:b": False}})
+    assert made.results == {"files:a": True, "files:b": False}
+    with pytest.raises(FieldError, match="results: expected an object, got"):
+        from_json(DeleteFilesResponse, {"results": [True]})
+    with pytest.raises(FieldError, match=r"results\['files:a'\]: expected true or false"):
+        from_json(DeleteFilesResponse, {"results": {"files:a": "yes"}})
+    with pytest.raises(FieldError, match="error: only one of 'file' and 'error' may be given"):
+        from_json(FileResult, {"file": {}, "error": "e"})
+    assert from_json(RetryInfo, {"retry_delay": "1.5s"}).retry_delay == timedelta(seconds=1.5)
+    with pytest.raises(FieldError, match=r"retry_delay: expected a duration such as 1\.5s"):
+        from_json(RetryInfo, {"retry_delay": "soon"})
 
 
 async def test_setups_are_put_and_got_by_the_shell(tmp_path: Path) -> None:
@@ -165,6 +194,43 @@ async def test_a_setup_is_put_under_the_id_that_it_names(tmp_path: Path) -> None
         file.write_text('{"setups:a": {"prefix": "a"}, "setups:b": {"content": {"prefix": "b"}, "version": "x"}}')
         both = outputs_of((await ask(address, "put-setup", str(file), "--module-id", "modules:m")).stdout)
         assert [(row["setup_id"], row["version"]) for row in both] == [("setups:a", "1"), ("setups:b", "x")]
+
+
+async def test_a_setup_is_found_by_its_name_on_any_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dk_trio.cli.provider.setups._PAGE", 1)
+    async with provider_here() as address:
+        for version in ("1", "2"):
+            for name in ("a", "b", "c"):
+                new = f'{{"name": "{name}", "module_id": "modules:m", "content": {{"n": {version}}}}}'
+                (row,) = outputs_of((await ask(address, "put-setup", new)).stdout)
+                assert row["version"] == version
+
+
+async def test_a_setup_needs_a_module_and_may_be_without_a_version() -> None:
+    async with provider_here() as address:
+        none = await ask(address, "put-setup", '{"name": "a", "content": {}}')
+        assert none.returncode == Exit.USAGE
+        assert b"module_id: must be set for a new setup" in none.stderr
+        wrong = await ask(address, "put-setup", '{"name": 3, "module_id": "modules:m", "content": {}}')
+        assert wrong.returncode == Exit.USAGE
+        assert b"name: expected a text, got 3" in wrong.stderr
+        request = '{"name": "bare", "module_id": "modules:m"}'
+        (made,) = outputs_of((await ask(address, "ask", "CreateSetup", request)).stdout)
+        (got,) = outputs_of((await ask(address, "get-setup", made["setup"]["id"])).stdout)
+        assert (got["name"], "content" in got) == ("bare", False)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["put-setup", "127.0.0.1:1", "{}", "{}"], "One file or JSON object is wanted, and 2 were given."),
+        (["get-setup", "127.0.0.1:1", "a", "b"], "One setup id is wanted, and 2 were given."),
+    ],
+)
+def test_too_many_words_about_setups(words: list[str], told: str) -> None:
+    result = CliRunner().invoke(commands, ["provider", *words])
+    assert result.exit_code == Exit.USAGE
+    assert told in " ".join(result.output.split())
 
 
 async def test_a_provider_that_does_not_know_of_ids_keeps_no_setup_of_another_id(

@@ -177,6 +177,19 @@ async def test_what_answers_may_be_something_else() -> None:
     assert f"What answers at http://{address} is no inspector." in done.stderr.decode()
 
 
+async def test_what_answers_may_be_out_of_order() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(partial(serve_app, app, host="127.0.0.1", port=0))
+        done = await beside("top", address)
+        nursery.cancel_scope.cancel()
+    assert done.returncode == 24
+    assert f"http://{address} answers 503." in done.stderr.decode()
+
+
 @pytest.mark.parametrize("url", ["http://", "ftp://host:1", "http://host:port"])
 def test_an_address_that_is_none(url: str) -> None:
     done = here("top", url)

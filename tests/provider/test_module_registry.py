@@ -98,6 +98,11 @@ async def test_a_module_that_nobody_registered_is_not_found(autojump_clock: Any,
     [
         ("register_module", RegisterRequest("m", "robot", "host", 1, "1"), "module_type"),
         ("register_module", RegisterRequest("m", "tool", "host", 0, "1"), "port"),
+        (
+            "register_module",
+            RegisterRequest("m", "tool", "host", 1, "1", Metadata(tags=[Tag(tag="x")] * 101)),
+            "metadata.tags",
+        ),
         ("update_module_status", UpdateStatusRequest("m"), "status"),
         ("list_module_status", ListModulesStatusRequest(list_size=-1), "list_size"),
         ("list_module_status", ListModulesStatusRequest(offset=-1), "offset"),

@@ -171,6 +171,15 @@ async def test_nothing_of_a_batch_with_a_bad_signal_is_kept(autojump_clock: Any)
         assert await poll(peer, "a") == []
 
 
+async def test_a_batch_that_is_too_large_is_refused_whole(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dk_trio.provider.task_manager.SIGNALS_MAX", 2)
+    async with provided() as peer:
+        with pytest.raises(GRPCError, match="has 3 signals, 2 at most") as caught:
+            await send(peer, *[signal("a", "cancel") for _ in range(3)])
+        assert caught.value.status is Status.INVALID_ARGUMENT
+        assert await poll(peer, "a") == []
+
+
 async def test_a_signal_without_a_date_gets_one(autojump_clock: Any) -> None:
     async with provided(now=DAWN.timestamp) as peer:
         for _ in range(2):

@@ -257,8 +257,12 @@ async def test_misuse_is_told(autojump_clock):
                 await stream.end()
             with pytest.raises(ProtocolError, match="ended"):
                 await stream.send_message(Message())
+        before = unary(channel)
     with pytest.raises(trio.ClosedResourceError, match="async with"):
         unary(channel)
+    with pytest.raises(trio.ClosedResourceError, match="async with"):
+        async with before as stream:
+            await stream.send_message(Message())
     with pytest.raises(RuntimeError, match="entered once"):
         async with channel:
             pass
@@ -272,7 +276,22 @@ async def test_second_reader_is_told(autojump_clock):
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(trio.BusyResourceError):
                 await stream.recv_message()
+            with pytest.raises(trio.BusyResourceError):
+                await stream.recv_initial_metadata()
             await stream.send_message(Message(), end=True)
+
+
+async def test_leaving_raises_what_the_requests_failed_with(autojump_clock):
+    async def broken():
+        yield Message()
+        raise KeyError("mine")
+
+    async with channel_and_server(bidi=echo) as (channel, _):
+        with pytest.raises(KeyError, match="mine"):
+            async with request(channel, "bidi", BIDI) as stream:
+                await stream.send_request()
+                stream.feed(broken())
+                await trio.sleep(1)
 
 
 async def test_second_sender_is_told(autojump_clock):

@@ -163,6 +163,43 @@ async def test_a_request_stream_is_sent_again_whole(autojump_clock):
         assert seen == [[0, 1, 2], [0, 1, 2, 3, 4]]
 
 
+@pytest.mark.parametrize("wait", ["recv_initial_metadata", "recv_trailing_metadata"])
+async def test_whatever_is_waited_for_comes_with_the_attempt_that_has_it(autojump_clock, wait):
+    async def handler(stream):
+        tries.append(await stream.recv_message())
+        if len(tries) == 1:
+            raise GRPCError(Status.UNAVAILABLE)
+        await stream.send_message(Message())
+
+    tries = []
+    async with channel_to(rpc.Server([TestService(unary=handler)]), retry=STEADY) as (channel, _):
+        async with request(channel, "unary", Cardinality.UNARY_UNARY) as stream:
+            await stream.send_message(Message(), end=True)
+            await getattr(stream, wait)()
+        assert len(tries) == 2
+
+
+async def test_an_attempt_that_is_lost_while_all_is_sent_again_is_followed_by_another(autojump_clock):
+    data = bytes(100_000)  # more than its stream may take at once
+    async with channel_to(retry=STEADY, wire={"stream_window": 65_535}) as (channel, network):
+
+        async def serve() -> None:
+            first = await (await network.accept()).next_call()
+            assert (await first.receive()).data == data
+            await first.server.lose()
+            second = await (await network.accept()).next_call()
+            await second.server.lose()
+            third = await (await network.accept()).next_call()
+            assert (await third.receive()).data == data
+            await third.answer(Message(n=3))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            async with request(channel, "unary", Cardinality.UNARY_UNARY) as stream:
+                await stream.send_message(Message(data=data), end=True)
+                assert (await stream.recv_message()).n == 3
+
+
 async def test_a_sender_alone_finds_the_failure_and_goes_on(autojump_clock):
     """Nobody reads yet: the next send begins the second attempt."""
     async with (
