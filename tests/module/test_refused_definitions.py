@@ -5,6 +5,7 @@ import inspect
 from typing import Any, Literal
 
 import pytest
+from pydantic import ConfigDict, field_validator
 
 from dk_trio.errors import ModuleDefinitionError
 from dk_trio.module import DataModel, DataTrigger, ModuleDefinition, SetupModel, TriggerHandler, TrioModule
@@ -115,6 +116,23 @@ def test_a_handler_behind_a_type_with_the_same_fields() -> None:
     assert "No input can reach OnText" in error.message
     assert "Text has the same fields as Same (" in error.message
     assert "which is tried first and goes to OnSame" in error.message
+
+
+def test_types_with_the_same_fields_may_differ_in_what_fits_them() -> None:
+    class Strict(Text):
+        model_config = ConfigDict(extra="forbid")
+
+    class Short(Text):
+        @field_validator("text")
+        @classmethod
+        def short(cls, text: str) -> str:
+            assert len(text) < 10
+            return text
+
+    for kind in (Strict, Short):
+        ModuleDefinition.of(
+            module_of(handler(name="OnText", input_format=Text), handler(name="OnOther", input_format=kind))
+        )
 
 
 def test_a_type_that_no_handler_takes() -> None:

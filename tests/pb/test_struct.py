@@ -229,6 +229,17 @@ def test_the_surface_of_the_generated_class() -> None:
     assert Value(struct_value=made).to_dict() == {"a": 1.0, "b": [True]}
 
 
+def test_bytes_come_in_any_buffer() -> None:
+    data = bytes(Struct.from_dict({"a": 1}))
+    for buffer in (bytearray(data), memoryview(data)):
+        assert Struct.FromString(buffer) == Struct.from_dict({"a": 1})
+
+
+def test_it_has_one_field() -> None:
+    with pytest.raises(AttributeError, match="members"):
+        Struct().is_set("members")
+
+
 def test_a_struct_cannot_be_subclassed() -> None:
     with pytest.raises(TypeError, match="cannot be subclassed"):
         type("Mine", (Struct,), {})

@@ -143,6 +143,7 @@ async def test_streams_beyond_the_advertised_number_are_refused(autojump_clock):
         ("handshake_timeout", 0),
         ("keepalive_time", 0),
         ("keepalive_timeout", -1.5),
+        ("stream_window_bytes", 255),
     ],
 )
 def test_options_that_make_no_sense(field, value):

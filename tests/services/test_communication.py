@@ -14,6 +14,7 @@ from tests.tools.neighbours import Found, Process, echo, hanging, process, refus
 
 from dk_trio import rpc
 from dk_trio.errors import ModuleCallError
+from dk_trio.extensions import MODULE_ID
 from dk_trio.module import ModuleContext, RequestMetadata
 from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
     GetModuleInputResponse,
@@ -23,7 +24,7 @@ from dk_trio.pb.agentic_mesh_protocol.module.v1 import (
 )
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import BadRequest, BadRequestFieldViolation
-from dk_trio.services.communication import HOLDS
+from dk_trio.services.communication import HOLDS, for_module
 from dk_trio.services.registry import ModuleInfo
 
 SEARCH = {"protocol": "search", "query": "cats"}
@@ -347,6 +348,15 @@ async def test_metadata_arrives_whole(autojump_clock: trio.abc.Clock, as_it_is: 
     assert got[0]["trace-bin"] == b"\x00\xff"
     assert got[0].api_key == "k"
     assert "user-agent" not in got[0]
+
+
+def test_metadata_of_a_request_keep_their_repeated_keys_and_an_id_that_no_header_holds_stays_away() -> None:
+    class Passed:
+        def to_grpc_metadata(self) -> list[tuple[str, str | bytes]]:
+            return [("a", "1"), ("a", "2")]
+
+    assert for_module("modules:m", Passed()) == [("a", "1"), ("a", "2"), (MODULE_ID, "modules:m")]
+    assert list(for_module("modules:\u00e9", Passed())) == [("a", "1"), ("a", "2")]
 
 
 async def test_nothing_is_passed_on_unless_it_is_given(autojump_clock: trio.abc.Clock) -> None:

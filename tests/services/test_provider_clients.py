@@ -190,6 +190,13 @@ def test_the_rest_comes_from_the_settings() -> None:
     assert config.options.compression == "identity"
 
 
+def test_names_that_go_with_a_channel() -> None:
+    given = {"grpc.primary_user_agent": "mine/1", "grpc.default_authority": "a.test"}
+    options = parse({"host": "h", "channel_options": given | {"grpc.http2.max_pings_without_data": 0}}).options
+    assert options.user_agent == f"mine/1 {DEFAULTS.user_agent}"
+    assert options.authority == "a.test"
+
+
 def test_a_service_config_is_a_retry_policy() -> None:
     policy = {"maxAttempts": 4, "initialBackoff": "0.2s", "retryableStatusCodes": ["ABORTED"]}
     text = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
@@ -245,6 +252,14 @@ def test_a_service_config_is_a_retry_policy() -> None:
         (
             {"host": "h", "channel_options": [("grpc.keepalive_time_ms", "soon")]},
             "client_config.channel_options.grpc.keepalive_time_ms",
+        ),
+        (
+            {"host": "h", "channel_options": [("grpc.http2.max_pings_without_data", 2)]},
+            "client_config.channel_options.grpc.http2.max_pings_without_data",
+        ),
+        (
+            {"host": "h", "channel_options": [("grpc.enable_retries", 2)]},
+            "client_config.channel_options.grpc.enable_retries",
         ),
         (
             {"host": "h", "channel_options": [("grpc.keepalive_time_ms", 0)]},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import trio
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.exceptions import GRPCError, ProtocolError
 from multidict import MultiDict
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
@@ -153,8 +153,6 @@ class ClientCall(AttemptedCall):
                     await self.recv_trailing_metadata()
                 elif self._error is not None and not self._error_raised and not self._cancelled:
                     self._raise()
-            elif isinstance(error, StreamTerminatedError) and isinstance(self._error, GRPCError):
-                self._raise()
         finally:
             if not self._done:
                 self.fail(GRPCError(Status.CANCELLED, "the caller left the call"))
