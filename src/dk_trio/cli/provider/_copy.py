@@ -85,11 +85,11 @@ def _staged(destination: Path) -> Iterator[Path]:
         if destination.exists():
             raise DatabaseError(f"{destination} exists, and is not overwritten.", hint="Choose another name.")
         staging.mkdir(mode=0o700)
-    except FileExistsError:
-        raise DatabaseError(
-            f"{staging} exists: another backup to it runs, or has ended early.", hint="Remove it when none runs."
-        ) from None
     except OSError as error:
+        if isinstance(error, FileExistsError) and staging.is_dir():  # not a file where its parent should be
+            raise DatabaseError(
+                f"{staging} exists: another backup to it runs, or has ended early.", hint="Remove it when none runs."
+            ) from None
         _give_up(destination, error)
     try:
         yield staging
