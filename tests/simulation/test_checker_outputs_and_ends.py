@@ -227,6 +227,14 @@ def test_ok_for_what_did_not_complete(reason: Reason) -> None:
     assert "P2 fitting" in rules(tale.checked())
 
 
+def test_an_ok_whose_stream_was_that_of_another_call_before_a_bit_was_flipped() -> None:
+    tale = Tale()
+    tale.starts("j1")
+    tale.ends("j1", reason="client_gone", state="cancelled")
+    tale.told("j1", corrupted=True)
+    assert "P2 fitting" not in rules(tale.checked())
+
+
 def test_a_state_that_does_not_fit() -> None:
     tale = Tale()
     tale.starts("j1")
