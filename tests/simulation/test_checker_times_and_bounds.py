@@ -273,6 +273,30 @@ def test_a_client_that_is_switched_off_is_missed_in_the_end() -> None:
         assert rules(tale.checked()) == ({"P5 arrives"} if late else set())
 
 
+def test_what_is_cut_of_a_client_that_was_switched_off_before_tells_nobody() -> None:
+    tale = Tale()
+    tale.note("world", "fault", what="client dies", where=["c1"])
+    tale.starts("j1")
+    tale.at(1).note("world", "fault", what="reset", where=["c1", "s1"])
+    tale.at(4).ends("j1")
+    assert "P5 arrives" not in rules(tale.checked())
+
+
+def test_code_that_is_over_before_its_cleanup_begins_need_not_hear_of_anything() -> None:
+    tale = Tale()
+    tale.note(CLIENT, "start", job="j1", server="s1", setup="s")
+    for event in ("asked", "slot", "admitted"):
+        tale.note(SERVER, event, job="j1")
+    tale.author("j1", "initialize")
+    tale.author("j1", "initialize_end", how="raised")
+    tale.at(0.1).note(CLIENT, "stop", job="j1")
+    tale.note(CLIENT, "stop_reply", job="j1", ok=True)
+    tale.at(0.5).author("j1", "cleanup")  # held up, as by a strike
+    tale.author("j1", "cleanup_end", how="returned")
+    tale.note(SERVER, "outcome", job="j1", reason="failed", state="failed")
+    assert "P5 arrives" not in rules(tale.checked())
+
+
 def test_code_that_begins_after_its_client_has_left() -> None:
     tale = Tale()
     tale.note(CLIENT, "start", job="j1", server="s1", setup="s")

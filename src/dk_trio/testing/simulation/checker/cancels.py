@@ -78,9 +78,10 @@ def _losses(story: Story, job: Job) -> Iterator[Cause]:
         if fault.event.step > gone:
             continue
         cut = fault.event.event == "fault" and fault.event.fields["what"] in ENDS
-        if cut and job.client and fault.event.step > begun and fault.touches({job.client, job.server}):
-            due = story.due(fault.event.at, {job.client, job.server}, within)
-            yield Cause(fault.event, fault.event.at, "its connection was cut", due)
+        if cut and job.client and fault.touches({job.client, job.server}):
+            if fault.event.step > begun:
+                due = story.due(fault.event.at, {job.client, job.server}, within)
+                yield Cause(fault.event, fault.event.at, "its connection was cut", due)
             if fault.event.fields["what"] not in CUTS:
                 gone = fault.event.step
     call = story.calls.get(job.name)

@@ -157,7 +157,9 @@ class Job:
     @cached_property
     def ended(self) -> Event | None:
         """The author's code is over, cleanup aside."""
-        return self.first("author", "handler_end") or self.first("author", "cleanup") or self.outcome or self.crash
+        begins = (each for each in self.all("author", "initialize_end") if each.fields["how"] != "returned")
+        code = self.first("author", "handler_end") or next(iter(begins), None)
+        return code or self.first("author", "cleanup") or self.outcome or self.crash
 
     @cached_property
     def raised(self) -> bool:
