@@ -69,7 +69,8 @@ def mutants() -> str:
     what = {mutant.name: mutant.breaks for mutant in MUTANTS}
     rows = ["| deliberate bug | users would meet | promise | caught by | after |", "|---|---|---|---|---|"]
     for verdict in figures().get("mutants", {}).get("verdicts", []):
-        caught = f"{verdict['battery']}: `{verdict['shown']}`" if verdict["battery"] else "**nothing**"
+        shown = f": `{verdict['shown']}`" if verdict["shown"] else ""
+        caught = f"{verdict['battery']}{shown}" if verdict["battery"] else "**nothing**"
         name, promise = verdict["name"], verdict["promise"]
         rows.append(f"| {name} | {what.get(name, '')} | {promise} | {caught} | {verdict['seconds']:.0f} s |")
     return "\n".join(rows) + "\n"
