@@ -6,6 +6,9 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
+# Their assertions are explained like those of tests; here, before any of the tests that share them imports them.
+pytest.register_assert_rewrite("tests.properties.acts", "tests.properties.world")
+
 # No test is timed, so that a machine which stands still for a moment fails none.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")

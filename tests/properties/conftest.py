@@ -5,9 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.properties.acts", "tests.properties.world")
-
-from .world import Complaints  # noqa: E402  after the line above
+from .world import Complaints
 
 
 @pytest.fixture(autouse=True)

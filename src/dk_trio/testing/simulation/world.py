@@ -150,7 +150,7 @@ class World:
     async def play(self) -> None:
         """All of it."""
         before = trio.lowlevel.current_statistics().tasks_living
-        threads = threading.active_count()
+        threads = {*threading.enumerate()}  # of others, which may end meanwhile
         async with self._provided(), unwrapped(), trio.open_nursery() as nursery:
             for server in self.servers.values():
                 await nursery.start(server.live)
@@ -178,7 +178,7 @@ class World:
             "end",
             tasks_left=[*left, *([f"{tasks} more than before"] if tasks else [])],
             streams_left=self.network.statistics().streams,
-            threads=threading.active_count() - threads,
+            threads=len({*threading.enumerate()} - threads),
             **self._borrowed,
         )
 
