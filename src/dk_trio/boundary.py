@@ -117,7 +117,7 @@ async def contained(body: Callable[[], Awaitable[None]], *, name: str) -> BaseEx
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(body, name=name)
-    except BaseException as error:  # noqa: BLE001  the boundary to the author's code
+    except BaseException as error:  # noqa: BLE001  boundary: an author's code, whose failure is its own job's
         passing, own = split(error)
         if own is None:
             raise only_cause(error) from None
@@ -157,7 +157,7 @@ def explain_failure(error: BaseException) -> str:
     """What an author's exception says, for the caller: `ValueError: no such file`; of a group all that it holds."""
     try:
         return _explain(error)
-    except Exception:  # noqa: BLE001  what an exception says of itself is the author's code, too
+    except Exception:  # noqa: BLE001  boundary: what an exception says of itself is an author's code
         return f"{type(error).__name__}, which raises when it is asked for its text"
 
 

@@ -226,7 +226,7 @@ class Session:
                     scope.cancel()
                 with self._signals.heard_by(self._on_signal):
                     await self._supervise(nursery)
-        except BaseExceptionGroup as group:
+        except BaseExceptionGroup as group:  # boundary: to the author's tasks; what is not theirs goes on below
             cause = from_nursery(group)
             if split(cause)[1] is None:
                 try:

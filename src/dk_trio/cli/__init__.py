@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(unwritten(error))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Exit.INTERRUPTED)
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # boundary: the end of the process
         # Ctrl-C raises in whatever task runs at that moment, and comes out of its nurseries in their groups.
         if group.subgroup(KeyboardInterrupt) is None:
             raise

@@ -58,7 +58,7 @@ def explain_encoding(message: Any, error: Exception) -> Exception:
             return inner
         except _Element as element:
             return _described(f"{path}[{element.index!r}]", element.field, element.value, element.error)
-        except Exception as found:  # noqa: BLE001  the error is what is asked for, whatever it is
+        except Exception as found:  # noqa: BLE001  boundary: the error is what is asked for, whatever it is
             return _described(path, field, value, found)
     return error
 

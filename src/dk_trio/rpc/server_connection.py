@@ -318,7 +318,7 @@ class ConnectionTasks:
                 await call.handler.func(call)
                 while call.sending:
                     await call.flush()
-        except Exception as error:  # noqa: BLE001  the boundary around a service: whatever it raises becomes a status
+        except Exception as error:  # noqa: BLE001  boundary: a service; whatever it raises becomes a status
             _fail(call, error)
         except (trio.Cancelled, BaseExceptionGroup) as error:
             _end_cancelled(call)

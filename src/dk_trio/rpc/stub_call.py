@@ -119,5 +119,5 @@ class StubCall(ClientCall):
                 await self.end()
             except StreamTerminatedError:
                 return  # the server has ended the call; its reader sees how
-            except Exception as error:  # noqa: BLE001  (the boundary around the caller's iterable: it fails the call)
+            except Exception as error:  # noqa: BLE001  boundary: the caller's iterable; it fails the call
                 self.fail(error)

@@ -285,7 +285,7 @@ class SetupCache:
                 return await self._source.get_setup(setup_id, mission_id)
         except DkTrioError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - the boundary around a source: an outage of it is not ours
+        except Exception as error:  # noqa: BLE001  boundary: a source; an outage of it is not ours
             return _unavailable(setup_id, error)
         return SetupUnavailableError(f"Setup {setup_id!r} was not fetched within {self._fetch_timeout:g} s.")
 

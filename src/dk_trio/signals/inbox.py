@@ -210,7 +210,7 @@ class Inbox:
             return False
         try:
             self._hand_on(signal)
-        except Exception:  # noqa: BLE001  the boundary to the handlers: one that fails must not end the poller of all others
+        except Exception:  # noqa: BLE001  boundary: a handler that fails must not end the poller of all others
             _log.exception("the handler of signals of job %s failed at %s", signal.task_id, signal.action)
         for subscription in job.subscriptions:
             self._dropped += subscription.put(signal)

@@ -225,7 +225,7 @@ class Owner:
                 results.append(outcome.Value(await transaction.run(work)))
             except ConnectionLostError:
                 raise
-            except Exception as error:  # noqa: BLE001 - the boundary around one work of a batch: what it raises is its caller's
+            except Exception as error:  # noqa: BLE001  boundary: one work of a batch, what it raises is its caller's
                 if savepoints:
                     transaction.first(_UNDO)
                 elif transaction.touched:
