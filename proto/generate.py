@@ -45,7 +45,7 @@ Rule = tuple[str, object]
 
 # (where the .proto files are, where the code goes, what is generated there)
 TREES = (
-    (ROOT / "proto", ROOT / "src/dk_trio/pb", ("agentic_mesh_protocol", "google", "grpc")),
+    (ROOT / "proto", ROOT / "src/dk_trio/pb", ("agentic_mesh_protocol", "dk_trio", "google", "grpc")),
     (ROOT / "tests/proto", ROOT / "tests/_pb", ("dk_trio", "grpc")),
 )
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GENERATED = re.compile(r"/pb/(agentic_mesh_protocol|google|grpc)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/")
+GENERATED = re.compile(
+    r"/pb/(agentic_mesh_protocol/|dk_trio/|google/|grpc/|message_pool\.py)|/docs/samples/gen/|/tests/_pb/"
+)
 LINES_MAX = 500  # above it a file usually holds two ideas
 
 PYTHON_FILES = [

@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-GENERATED = re.compile(r"/pb/(agentic_mesh_protocol|google|grpc)/|/pb/message_pool\.py|/docs/samples/gen/|/tests/_pb/")
+GENERATED = re.compile(
+    r"/pb/(agentic_mesh_protocol/|dk_trio/|google/|grpc/|message_pool\.py)|/docs/samples/gen/|/tests/_pb/"
+)
 
 OTLP = "opentelemetry-exporter-otlp-proto-http"
 OF_THE_REPOSITORY = {"bench", "dev", "docs", "fuzz", "proto", "test"}

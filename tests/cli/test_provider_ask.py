@@ -35,10 +35,15 @@ def test_a_method_has_many_names(text: str) -> None:
     assert find(text).short == "storage.StoreRecord"
 
 
+@pytest.mark.parametrize("text", ["PutUserProfile", "/dk_trio.provider.v1.ProviderService/PutUserProfile"])
+def test_a_method_beside_the_contract_is_found(text: str) -> None:
+    assert find(text).short == "provider.PutUserProfile"
+
+
 def test_every_method_is_listed_described_and_found_by_its_short_name() -> None:
     methods = list(all_methods())
     listed = CliRunner().invoke(commands, ["provider", "ask", "--list"]).output
-    assert len(methods) == 56
+    assert len(methods) == 57  # those of the contract, and our own
     for method in methods:
         assert method.short in listed
         assert find(method.short) == method
@@ -146,6 +151,28 @@ def test_kinds_of_fields_that_no_request_has_yet() -> None:
     assert from_json(RetryInfo, {"retry_delay": "1.5s"}).retry_delay == timedelta(seconds=1.5)
     with pytest.raises(FieldError, match=r"retry_delay: expected a duration such as 1\.5s"):
         from_json(RetryInfo, {"retry_delay": "soon"})
+
+
+async def test_a_profile_is_put_by_the_shell() -> None:
+    profile = {
+        "user_id": "users:u",
+        "locale": "fr",
+        "credits": [{"total": "5", "remaining": 2.5}],
+        "metadata": {"n": 3},
+    }
+    request = json.dumps({"mission_id": "missions:m", "user_profile": profile})
+    async with provider_here() as address:
+        for replaced in (False, True):
+            done = await ask(address, "ask", "PutUserProfile", "-", stdin=request.encode())
+            assert outputs_of(done.stdout) == [{"replaced": replaced}]
+        (told,) = outputs_of((await ask(address, "ask", "GetUserProfile", '{"mission_id": "m"}')).stdout)
+        (credit,) = told["user_profile"].pop("credits")
+        assert (credit["total"], credit["remaining"]) == ("5", 2.5)
+        assert {name: told["user_profile"][name] for name in profile if name != "credits"} == {
+            "user_id": "users:u",
+            "locale": "fr",
+            "metadata": {"n": 3},
+        }
 
 
 async def test_setups_are_put_and_got_by_the_shell(tmp_path: Path) -> None:

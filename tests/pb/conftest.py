@@ -19,6 +19,7 @@ PACKAGES = (
             "user_profile",
         )
     ),
+    "dk_trio.provider.v1",
     "google.protobuf", "google.rpc", "grpc.health.v1", "grpc.reflection.v1", "grpc.reflection.v1alpha",
 )  # fmt: skip
 

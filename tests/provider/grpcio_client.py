@@ -23,6 +23,7 @@ SERVICES = {
     "registry": "RegistryService",
     "module_registry": "ModuleRegistryService",
     "setup": "SetupService",
+    "provider": "ProviderService",
 }
 OPTIONS = {
     "grpc.max_receive_message_length": 100 * 1024 * 1024,
@@ -51,7 +52,8 @@ def main(address: str, compression: str) -> None:
     with grpc.insecure_channel(address, options=list(OPTIONS.items()), compression=COMPRESSION[compression]) as channel:
         pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         for package, name, request, metadata in json.load(sys.stdin):
-            service = f"agentic_mesh_protocol.{package}.v1.{SERVICES[package]}"
+            ours = package == "provider"
+            service = f"{'dk_trio' if ours else 'agentic_mesh_protocol'}.{package}.v1.{SERVICES[package]}"
             method = pool.FindServiceByName(service).methods_by_name[name]
             request_type, reply_type = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
             stub = channel.unary_unary(

@@ -76,9 +76,11 @@ async def test_grpcio_is_served(tmp_path: Path, compression: str, caplog: pytest
             ("cost", "AddCost", COST),  # of nothing, which a rule forbids
             ("cost", "GetCosts", {"mission_id": M}),  # without a limit
             ("user_profile", "GetUserProfile", {"mission_id": M}),
+            ("provider", "PutUserProfile", {"mission_id": M, "user_profile": {"locale": "fr"}}),  # beside the contract
+            ("user_profile", "GetUserProfile", {"mission_id": M}),
             compression=compression,
         )
-        stored, again, exists, read, empty, uploaded, *costs, profile = told
+        stored, again, exists, read, empty, uploaded, *costs, nobody, put, somebody = told
         assert set(stored["initial"][HONOURS].split(",")) == ALL
         assert stored["reply"] == again["reply"] == read["reply"]
         assert stored["reply"]["stored_data"]["data"] == data
@@ -88,7 +90,8 @@ async def test_grpcio_is_served(tmp_path: Path, compression: str, caplog: pytest
         assert uploaded["reply"]["results"][1]["error"].startswith("INVALID_FILE")
         assert [cost["status"] for cost in costs] == ["OK", "OK", "OK"]
         assert (costs[2]["reply"]["total_cost"], costs[2]["reply"]["total_count"]) == (1.0, 2)
-        assert profile["reply"] == {}
+        assert nobody["reply"] == put["reply"] == {}
+        assert somebody["reply"] == {"success": True, "user_profile": {"locale": "fr"}}
 
         file_id = uploaded["reply"]["results"][0]["file"]["file_id"]
         renamed, got = await called(

@@ -42,6 +42,13 @@ from dk_trio.pb.agentic_mesh_protocol.storage.v1 import (
     StoreRecordRequest,
     UpdateRecordRequest,
 )
+from dk_trio.pb.agentic_mesh_protocol.user_profile.v1 import (
+    CreditLot,
+    GetUserProfileRequest,
+    UserProfile,
+    UserProfileServiceStub,
+)
+from dk_trio.pb.dk_trio.provider.v1 import ProviderServiceStub, PutUserProfileRequest
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.services.stores.open import open_database
 
@@ -143,3 +150,18 @@ async def test_files(postgres_url: str, tmp_path: Path) -> None:
             delete = DeleteFilesRequest(M, FileFilter(context=M), permanent=True)
             assert (await stub.delete_files(delete)).total_deleted == 3
             assert list((tmp_path / "files").iterdir()) == []
+
+
+async def test_profiles(postgres_url: str, tmp_path: Path) -> None:
+    metadata = Struct.from_dict({"text": "a\0b", "n": 1e300})
+    profile = UserProfile(first_name=ODD + "\0", credits=[CreditLot(total=2**62)], metadata=metadata)
+    asked = GetUserProfileRequest(mission_id="missions:" + ODD)
+    with trio.fail_after(TIMEOUT):
+        async with provided(database=open_database(postgres_url, directory=tmp_path)) as peer:
+            told, put = UserProfileServiceStub(peer.channel), ProviderServiceStub(peer.channel)
+            for replaced in (False, True):
+                for _ in range(2):
+                    request = PutUserProfileRequest(ODD, profile)
+                    reply = await put.put_user_profile(request, metadata=keyed(str(replaced)))
+                    assert reply.replaced is replaced
+            assert (await told.get_user_profile(asked)).user_profile == profile

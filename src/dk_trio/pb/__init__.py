@@ -1,8 +1,8 @@
 """Messages, service bases and stubs of every protocol the package speaks.
 
-Everything below ``agentic_mesh_protocol``, ``google`` and ``grpc`` is generated from ``proto/`` by ``make proto`` and
-committed; the rest of this package is what that code stands on. A sub-package is loaded when it is imported and not
-before: importing one service does not load the others.
+Everything below ``agentic_mesh_protocol``, ``dk_trio``, ``google`` and ``grpc`` is generated from ``proto/`` by ``make
+proto`` and committed; the rest of this package is what that code stands on. A sub-package is loaded when it is imported
+and not before: importing one service does not load the others.
 """
 
 from ._errors import DecodeError as DecodeError

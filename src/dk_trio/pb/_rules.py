@@ -491,4 +491,8 @@ RULES: dict[str, dict[str, tuple[tuple[str, Any], ...]]] = {
         "update_date": (("required", True),),
         "locale": (("required", True),),
     },
+    "dk_trio.provider.v1.PutUserProfileRequest": {
+        "mission_id": (("required", True), ("prefix", "missions:")),
+        "user_profile": (("required", True),),
+    },
 }

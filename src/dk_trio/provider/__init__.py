@@ -1,7 +1,7 @@
 """The embedded services-provider: what the modules of a mesh share, served from one durable store.
 
-One file for each service of the contract, all of the shape of `_base.Servicer`; `_servicers` lists them, `_stores` what
-they keep, `_server` puts them on the network. See `docs/provider.md`.
+One file for each service of the contract, and one for our own, all of the shape of `_base.Servicer`; `_servicers` lists
+them, `_stores` what they keep, `_server` puts them on the network. See `docs/provider.md`.
 """
 
 from __future__ import annotations

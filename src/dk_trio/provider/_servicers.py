@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from .cost import CostServicer
 from .filesystem import FilesystemServicer
 from .module_registry import ModuleRegistryServicer
+from .provider_service import ProviderServicer
 from .registry import RegistryServicer
 from .setup import SetupServicer
 from .storage import StorageServicer
@@ -20,6 +21,7 @@ SERVICERS: Final[tuple[type[Servicer], ...]] = (
     CostServicer,
     FilesystemServicer,
     ModuleRegistryServicer,
+    ProviderServicer,
     RegistryServicer,
     SetupServicer,
     StorageServicer,

@@ -1,4 +1,4 @@
-"""UserProfileService: who a mission is for. Clients only read; `Provider.put_user_profile` puts profiles there."""
+"""UserProfileService: who a mission is for. Clients only read; `ProviderService` puts profiles there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The methods of the contract by the names that people type, and what `--list` and `--describe` say of them.
+"""The methods of the contract and of our own service by the names that people type, and what `--list` says of them.
 
 Everything is taken from the generated code: methods from the mapping of each service, types from the fields, words and
 rules from the docstrings, which are the comments of the `.proto` files.
@@ -21,8 +21,6 @@ from grpclib.const import Cardinality
 
 from dk_trio.pb._plan import Field, fields_of
 
-_ROOT: Final = "dk_trio.pb.agentic_mesh_protocol"
-
 # Package -> service. The one that a provider serves under another package's method names comes last.
 SERVICES: Final = {
     "storage": "StorageService",
@@ -33,8 +31,10 @@ SERVICES: Final = {
     "task_manager": "TaskManagerService",
     "user_profile": "UserProfileService",
     "module_registry": "ModuleRegistryService",
+    "provider": "ProviderService",
     "module": "ModuleService",
 }
+_OURS: Final = "provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,18 @@ class Method:
 
 def methods(package: str) -> dict[str, Method]:
     """The methods of one package by name; importing it takes 50 ms, all of them 0.4 s."""
-    module = importlib.import_module(f"{_ROOT}.{package}.v1")
+    module = importlib.import_module(f"dk_trio.pb.{_full(package)}")
     mapping = getattr(module, f"{SERVICES[package]}Base")().__mapping__()
     found = {}
     for route, handler in mapping.items():
         name = route.rpartition("/")[2]
         found[name] = Method(package, name, route, handler.cardinality, handler.request_type, handler.reply_type)
     return found
+
+
+def _full(package: str) -> str:
+    """The whole name of a package."""
+    return f"{'dk_trio' if package == _OURS else 'agentic_mesh_protocol'}.{package}.v1"
 
 
 def all_methods() -> Iterator[Method]:
@@ -107,7 +112,7 @@ def find(text: str) -> Method:
 
 def _means(text: str, package: str, service: str) -> bool:
     """Whether `text` names this service; nothing names all of them."""
-    return text.lower() in {"", package, service.lower(), f"agentic_mesh_protocol.{package}.v1.{service}".lower()}
+    return text.lower() in {"", package, service.lower(), f"{_full(package)}.{service}".lower()}
 
 
 def _hint(near: list[str]) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from grpclib.const import Status
 
 from dk_trio.errors import UserProfileServiceError
 from dk_trio.pb.agentic_mesh_protocol.user_profile.v1 import GetUserProfileRequest, GetUserProfileResponse
-from dk_trio.pb.agentic_mesh_protocol.user_profile.v1 import UserProfile as WireProfile
 from dk_trio.services.strategy import BaseStrategy
-from dk_trio.services.user_profile import UserProfile, with_defaults
+from dk_trio.services.user_profile import UserProfile, profile_of
 
 from .calls import HEALTH_TIMEOUT, Calls
 from .errors import ErrorFamily
@@ -72,35 +70,4 @@ class GrpcUserProfile(BaseStrategy, UserProfile):
         if not reply.success or reply.user_profile is None:
             return None
         with self._calls.errors(_METHOD):
-            return with_defaults(_profile(reply.user_profile))
-
-
-def _profile(wire: WireProfile) -> dict[str, Any]:
-    profile: dict[str, Any] = {
-        "user_id": wire.user_id,
-        "organisation_id": wire.organisation_id,
-        "email": wire.email,
-        "first_name": wire.first_name,
-        "last_name": wire.last_name,
-        "locale": wire.locale,
-        "credits": [
-            {"source": lot.source, "total": lot.total, "remaining": lot.remaining, **_dates(timestamp=lot.timestamp)}
-            for lot in wire.credits
-        ],
-        **_dates(creation_date=wire.creation_date, update_date=wire.update_date),
-    }
-    plan = wire.subscription
-    if plan is not None:
-        profile["subscription"] = {"tier": plan.tier, "status": plan.status, **_dates(start=plan.start, end=plan.end)}
-    if wire.metadata is not None:
-        profile["metadata"] = from_struct(wire.metadata)
-    return profile
-
-
-def _dates(**moments: datetime | None) -> dict[str, str]:
-    """Those that are known, as RFC 3339 texts."""
-    return {
-        name: moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        for name, moment in moments.items()
-        if moment is not None
-    }
+            return profile_of(reply.user_profile, from_struct)
