@@ -205,7 +205,7 @@ async def test_a_search_asks_within_the_rules_and_for_all_pages(autojump_clock: 
     last = DiscoverModulesResponse([ModuleDescriptor(id="modules:last")])
     async with foreign(RegistryServiceBase, discover_modules=replies(page, last)) as it:
         assert len(await registry_of(it).search("a", None, "o")) == 101
-        first, second = it.asked("discover_modules")
+        first, second, _ = it.asked("discover_modules")
         assert (first.limit, first.offset, first.query, first.organization_id) == (100, 0, "a", "organizations:o")
         assert second.offset == 100
 

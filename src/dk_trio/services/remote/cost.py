@@ -197,7 +197,10 @@ class GrpcCost(BaseStrategy, Cost):
                     raise
                 return costs
             costs += [self._data(cost) for cost in reply.costs]
-            if not reply.costs or (len(reply.costs) < _PAGE and len(costs) >= reply.total_count):
+            total = reply.total_count  # 0: not told
+            whole = len(costs) >= total if total else len(reply.costs) < _PAGE
+            # More than a page is everything, too: it comes from a provider that does not understand pages.
+            if whole or not reply.costs or len(reply.costs) > _PAGE:
                 return costs
 
     async def _sums(self) -> dict[tuple[str, CostType], Sum]:
@@ -210,12 +213,11 @@ class GrpcCost(BaseStrategy, Cost):
         return sums
 
     def _data(self, cost: WireCost) -> CostData:
-        kind = cost.cost_type
         return CostData.model_construct(
             cost=cost.cost,
             mission_id=cost.mission_id,
             name=cost.name,
-            cost_type=CostType(kind.name) if kind else CostType.OTHER,
+            cost_type=_kind(cost.cost_type),
             unit=cost.unit,
             rate=cost.rate,
             setup_version_id=cost.setup_version_id,
@@ -248,11 +250,16 @@ def _entry(cost: CostData, config_name: str) -> Entry:
     )
 
 
+def _kind(wire: WireType) -> CostType:
+    """OTHER is what has no type, and what has one of a later contract."""
+    return CostType.__members__.get(wire.name or "", CostType.OTHER)
+
+
 def _config(config: WireConfig) -> CostConfig:
     # As the provider has it: a price that breaks our rules was not set by us, and is still the price.
     return CostConfig.model_construct(
         cost_name=config.name,
-        cost_type=CostType(config.cost_type.name) if config.cost_type else CostType.OTHER,
+        cost_type=_kind(config.cost_type),
         description=config.description or None,
         unit=config.unit,
         rate=config.rate,

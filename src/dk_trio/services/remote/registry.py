@@ -144,9 +144,12 @@ class GrpcRegistry(BaseStrategy, Registry):
         found: dict[str, ModuleInfo] = {}
         while True:
             reply = await self._calls.read("DiscoverModules", request, DiscoverModulesResponse)
+            known = len(found)
             found |= {module.id: _module(module) for module in reply.modules}
             request.offset += len(reply.modules)
-            if len(reply.modules) < _PAGE:
+            # A short page may be the provider's own measure, and a page that is known already is of one which does not
+            # understand offsets: the end is where nothing new comes.
+            if len(found) == known:
                 # Only the contract's types can be asked for; who has told none is found among all.
                 return [info for info in found.values() if module_type in {None, info.module_type}]
 
@@ -238,9 +241,8 @@ def _not_found(module_id: str) -> RegistryModuleNotFoundError:
 def _module(wire: ModuleDescriptor) -> ModuleInfo:
     return ModuleInfo(
         module_id=wire.id,
-        module_type=RegistryModuleType(wire.module_type.name.lower())
-        if wire.module_type
-        else RegistryModuleType.UNSPECIFIED,
+        # A type of a later contract is none to us: what is asked for is where the module is.
+        module_type=RegistryModuleType.__members__.get(wire.module_type.name or "", RegistryModuleType.UNSPECIFIED),
         address=wire.address,
         port=wire.port,
         version=wire.version,

@@ -264,6 +264,7 @@ class GrpcStorage(BaseStrategy, Storage):
             raise self._calls.refused("StoreRecord")
         if reply.stored_data is None:
             raise self._calls.broken("StoreRecord", "no record")
+        reply.stored_data.record_id = reply.stored_data.record_id or record_id
         return self._record(context, collection, reply.stored_data)
 
     async def _read(
@@ -275,7 +276,12 @@ class GrpcStorage(BaseStrategy, Storage):
         except StorageServiceError as error:
             _pass_not_found(error)
             return None
-        return reply.stored_data if reply.success else None
+        if not reply.success:
+            return None
+        if reply.stored_data is None:  # neither there nor not there: nobody may write for want of it
+            raise self._calls.broken("ReadRecord", "no record")
+        reply.stored_data.record_id = reply.stored_data.record_id or record_id
+        return reply.stored_data
 
     async def _update(
         self, context: str, collection: str, record_id: str, struct: Struct, *, at: datetime | None = None
@@ -294,6 +300,7 @@ class GrpcStorage(BaseStrategy, Storage):
             return None
         if reply.stored_data is None:
             raise self._calls.broken("UpdateRecord", "no record")
+        reply.stored_data.record_id = reply.stored_data.record_id or record_id
         return self._record(context, collection, reply.stored_data)
 
     # --- between models and messages ----------------------------------------------------------------------------------
@@ -319,12 +326,12 @@ class GrpcStorage(BaseStrategy, Storage):
             return from_struct(wire.data)
 
     def _record(self, context: str, collection: str, wire: WireRecord) -> StorageRecord:
-        kind = wire.data_type
+        kind = wire.data_type.name if wire.data_type else None
         return self._models.record(
             context,
             collection,
             wire.record_id,
-            data_type=kind.name if kind else "OTHER",
+            data_type=kind or "OTHER",  # which a type of a later contract is to us
             text=json.dumps(self._json(wire)),
             creation_date=wire.creation_date or _EPOCH,
             update_date=wire.update_date or wire.creation_date or _EPOCH,
