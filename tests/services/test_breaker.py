@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -287,6 +289,24 @@ async def test_a_probe_that_cannot_be_written_is_made_by_the_next(autojump_clock
             await query.write("/test.Test/Write", Broken(), object)
         await read(query)
         assert query.breaker.closed
+
+
+async def test_a_probe_that_is_too_large_to_be_sent_is_no_answer(autojump_clock: trio.abc.Clock) -> None:
+    change = partial(replace, max_send_message_bytes=100)
+    async with scripted(DOWN, breaker=THREE, change=change) as (query, provider):
+        for _ in range(2):
+            await status_of(read(query))
+        assert await status_of(write(query, "x" * 101)) is Status.RESOURCE_EXHAUSTED
+        await status_of(read(query))
+        assert not query.breaker.closed
+        await trio.sleep(1.2)
+        made = len(provider.calls)
+        assert await status_of(write(query, "x" * 101)) is Status.RESOURCE_EXHAUSTED
+        assert not query.breaker.closed
+        provider.script[:] = [None]
+        await read(query)
+        assert query.breaker.closed
+        assert len(provider.calls) == made + 1
 
 
 async def test_a_provider_that_is_back_is_used_as_soon_as_it_is_connected(autojump_clock: trio.abc.Clock) -> None:

@@ -168,6 +168,25 @@ async def test_callers_that_need_to_know_share_one_question(autojump_clock: trio
         assert len(provider.applied) == 50
 
 
+async def test_who_has_more_time_does_not_go_by_the_question_of_who_had_less(autojump_clock: trio.abc.Clock) -> None:
+    async with scripted(known=False) as (query, provider):
+        provider.down = True
+        heard: list[bool] = []
+
+        async def ask(timeout: float) -> None:
+            heard.append(IDEMPOTENCY in await query.ask(timeout=timeout))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, 0.15)
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(20):
+                nursery.start_soon(ask, 30)
+            await trio.sleep(0.2)  # the first one has failed by now
+            provider.down = False
+        assert heard == [False] + [True] * 20
+        assert query.extensions.asked == 2
+
+
 async def test_pushback_sets_and_forbids_repetitions_of_layer_b(autojump_clock: trio.abc.Clock) -> None:
     async with scripted(Status.INTERNAL, Status.INTERNAL, None) as (query, provider):
         provider.pushback = "7000"

@@ -74,9 +74,7 @@ async def test_a_cost_of_a_later_type_is_an_other(autojump_clock: object) -> Non
     entry = Cost(1.0, "missions:m", "n", LATER, "u", 1.0, "setup_versions:v", 1.0)
     async with foreign(
         CostServiceBase,
-        get_costs=replies(
-            GetCostsResponse([Cost(1.0, "missions:m", "n", LATER, "u", 1.0, "setup_versions:v", 1.0)], 1)
-        ),
+        get_costs=replies(GetCostsResponse([entry], 1)),
         get_cost_config=replies(GetCostConfigResponse(True, [WireConfig("search", LATER, "", "call", 5.0)])),
     ) as it:
         assert [entry.cost_type for entry in await cost_of(it).get_filtered()] == [CostType.OTHER]

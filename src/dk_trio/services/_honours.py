@@ -27,11 +27,13 @@ _QUESTIONS: Final = 3
 class _Question:
     """A health check under way."""
 
-    __slots__ = ("answered", "over")
+    __slots__ = ("answered", "deadline", "over")
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float) -> None:
         self.over = trio.Event()
         self.answered = True
+        self.deadline = deadline
+        """Of who asks: what was not answered by then may still be for who has more time."""
 
 
 class Extensions:
@@ -74,18 +76,18 @@ class Extensions:
                     question = await self._check(channel, timeout)
                 else:
                     await question.over.wait()
-                if not question.answered:
+                if not question.answered and question.deadline >= trio.current_effective_deadline():
                     break
         return self.of(channel.peer) or frozenset()
 
     async def _check(self, channel: rpc.Channel, timeout: float) -> _Question:
         from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse
 
-        question = self._question = _Question()
+        question = self._question = _Question(trio.current_effective_deadline())
         self.asked += 1
         types = HealthCheckRequest, HealthCheckResponse
-        call: Any = channel.request(_CHECK, Cardinality.UNARY_UNARY, *types, timeout=timeout)
         try:
+            call: Any = channel.request(_CHECK, Cardinality.UNARY_UNARY, *types, timeout=timeout)
             await call.unary(HealthCheckRequest())
             self.learn(call)
         except GRPCError:

@@ -56,6 +56,9 @@ BACKOFF_MAX: Final = 10.0
 # Of a delay, both ways: as gRFC A6 has it for layer A.
 JITTER: Final = 0.2
 
+# What a call may end with of which the provider has seen nothing, because it was not there.
+_ABSENT: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED})
+
 _ONCE: Final = rpc.RetryPolicy(max_attempts=1)
 
 
@@ -260,7 +263,9 @@ class ProviderQuery:
             return await retrying(query.again)
         except GRPCError as final:
             self._failed += 1
-            self.breaker.ended(final.status, final.message or final.status.name, probe=query.probe)
+            # What this process refuses to send, such as a message that is too large, is no answer of the provider.
+            status = Status.CANCELLED if not query.doubtful and final.status not in _ABSENT else final.status
+            self.breaker.ended(status, final.message or final.status.name, probe=query.probe)
             raise QueryError(final, attempts=query.attempts, unprocessed=not query.doubtful) from final
         except BaseException:
             if query.probe:
