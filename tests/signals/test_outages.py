@@ -9,7 +9,7 @@ from grpclib.const import Status
 from dk_trio import rpc
 from dk_trio.signals import Signal, SignalAction
 
-from .fake import ack, exchange_with, settled, start, stop
+from .fake import ack, exchange_with, request_for, settled, start, stop
 
 # --- outages -----------------------------------------------------------------------------------------------------
 
@@ -76,6 +76,35 @@ async def test_a_new_connection_ends_an_outage_at_once(autojump_clock: Any) -> N
         began = trio.current_time()
         await settled(exchange)
         assert trio.current_time() - began < 0.8  # pauses are 2.5 to 5 s long by now
+
+
+@pytest.mark.parametrize("how", ["gone", "unavailable"])
+async def test_a_long_outage_costs_few_calls_and_its_end_is_noticed_soon(autojump_clock: Any, how: str) -> None:
+    """Without a connection both directions wait for one; with one they ask now and then."""
+    async with exchange_with() as (exchange, provider):
+        heard: list[float] = []
+        with exchange.listen("a", lambda _: heard.append(trio.current_time())):
+            await trio.sleep(1)
+            if how == "gone":
+                await provider.down()
+            provider.send = provider.poll = Status.UNAVAILABLE
+            exchange.publish(start("a"))
+            await trio.sleep(60)
+            calls, polls = exchange.statistics().outbound.calls, exchange.statistics().inbound.polls
+            await trio.sleep(1200)
+            calls, polls = exchange.statistics().outbound.calls - calls, exchange.statistics().inbound.polls - polls
+            assert max(calls, polls) < (30 if how == "gone" else 400)
+            provider.up, provider.send, provider.poll = True, None, None
+            back = trio.current_time()
+            provider.ask(request_for("a"))
+            await settled(exchange)
+            assert trio.current_time() - back < (12.1 if how == "gone" else 5.1)  # the first: of the channel
+            await trio.sleep(5)
+            assert heard
+            assert heard[0] - back < (12.1 if how == "gone" else 5.1)
+            polls = len(provider.polls)
+            await trio.sleep(20)
+            assert len(provider.polls) - polls > 12  # in its interval again
 
 
 async def test_a_provider_that_dies_of_each_call_is_not_called_without_a_pause(autojump_clock: Any) -> None:

@@ -25,6 +25,10 @@ R = TypeVar("R")
 _ONCE: Final = rpc.RetryPolicy(max_attempts=1)
 _SERVICE: Final = "/agentic_mesh_protocol.task_manager.v1.TaskManagerService"
 
+AWAY: Final = 60.0
+"""Seconds that a pause may last while there is no connection. The channel looks for the one that ends it all the time;
+without one a call would find out nothing."""
+
 _FLOOR: Final = 0.1
 """Share of a pause that is always waited for. A server that dies of each call connects well in between, and would be
 called without a pause at all."""
@@ -154,11 +158,14 @@ class Calls:
             self.on_honours()
         return reply, told
 
-    async def pause(self, seconds: float, until: trio.Event) -> None:
-        """Wait; shorter when `until` is set, or when there is a connection after there was none."""
-        with trio.move_on_after(seconds):
-            connected = self.connected
-            with trio.move_on_after(seconds * _FLOOR if not connected else seconds):
+    async def pause(self, seconds: float, until: trio.Event, *, away: bool = False) -> None:
+        """Wait; shorter when `until` is set, or when there is a connection after there was none.
+
+        With `away`, and without a connection, it is waited for: up to `AWAY` seconds, if that is longer.
+        """
+        connected = self.connected
+        with trio.move_on_after(max(seconds, AWAY) if away and not connected else seconds):
+            with trio.move_on_after(seconds if connected else seconds * _FLOOR):
                 await until.wait()
                 return
             async with trio.open_nursery() as nursery:

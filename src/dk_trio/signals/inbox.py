@@ -11,7 +11,8 @@ that does not name it: the poll is left and begun anew, at most once in `RESTART
 while no poll gets an answer, so that a slow provider gets to answer at all. Any other provider is asked in intervals:
 `initial_poll_interval` after a poll that brought something, and after the first that did not; from then on each empty
 one doubles it, up to `poll_interval`. (So the seeds can be read. The existing SDK doubles before it first waits.) 0 to
-50 % jitter come on top. A poll of theirs is never left: it may have taken a signal along.
+50 % jitter come on top. A poll of theirs is never left: it may have taken a signal along. Of a provider that is away
+for longer, a new connection is waited for; one that answers with errors is asked every `DEAD_INTERVAL`.
 
 A signal is handed on once. It is known again by all that its sender has said, not by comparing its clock with that of
 another: a cancel from a machine whose clock is behind is a cancel.
@@ -56,6 +57,10 @@ DEAD_AFTER: Final = 5.0
 
 DEAD_POLLS: Final = 5
 """Polls; with long intervals few of them fail in `DEAD_AFTER`, and one or two may be chance."""
+
+DEAD_INTERVAL: Final = 3.0
+"""Seconds that intervals grow to while the path is dead, if they are not longer anyway: so little it is asked for, and
+so soon it is found that it is not dead any more."""
 
 REMEMBERED: Final = 64
 """Signals of one job that are known again. It gets one or two in its life."""
@@ -241,8 +246,11 @@ class Inbox:
                     continue
             elif outcome.again and self._calls.holds:
                 continue
-            await self._calls.pause(interval * (1 + JITTER * self._random.random()), self._never)
-            interval = min(interval * 2, self._settings.poll_interval)
+            dead = not self.path.ok
+            longest = max(self._settings.poll_interval, DEAD_INTERVAL if dead else 0.0)
+            interval = min(interval, longest)
+            await self._calls.pause(interval * (1 + JITTER * self._random.random()), self._never, away=dead)
+            interval *= 2
 
     async def _poll(self) -> _Outcome | None:
         """Ask once. None when the poll was left for another one."""

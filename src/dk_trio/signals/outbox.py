@@ -279,8 +279,8 @@ class Outbox:
                 if len(batch.entries) > 1:
                     return
             self._failures += 1
-            hurry = trio.Event() if self._closing.is_set() else self._closing
-            await self._calls.pause(self._pause(error), hurry)
+            closing = self._closing.is_set()
+            await self._calls.pause(self._pause(error), trio.Event() if closing else self._closing, away=not closing)
 
     def _next_batch(self) -> _Batch | None:
         entries = self._kept.take(min(self._size, self._settings.max_batch_size))
