@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from grpclib.const import Status
 
 from dk_trio import rpc
 from dk_trio.errors import ConfigurationError, Violation
+from dk_trio.rpc.resolver import parse_target
 
 from .registry import target_of
 
@@ -128,16 +130,23 @@ def parse_client_config(value: Any, *, defaults: rpc.ChannelOptions) -> ClientCo
         raise _refused("credentials", "are missing, and security is 'secure'", hint=hint)
     if credentials is not None and not secure:
         raise _refused("credentials", "are given, and security is 'insecure'", hint="Set security to 'secure'.")
-    options = _with_channel_options(defaults, fields.get("channel_options"))
+    pairs = _pairs(fields.get("channel_options"))
+    options = _with_channel_options(defaults, pairs)
     retry = fields.get("retry_policy")
     if retry is not None:
         options = replace(options, retry=_retry(retry, "retry_policy", options))
+    if not dict(pairs).get(_ENABLE_RETRIES, True):  # which goes before every policy, as in gRPC
+        options = replace(options, retry=replace(options.retry or rpc.RetryPolicy(), max_attempts=1))
     if fields.get("compression") is not None:
         options = replace(options, compression=_word(fields, "compression", _COMPRESSIONS, "identity"))
     plaintext = not secure and fields.get("security") is not None
-    return ClientConfig(
-        target=target_of(host.strip(), port), options=options, credentials=credentials, plaintext=plaintext
-    )
+    target = target_of(host.strip(), port)
+    try:
+        parse_target(target)
+    except ValueError as error:
+        hint = "Give the name or the address alone, without scheme or port; a Unix socket is 'unix:/path'."
+        raise _refused("host", f"must be a host name or an address, not {host!r}", hint=hint) from error
+    return ClientConfig(target=target, options=options, credentials=credentials, plaintext=plaintext)
 
 
 def _fields_of(value: Any, where: str, known: tuple[str, ...]) -> dict[str, Any]:
@@ -172,7 +181,7 @@ def _credentials(value: Any) -> Credentials | None:
         return None
     paths: dict[str, str | None] = {}
     for name, path in _fields_of(value, "credentials", _CREDENTIALS).items():
-        if path is not None and not Path(path).is_file():
+        if path is not None and not (isinstance(path, str | PathLike) and Path(path).is_file()):
             raise _refused(f"credentials.{name}", f"must be a file that exists, not {str(path)!r}")
         paths[name] = None if path is None else str(path)
     credentials = Credentials(**paths)
@@ -222,7 +231,7 @@ def _statuses(value: Any, where: str, default: frozenset[Status]) -> frozenset[S
     statuses = set()
     for each in [value] if isinstance(value, str) or not isinstance(value, Iterable) else value:
         name = each.name if isinstance(each, Enum) else each
-        if name == "OK" or name not in Status.__members__:
+        if not isinstance(name, str) or name == "OK" or name not in Status.__members__:
             raise _refused(f"{where}.retryable_status_codes", f"must be names of gRPC statuses, not {each!r}")
         statuses.add(Status[name])
     return frozenset(statuses)
@@ -243,18 +252,8 @@ def _ms(options: rpc.ChannelOptions, value: Any, *, field: str) -> rpc.ChannelOp
     return replace(options, **change)
 
 
-def _reconnect(options: rpc.ChannelOptions, value: Any, *, field: str) -> rpc.ChannelOptions:
-    return replace(options, reconnect=replace(options.reconnect, **{field: _whole(value) / 1000}))
-
-
 def _permit(options: rpc.ChannelOptions, value: Any) -> rpc.ChannelOptions:
     return replace(options, keepalive_without_calls=_flag(value))
-
-
-def _enable_retries(options: rpc.ChannelOptions, value: Any) -> rpc.ChannelOptions:
-    return (
-        options if _flag(value) else replace(options, retry=replace(options.retry or rpc.RetryPolicy(), max_attempts=1))
-    )
 
 
 def _user_agent(options: rpc.ChannelOptions, value: Any) -> rpc.ChannelOptions:
@@ -272,8 +271,14 @@ def _unlimited_pings(options: rpc.ChannelOptions, value: Any) -> rpc.ChannelOpti
 
 
 def _service_config(options: rpc.ChannelOptions, value: Any) -> rpc.ChannelOptions:
-    methods = json.loads(value).get("methodConfig", [])
-    if len(methods) != 1 or set(methods[0]) - {"name", "retryPolicy"} or methods[0].get("name") not in ([{}], None):
+    config = json.loads(value)
+    methods = config.get("methodConfig", [])
+    if (
+        set(config) != {"methodConfig"}
+        or len(methods) != 1
+        or set(methods[0]) - {"name", "retryPolicy"}
+        or methods[0].get("name") not in ([{}], None)
+    ):
         raise ValueError("one methodConfig for all methods is understood, with a retryPolicy and nothing else")
     policy = {_snake(name): each for name, each in methods[0].get("retryPolicy", {}).items()}
     return replace(options, retry=_retry(policy, "channel_options.grpc.service_config", options))
@@ -288,35 +293,56 @@ _CHANNEL_OPTIONS: Final[Mapping[str, _Set]] = {
     "grpc.http2.min_time_between_pings_ms": partial(_ms, field="min_ping_interval"),
     "grpc.http2.max_pings_without_data": _unlimited_pings,
     "grpc.dns_min_time_between_resolutions_ms": partial(_ms, field="dns_min_interval"),
-    "grpc.initial_reconnect_backoff_ms": partial(_reconnect, field="initial"),
-    "grpc.max_reconnect_backoff_ms": partial(_reconnect, field="maximum"),
-    "grpc.min_reconnect_backoff_ms": partial(_reconnect, field="minimum"),
-    "grpc.enable_retries": _enable_retries,
     "grpc.service_config": _service_config,
     "grpc.primary_user_agent": _user_agent,
     "grpc.default_authority": _authority,
     "grpc.ssl_target_name_override": _authority,
 }
+_RECONNECT: Final = {
+    "grpc.initial_reconnect_backoff_ms": "initial",
+    "grpc.max_reconnect_backoff_ms": "maximum",
+    "grpc.min_reconnect_backoff_ms": "minimum",
+}
+_ENABLE_RETRIES: Final = "grpc.enable_retries"
 
 
-def _with_channel_options(options: rpc.ChannelOptions, value: Any) -> rpc.ChannelOptions:
-    if value is None:
-        return options
-    pairs = list(value.items()) if isinstance(value, Mapping) else value
+def _pairs(value: Any) -> list[tuple[str, Any]]:
+    given = () if value is None else value.items() if isinstance(value, Mapping) else value
     try:
-        pairs = [(str(name), each) for name, each in pairs]
+        return [(str(name), each) for name, each in given]
     except (TypeError, ValueError) as error:
         raise _refused("channel_options", f"must be pairs of a name and a value, not {value!r}") from error
+
+
+def _with_channel_options(options: rpc.ChannelOptions, pairs: list[tuple[str, Any]]) -> rpc.ChannelOptions:
+    reconnect: dict[str, Any] = {}
     for name, each in pairs:
         path = f"channel_options.{name}"
         change = _CHANNEL_OPTIONS.get(name)
-        if change is None:
-            raise _refused(path, "is not known", hint=f"Known are {', '.join(_CHANNEL_OPTIONS)}.")
         try:
-            options = change(options, each)
-        except (ValueError, TypeError, AttributeError) as error:
+            if change is not None:
+                options = change(options, each)
+            elif name in _RECONNECT:
+                reconnect[_RECONNECT[name]] = _whole(each) / 1000
+            elif name == _ENABLE_RETRIES:
+                _flag(each)
+            else:
+                known = ", ".join((*_CHANNEL_OPTIONS, *_RECONNECT, _ENABLE_RETRIES))
+                raise _refused(path, "is not known", hint=f"Known are {known}.")
+        except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
             raise _refused(path, f"cannot be {each!r}: {error}") from error
-    return options
+    return _with_reconnect(options, reconnect)
+
+
+def _with_reconnect(options: rpc.ChannelOptions, change: dict[str, Any]) -> rpc.ChannelOptions:
+    """All at once: each has to fit the others, in whatever order they come."""
+    try:
+        return replace(options, reconnect=replace(options.reconnect, **change))
+    except ValueError as error:
+        names = [name for name, field in _RECONNECT.items() if field in change]
+        raise _refused(
+            f"channel_options.{names[-1]}", f"does not fit the other delays of reconnecting: {error}"
+        ) from error
 
 
 def _whole(value: Any) -> int:
