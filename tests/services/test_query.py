@@ -293,6 +293,18 @@ async def test_the_budget_alone_bounds_the_retries_of_an_outage(autojump_clock: 
         assert asked < len(provider.calls) < asked + 250
 
 
+@pytest.mark.parametrize("honours", [True, False])
+async def test_failures_of_writes_count_whether_or_not_they_can_be_repeated(
+    autojump_clock: trio.abc.Clock, honours: bool
+) -> None:
+    async with scripted(Status.UNAVAILABLE, honours=honours) as (query, provider):
+        full = query.statistics().retry_tokens
+        await status_of(write(query))
+        assert query.statistics().retry_tokens == full - len(provider.calls)
+        await status_of(read(query))
+        assert query.statistics().retry_tokens == full - len(provider.calls)
+
+
 async def test_one_lost_connection_does_not_use_the_budget_up(autojump_clock: trio.abc.Clock) -> None:
     async with scripted("hang") as (query, provider), trio.open_nursery() as nursery:
         for number in range(200):

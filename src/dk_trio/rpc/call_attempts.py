@@ -239,6 +239,8 @@ class AttemptedCall:
         if not (failure.refused and attempts.after_refusal(left_the_client=failure.left_the_client)):
             unsure = None if failure.unprocessed else self._may_repeat
             if unsure is not None and not (attempts.left_for(failure.status) and await unsure()):
+                if failure.status in policy.statuses:
+                    channel.retry_budget.failed()
                 return False
             delay = attempts.after_failure(
                 failure.status, failure.pushback, now=trio.current_time(), deadline=self._limit
