@@ -7,8 +7,9 @@ the same step, and to those who have subscribed. `cancel` and `stop` of all jobs
 
 When it asks again depends on the provider. One that says that it holds polls (`LONG_POLL`) is asked again at once; a
 signal then takes as long as a message does. A job that begins to listen meanwhile must not wait for the end of a poll
-that does not name it: the poll is left and begun anew, at most once in `RESTART_AGE` seconds, and ever more seldom
-while no poll gets an answer, so that a slow provider gets to answer at all. Any other provider is asked in intervals:
+that does not name it. So a second poll is held beside it, for those who have come since, and begun anew when more of
+them come, at most once in `RESTART_AGE` seconds. The first one goes on: a slow provider gets to answer at all, however
+often jobs begin. With the next poll of all the second one ends. Any other provider is asked in intervals:
 `initial_poll_interval` after a poll that brought something, and after the first that did not; from then on each empty
 one doubles it, up to `poll_interval`. (So the seeds can be read. The existing SDK doubles before it first waits.) 0 to
 50 % jitter come on top. A poll of theirs is never left: it may have taken a signal along. Of a provider that is away
@@ -25,7 +26,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from random import Random
 from typing import Final, NamedTuple
@@ -34,6 +37,7 @@ import trio
 from grpclib.const import Status
 
 from dk_trio import buggify
+from dk_trio.boundary import unwrapped
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsRequest, Task
 from dk_trio.settings import SignalSettings
 
@@ -46,11 +50,11 @@ from ._tasks import identity, to_signal
 _log = logging.getLogger("dk_trio.signals")
 
 RESTART_AGE: Final = 0.01
-"""Seconds that a held poll is at least left alone. Jobs that begin within them share one new poll; it is a fifth of the
-50 ms that a cancel may take."""
+"""Seconds that a poll of those who came last is at least left alone. Jobs that begin within them share one new poll; it
+is a fifth of the 50 ms that a cancel may take."""
 
 RESTART_AGE_PER_JOB: Final = 5e-6
-"""Seconds more for each job, as a new poll names all of them: about five times what encoding one id costs."""
+"""Seconds more for each job that it names: about five times what encoding one id costs."""
 
 DEAD_AFTER: Final = 5.0
 """Seconds without a good poll after which the path counts as dead, if `DEAD_POLLS` have failed in them."""
@@ -86,7 +90,7 @@ class InboundStatistics:
         polls: GetSignals in all.
         failed_polls: Of these, those that failed; DEADLINE_EXCEEDED is an empty poll, unless this provider never used
             to let a deadline pass.
-        restarts: Of all, those that were left because of a new job.
+        restarts: Of all, those that were left for another one that names more jobs.
         received: Signals that were handed on.
         repeated: Signals that came again.
         strays: Signals to jobs that are not here, or with an action that is not known.
@@ -156,10 +160,12 @@ class Inbox:
         self._never = trio.Event()
         self._cursor: str | None = None
         self._cursor_peer: object = None
-        self._joins = self._joins_asked = 0  # jobs that have joined so far, and when the last poll began
-        self._polling: trio.CancelScope | None = None
-        self._began = -inf
-        self._age = RESTART_AGE
+        self._joins = 0  # jobs that have joined so far
+        self._fresh: dict[str, None] = {}  # those of them that came since the last poll of all began
+        self._polling: trio.CancelScope | None = None  # of all
+        self._beside: trio.CancelScope | None = None  # of those who came since
+        self._beside_began = -inf
+        self._wanted = trio.Event()
         self._failed_since = inf
         self._failures = 0  # in a row
         self._answers_empty = False  # this provider answers when it has nothing to say
@@ -192,6 +198,7 @@ class Inbox:
             job = self._jobs[job_id] = _Job()
             self._request = self._cursor = None
             self._joins += 1
+            self._fresh[job_id] = None
             self._joined.set()
             self._renew()
         job.users += 1
@@ -206,6 +213,7 @@ class Inbox:
             job.subscriptions.remove(subscription)
         if not job.users:
             del self._jobs[job_id]
+            self._fresh.pop(job_id, None)
             self._request = None
 
     def deliver(self, signal: Signal) -> bool:
@@ -222,15 +230,24 @@ class Inbox:
         return True
 
     def _renew(self) -> None:
-        """Leave a held poll that does not name all jobs, soon."""
-        if self._polling is not None and self._calls.holds and self._joins != self._joins_asked:
-            age = max(self._age, RESTART_AGE_PER_JOB * len(self._jobs))
-            self._polling.deadline = min(self._polling.deadline, self._began + age)
+        """Ask for those whom the held poll does not name, soon."""
+        if self._polling is None or not self._calls.holds or not self._fresh:
+            return
+        if self._beside is None:
+            self._wanted.set()
+        else:
+            age = max(RESTART_AGE, RESTART_AGE_PER_JOB * len(self._fresh))
+            self._beside.deadline = min(self._beside.deadline, self._beside_began + age)
 
-    # -- the task -----------------------------------------------------------------------------------------------------
+    # -- the tasks ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Poll while jobs listen, until cancelled."""
+        async with unwrapped(), trio.open_nursery() as nursery:
+            nursery.start_soon(self._poll_beside)
+            await self._poll_all()
+
+    async def _poll_all(self) -> None:
         interval = self._settings.initial_poll_interval
         while True:
             if not self._jobs:
@@ -262,13 +279,15 @@ class Inbox:
             request = Encoded(GetSignalsRequest(task_ids=self._asked_for()).SerializeToString())
             self._request = request if whole else None
         joins, peer = self._joins, calls.peer
-        self._joins_asked = joins
+        self._fresh.clear()
+        if self._beside is not None:
+            self._beside.cancel()
         if peer is None or peer is not self._cursor_peer or not whole:
             self._cursor = None
         after = self._cursor
         reply = upto = None
         self._polls += 1
-        self._began = trio.current_time()
+        began = trio.current_time()
         with trio.CancelScope() as scope:
             self._polling = scope
             await buggify.at("signals.poll")
@@ -279,14 +298,12 @@ class Inbox:
         self._polling = None
         if scope.cancelled_caught:
             self._restarts += 1
-            self._age = min(self._age * 2, settings.poll_timeout)
             return None
         # One that claims to hold polls, and answers at once that there is nothing, must not be asked again at once.
-        took = trio.current_time() - self._began
+        took = trio.current_time() - began
         again = not self._failures and took >= min(settings.initial_poll_interval, settings.poll_timeout / 2)
         if reply is None:
             return _Outcome((), again)
-        self._age = RESTART_AGE
         self._answers_empty |= not reply.tasks
         self._note_success()
         again |= joins != self._joins  # who has come meanwhile was not asked for, and must not wait for it
@@ -294,6 +311,32 @@ class Inbox:
             self._cursor, self._cursor_peer = upto, calls.peer
             again |= after is None and upto is not None  # what comes again without a cursor does not come with it
         return _Outcome(reply.tasks, again)
+
+    async def _poll_beside(self) -> None:
+        """Ask for those who have come since the poll of all began. What ends by itself ends that one, too."""
+        while True:
+            await self._wanted.wait()
+            await trio.sleep_until(self._beside_began + RESTART_AGE)  # the last one may have failed at once
+            self._wanted = trio.Event()
+            while self._polling is not None and self._fresh and self._calls.holds:
+                jobs = list(islice(self._fresh, JOBS_AT_ONCE))
+                request = Encoded(GetSignalsRequest(task_ids=jobs).SerializeToString())
+                self._polls += 1
+                self._beside_began = trio.current_time()
+                tasks: Sequence[Task] = ()
+                with trio.CancelScope() as self._beside:
+                    await buggify.at("signals.poll")
+                    with suppress(CallError):  # the poll of all finds out the same, and tells
+                        reply, _ = await self._calls.poll(request, after=None, timeout=self._settings.poll_timeout)
+                        tasks = reply.tasks
+                left, self._beside = self._beside.cancelled_caught, None
+                if left:
+                    self._restarts += 1
+                    continue
+                await self._receive(tasks)
+                if self._polling is not None:
+                    self._polling.cancel()
+                break
 
     def _asked_for(self) -> list[str]:
         """The jobs of the next poll."""
