@@ -289,13 +289,3 @@ async def test_an_unknown_command() -> None:
     done = await dk_trio("sreve")
     assert done.returncode == 2
     assert "No such command 'sreve'" in paragraph(done.stderr)
-
-
-async def test_the_demo() -> None:
-    done = await dk_trio("demo", DIGITALKIN_LOG_FORMAT="auto", DIGITALKIN_ACCESS_LOG="true")
-    assert done.returncode == 0, done.stdout + done.stderr
-    text = done.stdout.decode()
-    assert '"message"' not in text, "a person reads it"
-    for expected in ("READY 127.0.0.1:", "module_start_info", "end_of_stream", "handler cancelled", "cleanup ran"):
-        assert expected in text
-    assert text.rstrip().endswith("Everything worked.")

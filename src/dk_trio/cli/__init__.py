@@ -129,7 +129,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(Exit.INTERRUPTED)
     except BaseExceptionGroup as group:  # boundary: the end of the process
         # Ctrl-C raises in whatever task runs at that moment, and comes out of its nurseries in their groups.
-        if group.subgroup(KeyboardInterrupt) is None:
-            raise
-        sys.exit(Exit.INTERRUPTED)
+        if group.subgroup(KeyboardInterrupt) is not None:
+            sys.exit(Exit.INTERRUPTED)
+        if group.subgroup(lambda error: not isinstance(error, BaseExceptionGroup | BrokenPipeError)) is None:
+            from ._output import unwritten
+
+            sys.exit(unwritten(BrokenPipeError()))
+        raise
     sys.exit(code if isinstance(code, int) else Exit.OK)

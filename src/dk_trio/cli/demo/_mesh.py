@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._processes import DemoError, Served, example, served
+from ._processes import DemoError, Served, example, served, step
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -39,7 +39,8 @@ async def show() -> None:
         ):
             setup_id = await _store_setups(channel)
             for module_id in ("modules:text-transform", "modules:courier"):
-                await _registered(channel, module_id)
+                with step(f"until the registry has {module_id}"):
+                    await _registered(channel, module_id)
             await _show_call(client, setup_id, courier)
             await _show_signal(client, channel, setup_id, cipher, courier)
             click.echo(
@@ -150,6 +151,8 @@ async def _show_signal(
     except GRPCError as error:
         if error.status is not Status.CANCELLED:
             raise
+        if not sent_at or "cancel signal" not in str(error.message):
+            raise DemoError(f"a job was to be cancelled by a signal, and was not: {error.message}") from None
         click.echo(f"  {(trio.current_time() - sent_at) * 1000:7.1f} ms after the signal: CANCELLED, {error.message}")
     else:
         raise DemoError("a job that was cancelled by a signal ended with OK")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,10 +20,31 @@ if TYPE_CHECKING:
     import trio
 
 
+# Seconds for one step: a machine under load takes one or two, and nobody watches longer.
+STEP: Final = 30.0
+
+_OURS: Final = ("DIGITALKIN_", "OTEL_", "SERVER_", "SERVICE_MODE")
+
+
 class DemoError(click.ClickException):
     """Something that the demo shows did not happen."""
 
     exit_code = Exit.DEFECT
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """A part of the demo that ends within `STEP` seconds.
+
+    Raises:
+        DemoError: It did not.
+    """
+    import trio
+
+    with trio.move_on_after(STEP) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise DemoError(f"this took longer than {STEP:g} s: {what}")
 
 
 def example(name: str) -> Path:
@@ -67,6 +89,16 @@ class Log:
         self._seen = len(self.lines)
 
     async def wait_for(self, text: str) -> str:
+        """The first line with this text that was not looked at.
+
+        Raises:
+            DemoError: There is none, in time or at all.
+        """
+        with step(f"a log that says {text!r}"):
+            return await self._wait_for(text)
+        raise AssertionError  # `step` has raised
+
+    async def _wait_for(self, text: str) -> str:
         while True:
             while self._seen < len(self.lines):
                 line = self.lines[self._seen]
@@ -97,9 +129,10 @@ class Served:
         Raises:
             DemoError: It did not end well.
         """
-        self._process.send_signal(signal.SIGTERM)
-        code = await self._process.wait()
-        await self.log.ended.wait()
+        with step(f"the end of the {name} after SIGTERM"):
+            self._process.send_signal(signal.SIGTERM)
+            code = await self._process.wait()
+            await self.log.ended.wait()
         click.echo(f"  {name:<8} | {self.log.lines[-1]}")
         if code != 0:
             raise DemoError(f"the {name} ended with exit code {code}")
@@ -107,13 +140,17 @@ class Served:
 
 @asynccontextmanager
 async def served(*arguments: str) -> AsyncIterator[Served]:
-    """`dk-trio` with these arguments, for the length of the block."""
+    """`dk-trio` with these arguments, for the length of the block.
+
+    Variables of the environment that are ours do not reach it: what the demo shows follows from its arguments.
+    """
     import trio
 
     click.echo(f"  dk-trio {' '.join(Path(text).name if text.endswith('.py') else text for text in arguments)}")
     log = Log()
     async with trio.open_nursery() as nursery:
-        # Leaving the block without a stop, by a failure or Ctrl-C, ends the process too: run_process owns it.
+        # Leaving the block without a stop, by a failure or Ctrl-C, ends the process too: run_process owns it. At once,
+        # since nothing of it is kept: a module that drains without its provider waits some seconds for it.
         process: trio.Process = await nursery.start(
             partial(
                 trio.run_process,
@@ -123,20 +160,28 @@ async def served(*arguments: str) -> AsyncIterator[Served]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 check=False,
+                env={name: value for name, value in os.environ.items() if not name.startswith(_OURS)},
+                deliver_cancel=_kill,
             )
         )
         assert process.stdout is not None
         assert process.stderr is not None
         nursery.start_soon(log.read, process.stderr)
-        line = await _first_line(process.stdout)
+        with step("until READY is said"):
+            line = await _first_line(process.stdout)
+            if not line.startswith("READY "):
+                await log.ended.wait()
         if not line.startswith("READY "):
-            await log.ended.wait()
             raise DemoError("the server did not start:\n" + "\n".join(log.lines))
         click.echo(f"    {line}")
         try:
             yield Served(process, line.removeprefix("READY "), log)
         finally:
             nursery.cancel_scope.cancel()
+
+
+async def _kill(process: trio.Process) -> None:
+    process.kill()
 
 
 async def _first_line(stream: trio.abc.ReceiveStream) -> str:
