@@ -176,11 +176,13 @@ class Provider:
         The connections live where `serve_stream` is called, inside this block.
 
         Raises:
-            ConfigurationError: Another process has the store, or it cannot be made.
+            ConfigurationError: Another process has the store, it cannot be made, or the contents of files beside it
+                are those of another one.
             StorageServiceError: It is damaged, or from a newer release.
         """
         async with self._stores.database.opened():
             await self._stores.database.open()  # at the first use it would be a caller who is told
+            await self._stores.files.open()
             async with unwrapped(), trio.open_nursery() as nursery:
                 for run in (self._stores.once.run, *(servicer.run for servicer in self._servicers)):
                     nursery.start_soon(self._kept_up, run)

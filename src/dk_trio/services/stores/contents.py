@@ -3,6 +3,7 @@
 A content is written once, under a name that is made for it and never used again, and does not change until it is
 removed. So nothing here needs a lock: nobody finds a content before the index names it, and once no row of the index
 names it nobody can come to need it again. What a crash leaves behind is a content without a row: the sweep finds it.
+Contents of another index would look the same, so a file beside the directory says whose it is: all others are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import trio
 from grpclib.const import Status
 
 from dk_trio import chance
-from dk_trio.errors import FilesystemServiceError
+from dk_trio.errors import DatabaseError, FilesystemServiceError
 from dk_trio.services.filesystem import Content
 
 from .database import SETTING
@@ -44,6 +45,9 @@ THREADS: Final = 8
 CLEANUP_GRACE: Final = 10
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+OWNER: Final = ".owner"
+"""Suffix of the file beside the directory that has the id of the index."""
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _SWEEP_STEP = 1000
@@ -84,8 +88,20 @@ class Contents(Protocol):
         """Remove contents; one that is not there is no matter."""
         ...
 
+    async def claim(self, owner: str, known: Known) -> None:
+        """Be those of an index. Only before anything else is done.
+
+        Args:
+            owner: Its id.
+            known: What it knows.
+
+        Raises:
+            DatabaseError: They are those of another one.
+        """
+        ...
+
     async def sweep(self, known: Known) -> int:
-        """Remove what the index does not know, and say how many that were. Only before anything else is done."""
+        """Remove what the index does not know, and say how many that were. Only after `claim`, before all else."""
         ...
 
     def uri(self, name: str) -> str:
@@ -104,6 +120,7 @@ class DiskContents:
     def __init__(self, directory: Path, *, setting: str = SETTING) -> None:
         self._directory = directory
         self._setting = setting
+        self._owner, self._claimed = "", False
         # Of our own: an upload must not wait for threads that authors keep busy.
         self._threads = trio.CapacityLimiter(THREADS)
 
@@ -125,6 +142,8 @@ class DiskContents:
 
     async def write(self, pieces: AsyncIterator[bytes]) -> StoredContent:
         name = chance.new_uuid().hex
+        if not self._claimed:
+            self._check(await self._run(_owner_of, self._directory, self._owner))
         writer = await self._run(_Writer, self._directory / name)
         try:
             async for piece in pieces:
@@ -162,6 +181,27 @@ class DiskContents:
         if paths:
             await self._run(_unlink, paths)
 
+    async def claim(self, owner: str, known: Known) -> None:
+        self._owner = owner
+        if not await self._run(self._directory.is_dir):  # it is claimed by the first that is written
+            return
+        there = await self._run(_owner_of, self._directory)
+        if not there:  # an earlier release has made it, or it is a copy: then its contents are known
+            with await self._run(os.scandir, self._directory) as entries:
+                names = (entry.name for entry in entries if _NAME.fullmatch(entry.name))
+                some = await self._run(list, itertools.islice(names, _SWEEP_STEP))
+            if not some or await known(some):
+                there = await self._run(_owner_of, self._directory, owner)
+        self._check(there)
+
+    def _check(self, owner: str) -> None:
+        if owner != self._owner:
+            raise DatabaseError(
+                f"The directory {self._directory} has contents of files of another database.",
+                hint=f"Use that database, move {self._directory} away, or set {self._setting} to another directory.",
+            )
+        self._claimed = True
+
     async def sweep(self, known: Known) -> int:
         if not await self._run(self._directory.is_dir):
             return 0
@@ -176,6 +216,30 @@ class DiskContents:
 
     def uri(self, name: str) -> str:
         return (self._directory / name).absolute().as_uri()
+
+
+def _owner_of(directory: Path, new: str = "") -> str:
+    """Whose a directory is; `new` makes it, durably, if it is nobody's or not there."""
+    path = directory.with_suffix(OWNER)
+    if new and not directory.is_dir():
+        path.unlink(missing_ok=True)
+        _make(directory)
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii")
+    if not new:
+        return ""
+    staging = path.with_name(f"{path.name}.{chance.new_uuid().hex}")
+    try:
+        with staging.open("x", encoding="ascii") as file:
+            file.write(new)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(staging, path)
+    finally:
+        staging.unlink(missing_ok=True)
+    sync(directory.parent)
+    return path.read_text(encoding="ascii")
 
 
 class _Writer:
@@ -283,6 +347,9 @@ class MemoryContents:
     async def remove(self, names: Iterable[str]) -> None:
         for name in names:
             self._drop(name)
+
+    async def claim(self, owner: str, known: Known) -> None:
+        pass  # nobody else can reach it
 
     async def sweep(self, known: Known) -> int:
         return 0  # what is in memory was written by this process, which removes what it has no use for

@@ -23,6 +23,8 @@ SCHEMA: Final = (
     "CREATE UNIQUE INDEX files_by_name ON files (context, name) WHERE status <> 'DELETED'",
     "CREATE INDEX files_by_context ON files (context, seq)",
     "CREATE INDEX files_by_content ON files (content)",
+    # Whose the directory of contents is: who has another database must not sweep it.
+    "CREATE TABLE file_owner (place INTEGER PRIMARY KEY, id TEXT NOT NULL)",
 )
 
 IN_USE: Final = frozenset({"UPLOADING", "PROCESSING"})
@@ -183,6 +185,18 @@ def known(names: Sequence[str]) -> Work[set[str]]:
     """Which of these contents the index knows."""
     query = f"SELECT name FROM file_contents WHERE name IN ({_marks(names)})"  # noqa: S608 - question marks
     return {name for (name,) in (yield Statement(query, names)).rows}
+
+
+def owner() -> Work[str]:
+    """The id of this index for `Contents.claim`; empty when it has none yet."""
+    rows = (yield Statement("SELECT id FROM file_owner")).rows
+    return rows[0][0] if rows else ""
+
+
+def own(new: str) -> Work[str]:
+    """`owner`, which `new` becomes when there is none."""
+    yield Statement("INSERT INTO file_owner (place, id) VALUES (1, ?) ON CONFLICT DO NOTHING", (new,))
+    return (yield from owner())
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------

@@ -43,15 +43,7 @@ from dk_trio.services.filesystem import (
 )
 
 from . import file_index as index
-from .contents import (
-    CLEANUP_GRACE,
-    ContentGoneError,
-    Contents,
-    DiskContents,
-    MemoryContents,
-    StoredContent,
-    pieces_of,
-)
+from .contents import CLEANUP_GRACE, ContentGoneError, Contents, DiskContents, MemoryContents, StoredContent, pieces_of
 from .database import SETTING, Database
 from .work import T, Work
 
@@ -77,7 +69,7 @@ class FileStore:
     Args:
         database: Where the index is.
         directory: Its subdirectory `files` holds the contents; it is made when the first is written. None: in memory.
-            It belongs to whoever owns the database: what that does not know is swept.
+            It belongs to this database, and is refused to others: what the index does not know is swept.
         now: What is written as date of a file.
         setting: What chooses the directory, as the remedies of errors name it.
     """
@@ -95,7 +87,7 @@ class FileStore:
             MemoryContents(setting=setting) if directory is None else DiskContents(directory / "files", setting=setting)
         )
         self._now = now
-        self._swept = False
+        self._claimed = self._swept = False
         self._sweeping = trio.Lock()
         database.declare("files", index.SCHEMA)
 
@@ -436,12 +428,30 @@ class FileStore:
         await self.remove_contents(unused)
         return row.record(self._contents.uri)
 
+    async def open(self) -> None:
+        """The directory is that of this database; all others do this themselves.
+
+        Raises:
+            ConfigurationError: It has contents of another database, or see `Database.open`.
+            FilesystemServiceError: It cannot be read, or the database cannot.
+        """
+        async with self._sweeping:
+            await self._open()
+
+    async def _open(self) -> None:
+        if not self._claimed:
+            owner = await self._guarded(self._database.read(index.owner))
+            if not owner:
+                owner = await self._guarded(self._database.write(partial(index.own, chance.new_uuid().hex)))
+            await self._contents.claim(owner, self._known)
+            self._claimed = True
+
     async def _ready(self) -> None:
         if self._swept:
             return
         async with self._sweeping:
             if not self._swept:
-                await self._guarded(self._database.open())  # from here on the directory is ours
+                await self._open()
                 swept = await self._contents.sweep(self._known)
                 if swept:
                     _log.info("swept %d contents of files that an earlier process left unfinished", swept)

@@ -1,0 +1,82 @@
+"""A directory of contents belongs to one database: another one would sweep away what it does not know."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from dk_trio.errors import DatabaseError
+from dk_trio.services.filesystem import FilesystemRecord
+from dk_trio.services.stores.files import FileStore
+from dk_trio.services.stores.sqlite import SqliteDatabase
+
+from .file_kit import REAL, file
+
+MISSION = "missions:m"
+
+
+@asynccontextmanager
+async def store(tmp_path: Path, database: str, setting: str = "--data-dir") -> AsyncIterator[FileStore]:
+    """Contents in one directory, whichever database it is."""
+    with trio.fail_after(REAL):
+        async with SqliteDatabase(tmp_path / database).opened() as opened:
+            yield FileStore(opened, tmp_path, setting=setting)
+
+
+async def put(files: FileStore, name: str) -> FilesystemRecord:
+    return await files.put(MISSION, file(name), max_size=1000)
+
+
+def on_disk(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "files").iterdir()}
+
+
+async def test_another_database_is_refused_and_sweeps_nothing(tmp_path: Path) -> None:
+    async with store(tmp_path, "a") as files:
+        record = await put(files, "a.txt")
+    kept = on_disk(tmp_path)
+    for _ in range(2):
+        async with store(tmp_path, "b") as files:
+            for use in (files.open, lambda: put(files, "b.txt"), files.check_health):
+                with pytest.raises(DatabaseError) as caught:
+                    await use()
+                assert f"{tmp_path / 'files'} has contents of files of another database" in caught.value.text
+                assert "set --data-dir to another directory" in caught.value.text
+    async with store(tmp_path, "a") as files:
+        await files.get_with_content(MISSION, record.id)
+    assert on_disk(tmp_path) == kept
+
+
+async def test_of_two_databases_at_once_the_first_that_writes_has_the_directory(tmp_path: Path) -> None:
+    async with store(tmp_path, "a") as first, store(tmp_path, "b") as second:
+        await first.open()
+        await second.open()  # there is nothing yet that it could sweep
+        await put(second, "b.txt")
+        with pytest.raises(DatabaseError):
+            await put(first, "a.txt")
+        await put(second, "c.txt")
+
+
+async def test_what_an_earlier_release_has_written_or_a_backup_is_known_by_its_contents(tmp_path: Path) -> None:
+    async with store(tmp_path, "a") as files:
+        record = await put(files, "a.txt")
+    (tmp_path / "files.owner").unlink()
+    async with store(tmp_path, "b") as files:
+        with pytest.raises(DatabaseError):
+            await files.open()
+    async with store(tmp_path, "a") as files:
+        await files.get_with_content(MISSION, record.id)
+    assert (tmp_path / "files.owner").exists()
+
+
+async def test_a_directory_that_was_moved_away_is_nobodys(tmp_path: Path) -> None:
+    async with store(tmp_path, "a") as files:
+        await put(files, "a.txt")
+    shutil.move(tmp_path / "files", tmp_path / "moved")
+    async with store(tmp_path, "b") as files:
+        record = await put(files, "b.txt")
+    async with store(tmp_path, "b") as files:
+        await files.get_with_content(MISSION, record.id)
