@@ -113,6 +113,39 @@ async def test_an_exception_undoes_its_own_write_alone(directory: Path | None) -
         assert database.statistics().failed == 10
 
 
+@pytest.mark.parametrize(("writes_first", "runs"), [(False, 1), (True, 2)])
+async def test_others_run_again_only_for_a_failure_that_has_something_to_undo(
+    tmp_path: Path, *, writes_first: bool, runs: int
+) -> None:
+    ran = 0
+
+    def count() -> Work[None]:
+        nonlocal ran
+        ran += 1
+        yield from put(f"counted {ran}")()
+
+    def fail() -> Work[None]:
+        yield from (put("half")() if writes_first else rows("SELECT 1")())
+        raise LookupError("mine")
+
+    async def failing() -> None:
+        with pytest.raises(LookupError, match="mine"):
+            await database.write(fail)
+
+    async with opened(tmp_path) as database:
+        gate = Gate(database)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gate.hold)
+            await gate.entered.wait()
+            nursery.start_soon(database.write, count)
+            await trio.testing.wait_all_tasks_blocked()  # before the other, whatever the scheduler likes
+            nursery.start_soon(failing)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert ran == runs
+        assert await database.read(names) == [f"counted {runs}"]
+
+
 async def test_a_mistake_of_a_statement_is_raised_as_it_is(directory: Path | None) -> None:
     async with opened(directory) as database:
         await database.write(put("a"))

@@ -1,9 +1,10 @@
 """One SQLite file for all that a process keeps: one owner, one writer, group commit.
 
 In directory mode writes that wait share a transaction in a thread (`_writes`): a thread hop costs twenty times what the
-statement costs, and a sync to disk a thousand times. Each write stands in a SAVEPOINT: its
-exception undoes itself alone. When SQLite gives up the whole transaction (the disk is full), the writes of the batch
-run again, each in a transaction of its own, so that only those fail for which there is no room.
+statement costs, and a sync to disk a thousand times. An exception undoes its own write alone: when one comes from a
+write that has changed something already, the batch runs again with a savepoint for each. When SQLite gives up the whole
+transaction (the disk is full), the writes run again, each in a transaction of its own, so that only those fail for
+which there is no room.
 
 `write` returns when what it wrote is on disk (WAL, synchronous=FULL): it survives `kill -9` and loss of power. A caller
 who is cancelled withdraws a write that was not begun. One that was begun is waited for, as Trio waits for its threads:
