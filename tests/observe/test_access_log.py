@@ -93,6 +93,17 @@ async def test_the_code_is_what_the_caller_is_told(
     assert lines(caplog)[0].levelno == logging.INFO
 
 
+@pytest.mark.parametrize(
+    ("handler", "level"), [(echo, logging.DEBUG), (fails, logging.INFO), (says_nothing, logging.INFO)]
+)
+async def test_of_failures_alone_what_went_well_is_told_at_debug(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, handler: Any, level: int
+) -> None:
+    async with serving(interceptors=[AccessLog(failures=True)], unary=handler) as (client, _):
+        await (await client.call("unary", Message())).status()
+    assert [line.levelno for line in lines(caplog)] == [level]
+
+
 async def test_how_long_a_call_took(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
     async def slow(stream: rpc.ServerCall) -> None:
         await trio.sleep(1.25)

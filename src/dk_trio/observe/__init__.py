@@ -37,6 +37,7 @@ class Observation:
     Args:
         settings: Of the server.
         worker: Number of this process among its siblings, from 0; each has its own ports.
+        failures: The access log tells of failures only; what ended as it should is told at debug.
 
     Attributes:
         interceptors: For the server.
@@ -47,8 +48,8 @@ class Observation:
         ConfigurationError: A part needs a package that is not installed, or a directory that cannot be used.
     """
 
-    def __init__(self, settings: Settings, *, worker: int = 0) -> None:
-        self._parts = [*_parts(settings, worker)]
+    def __init__(self, settings: Settings, *, worker: int = 0, failures: bool = False) -> None:
+        self._parts = [*_parts(settings, worker, failures=failures)]
         # The first is outermost: the access log has what traces and metrics cost in it, and begins the ids of a line.
         self.interceptors: list[rpc.Interceptor] = [item for part in self._parts for item in part.interceptors]
         self.client_interceptors: list[rpc.Interceptor] = [
@@ -72,12 +73,12 @@ class Observation:
             yield
 
 
-def _parts(settings: Settings, worker: int) -> Iterator[Part]:
+def _parts(settings: Settings, worker: int, *, failures: bool) -> Iterator[Part]:
     observe = settings.observe
     if observe.access_log:
         from .access_log import AccessLog
 
-        yield AccessLog()
+        yield AccessLog(failures=failures)
     if observe.traces_endpoint is not None:
         from .traces import Traces
 

@@ -58,9 +58,14 @@ _root = logging.getLogger()
 
 
 class AccessLog(Part, Observer, JobHook):
-    """Writes the access log. An observer of calls, and a hook of their jobs, whose ids it adds to the line."""
+    """Writes the access log. An observer of calls, and a hook of their jobs, whose ids it adds to the line.
 
-    def __init__(self) -> None:
+    Args:
+        failures: Only of calls that fail in a way that their caller did not choose; the others are told at debug.
+    """
+
+    def __init__(self, *, failures: bool = False) -> None:
+        self._failures = failures
         self.interceptors = (self,)
         self.hooks = (self,)
         self._prefix = token_hex(4)
@@ -68,7 +73,7 @@ class AccessLog(Part, Observer, JobHook):
 
     def watch(self, call: rpc.CallInfo) -> _Line:
         """A call begins: from here on the log has its id."""
-        line = _Line(call, self._request_id(call))
+        line = _Line(call, self._request_id(call), quiet=self._quiet(call))
         # Not added to what is there: a connection within this process was opened by a task with ids of its own.
         # Nothing is reset at the end: each call has a context of its own.
         CURRENT.set({"request": line.request})
@@ -77,13 +82,16 @@ class AccessLog(Part, Observer, JobHook):
 
     def refused(self, call: rpc.CallInfo, status: Status) -> None:
         """A call that has found no handler."""
-        _write(call, status, 0.0, self._request_id(call), None)
+        _write(call, status, 0.0, self._request_id(call), None, quiet=self._quiet(call))
 
     def ended(self, job: Job) -> None:
         """The job of the call in this task has ended."""
         line = _OPEN.get()
         if line is not None:
             line.job = job.ids
+
+    def _quiet(self, call: rpc.CallInfo) -> bool:
+        return self._failures or call.path in _QUIET
 
     def _request_id(self, call: rpc.CallInfo) -> str:
         """What the caller has named the request, else a number behind a mark of this process."""
@@ -99,16 +107,18 @@ class AccessLog(Part, Observer, JobHook):
 class _Line:
     """The line of one call."""
 
-    __slots__ = ("_call", "job", "request")
+    __slots__ = ("_call", "_quiet", "job", "request")
 
-    def __init__(self, call: rpc.CallInfo, request: str) -> None:
+    def __init__(self, call: rpc.CallInfo, request: str, *, quiet: bool) -> None:
         self._call = call
+        self._quiet = quiet
         self.request = request
         self.job: SessionIds | None = None
 
     def ended(self, status: Status, seconds: float) -> None:
         """Write it."""
-        _write(self._call, status, seconds, self.request, self.job, CURRENT.get().get("trace", ""))
+        trace = CURRENT.get().get("trace", "")
+        _write(self._call, status, seconds, self.request, self.job, trace, quiet=self._quiet)
 
 
 _OPEN: Final[ContextVar[_Line | None]] = ContextVar("dk_trio_access", default=None)
@@ -116,12 +126,19 @@ _OPEN: Final[ContextVar[_Line | None]] = ContextVar("dk_trio_access", default=No
 
 
 def _write(
-    call: rpc.CallInfo, status: Status, seconds: float, request: str, job: SessionIds | None, trace: str = ""
+    call: rpc.CallInfo,
+    status: Status,
+    seconds: float,
+    request: str,
+    job: SessionIds | None,
+    trace: str = "",
+    *,
+    quiet: bool,
 ) -> None:
-    path = call.path if len(call.path) <= MAX_PATH else f"{call.path[:MAX_PATH]}..."
-    level = logging.DEBUG if path in _QUIET and status in _EXPECTED else logging.INFO
+    level = logging.DEBUG if quiet and status in _EXPECTED else logging.INFO
     if not _log.isEnabledFor(level):
         return
+    path = call.path if len(call.path) <= MAX_PATH else f"{call.path[:MAX_PATH]}..."
     peer: Any = call.peer
     code = status._name_  # as .name, which takes 1 µs
     for handler in _root.handlers:

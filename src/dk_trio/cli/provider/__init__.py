@@ -125,7 +125,7 @@ def _serve(settings: Settings, *, host: str, port: int, db: str | None, data_dir
         log.warning(warning)
     database, directory = database_of(db, data_dir, settings.services.data_dir)
     guard = Security(settings.security)
-    observation = Observation(settings)
+    observation = Observation(settings, failures=True)  # a mesh makes thousands of small calls a second
     options = ProviderOptions(
         validate=validate,  # type: ignore[arg-type]  # click has checked it
         stall_threshold=settings.observe.stall_threshold,
