@@ -89,13 +89,26 @@ class Struct(Message):
         """
         members = self._members
         if members is None:
-            raw = bytes(self._raw or b"")
-            members = {}
-            try:
-                decode_struct(raw, 0, len(raw), self._depth, members)
-            except FAULTS as fault:
-                raise explain(Struct, raw, fault, depth=self._depth) from None
-            self._members, self._raw = members, None
+            members = self._members = self._read()
+            self._raw = None
+        return members
+
+    def read(self) -> dict[str, Any]:
+        """A dict of what is inside. What was received stays the bytes that came, for whoever sends them on.
+
+        Raises:
+            DecodeError: the received bytes are not a Struct.
+        """
+        members = self._members
+        return self._read() if members is None else dict(members)
+
+    def _read(self) -> dict[str, Any]:
+        raw = bytes(self._raw or b"")
+        members: dict[str, Any] = {}
+        try:
+            decode_struct(raw, 0, len(raw), self._depth, members)
+        except FAULTS as fault:
+            raise explain(Struct, raw, fault, depth=self._depth) from None
         return members
 
     @property

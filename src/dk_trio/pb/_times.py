@@ -74,6 +74,24 @@ def encode_duration(value: datetime.timedelta) -> bytes:
 
 
 def _encode(seconds: int, nanos: int) -> bytes:
+    if 0x10000000 <= seconds < 0x800000000 and nanos >= 0x10000000:
+        # Five bytes each: three of four timestamps of our time. Written out, for half of what two calls take.
+        return bytes(
+            (
+                8,
+                seconds & 127 | 128,
+                seconds >> 7 & 127 | 128,
+                seconds >> 14 & 127 | 128,
+                seconds >> 21 & 127 | 128,
+                seconds >> 28,
+                16,
+                nanos & 127 | 128,
+                nanos >> 7 & 127 | 128,
+                nanos >> 14 & 127 | 128,
+                nanos >> 21 & 127 | 128,
+                nanos >> 28,
+            )
+        )
     out = b"\x08" + encode_varint(seconds) if seconds else b""
     return out + b"\x10" + encode_varint(nanos) if nanos else out
 

@@ -98,9 +98,11 @@ def _validate(message: Any, prefix: str, found: list[Violation]) -> None:
             if field.required:
                 found.append(Violation(prefix + field.name, "required", "must be set", value))
             continue
-        found += [
-            Violation(prefix + field.name, rule.name, rule.asks, value) for rule in field.rules if not rule.check(value)
-        ]
+        for rule in field.rules:
+            if not rule.check(value):
+                found.append(  # noqa: PERF401  a comprehension makes a list of nothing for nearly every field
+                    Violation(prefix + field.name, rule.name, rule.asks, value)
+                )
         if field.each:
             for index, element in enumerate(value):
                 found.extend(

