@@ -317,6 +317,27 @@ async def test_one_lost_connection_does_not_use_the_budget_up(autojump_clock: tr
         assert query.statistics().failed == 0
 
 
+async def test_a_provider_that_restarts_costs_no_job_its_call(autojump_clock: trio.abc.Clock) -> None:
+    """While nobody listens there is nobody to spare: attempts that find no connection take nothing from the budget."""
+    async with scripted("hang") as (query, provider), trio.open_nursery() as nursery:
+        before: list[Status] = []
+
+        async def caller() -> None:
+            before.append(await status_of(read(query)))
+
+        for _ in range(200):
+            nursery.start_soon(caller)
+        await trio.sleep(1)
+        provider.script.clear()
+        provider.down = True
+        await provider.cut()
+        await trio.sleep(1)
+        assert query.statistics().retry_tokens == 500 - 200
+        provider.down = False
+        await trio.sleep(1)
+        assert before == [Status.OK] * 200
+
+
 async def test_the_name_of_the_existing_sdk(autojump_clock: trio.abc.Clock) -> None:
     async with scripted(Status.INTERNAL, None) as (query, provider):
         assert (await query.exec_grpc_query(ROUTE, Message(n=3), Message, timeout=5)).n == 3

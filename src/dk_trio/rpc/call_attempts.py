@@ -243,7 +243,11 @@ class AttemptedCall:
                     channel.retry_budget.failed()
                 return False
             delay = attempts.after_failure(
-                failure.status, failure.pushback, now=trio.current_time(), deadline=self._limit
+                failure.status,
+                failure.pushback,
+                now=trio.current_time(),
+                deadline=self._limit,
+                connected=failure.connected,
             )
             if delay is None:
                 return False

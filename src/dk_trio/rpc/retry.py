@@ -179,16 +179,21 @@ class Attempts:
         """True while another attempt may follow one that has failed with `status`."""
         return status in self._policy.statuses and self.made < self._policy.max_attempts
 
-    def after_failure(self, status: Status, pushback: str | None, *, now: float, deadline: float) -> float | None:
+    def after_failure(
+        self, status: Status, pushback: str | None, *, now: float, deadline: float, connected: bool = True
+    ) -> float | None:
         """Seconds to wait before the next attempt, or None when `status` is the call's final one.
 
         `pushback` is the text of the server's pushback trailer, if any. No attempt is begun that could not start
         before `deadline`: then the failure at hand says more than DEADLINE_EXCEEDED would.
+
+        Without `connected` there was no connection to try it on, so nobody has had any work by it, and the budget has
+        no say: it spares servers, and would be spent by one that restarts under many calls.
         """
         policy = self._policy
         if status not in policy.statuses:
             return None
-        if not self._budget.failed() or self.made >= policy.max_attempts:
+        if (connected and not self._budget.failed()) or self.made >= policy.max_attempts:
             return None
         wait = parse_pushback(pushback)
         if wait is None:
