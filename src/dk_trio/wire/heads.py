@@ -8,6 +8,7 @@ table stands, so everything that can be known from the fields alone is decided h
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from grpclib.const import Status
@@ -23,6 +24,7 @@ _CONNECTION_FIELDS: Final = frozenset({"connection", "keep-alive", "proxy-connec
 _BAD_NAME: Final = re.compile(r"[\x00-\x20A-Z:\x7f-\xff]")
 _BAD_VALUE: Final = re.compile(r"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 
+_REMEMBERED: Final = 100  # characters of a field of which the verdict is kept
 _LENGTH_DIGITS: Final = 18  # as far as 64 bits reach; int() is quadratic, and refuses 4,300 digits by raising
 
 STATUS_BY_HTTP: Final = {
@@ -54,17 +56,30 @@ def malformation(fields: list[Field], pseudo: frozenset[str]) -> str | None:
             seen.add(name)
         else:
             regular = True
-            if not name or _BAD_NAME.search(name):
-                return f"illegal field name {name!r}"
-            if name in _CONNECTION_FIELDS:
-                return f"connection-specific field {name!r}"
-            if name == "te" and value != "trailers":
-                return f"te is {value!r}, only 'trailers' is allowed"
-        # C-core sends the spaces at the ends of a status message as they are: gRPC's grammar lets them stand, HTTP/2
-        # does not, and a caller needs the status more than the rule.
-        if _BAD_VALUE.search(value) and (name != "grpc-message" or _BAD_VALUE.search(value.strip(" "))):
-            return f"illegal value of field {name!r}"
+        fault = _known_fault(name, value) if len(name) + len(value) <= _REMEMBERED else _fault(name, value)
+        if fault is not None:
+            return fault
     return None
+
+
+def _fault(name: str, value: str) -> str | None:
+    """What is wrong with a field, wherever it stands."""
+    if name[:1] != ":":
+        if not name or _BAD_NAME.search(name):
+            return f"illegal field name {name!r}"
+        if name in _CONNECTION_FIELDS:
+            return f"connection-specific field {name!r}"
+        if name == "te" and value != "trailers":
+            return f"te is {value!r}, only 'trailers' is allowed"
+    # C-core sends the spaces at the ends of a status message as they are: gRPC's grammar lets them stand, HTTP/2
+    # does not, and a caller needs the status more than the rule.
+    if _BAD_VALUE.search(value) and (name != "grpc-message" or _BAD_VALUE.search(value.strip(" "))):
+        return f"illegal value of field {name!r}"
+    return None
+
+
+# Of a head that is new because of an id or a deadline, most fields have come before.
+_known_fault = lru_cache(maxsize=512)(_fault)
 
 
 def _content_length(fields: list[Field]) -> int | None:
