@@ -80,9 +80,10 @@ async def test_an_integer_of_any_size_is_a_setting(jobs: Jobs) -> None:
 
 
 @only(REMOTE, "An integer beyond 2^53 in a content is refused.")
-async def test_an_integer_that_no_double_can_hold_is_no_setting(jobs: Jobs) -> None:
+@cases((2**60 + 1,), (10**400,))
+async def test_an_integer_that_no_double_can_hold_is_no_setting(jobs: Jobs, value: int) -> None:
     with pytest.raises(SetupServiceError) as caught:
-        await jobs.setups().create_setup(**MODULE, content={"a": [2**60 + 1]})
+        await jobs.setups().create_setup(**MODULE, content={"a": [value]})
     assert [violation.field for violation in caught.value.violations] == ["content.a[0]"]
 
 
@@ -347,5 +348,7 @@ async def test_what_is_not_there_is_not_found(jobs: Jobs, used: bool) -> None:
         with pytest.raises(SetupNotFoundError, match=f"No setup.* with the id '{name}' is stored") as caught:
             await call
         assert caught.value.hint
+        field = "setup_version_id" if "version" in name else "setup_id"
+        assert [violation.field for violation in caught.value.violations] == [field]
     assert not await setups.delete_setup("x")
     assert not await setups.delete_setup_version("x")

@@ -324,7 +324,7 @@ async def test_a_long_text_comes_back_whole(jobs: Jobs) -> None:
 
 
 @only(LOCAL, "Integers beyond 2^53 are kept. A provider is told doubles, so they are refused there.")
-@cases((2**53 + 1,), (-(2**60),), (10**30,))
+@cases((2**53 + 1,), (-(2**60),), (10**30,), (10**400,))
 async def test_an_integer_of_any_size_comes_back(jobs: Jobs, value: int) -> None:
     storage = jobs.storage()
     await storage.store("things", "t", {"value": value})
@@ -334,7 +334,7 @@ async def test_an_integer_of_any_size_comes_back(jobs: Jobs, value: int) -> None
 
 
 @only(REMOTE, "An integer beyond 2^53 is refused, since a double would come back as another number.")
-@cases((2**53 + 1,), (-(2**60),), (10**30,))
+@cases((2**53 + 1,), (-(2**60),), (10**30,), (10**400,))
 async def test_an_integer_that_no_double_can_hold_is_refused(jobs: Jobs, value: int) -> None:
     storage = jobs.storage()
     for call in (storage.store, storage.upsert, storage.update):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from grpclib.const import Status
 from pydantic import BaseModel
 from tests.services.foreign_provider import IDS, Foreign, foreign, replies
 
-from dk_trio.errors import StorageServiceError
+from dk_trio.errors import FileExistsInContextError, RegistryServiceError, StorageServiceError
 from dk_trio.pb.agentic_mesh_protocol.cost.v1 import Cost, CostServiceBase, GetCostConfigResponse, GetCostsResponse
 from dk_trio.pb.agentic_mesh_protocol.cost.v1 import CostConfig as WireConfig
+from dk_trio.pb.agentic_mesh_protocol.filesystem.v1 import File, FilesystemServiceBase, GetFilesResponse
 from dk_trio.pb.agentic_mesh_protocol.registry.v1 import (
     DiscoverModulesResponse,
     HeartbeatResponse,
     ModuleDescriptor,
     RegistryServiceBase,
 )
+from dk_trio.pb.agentic_mesh_protocol.setup.v1 import ListSetupsResponse, Setup, SetupServiceBase
 from dk_trio.pb.agentic_mesh_protocol.storage.v1 import (
     ListRecordsResponse,
     ReadRecordResponse,
@@ -27,8 +32,9 @@ from dk_trio.pb.agentic_mesh_protocol.storage.v1 import (
     UpdateRecordResponse,
 )
 from dk_trio.pb.google.protobuf import Struct
-from dk_trio.services import GrpcCost, GrpcRegistry, GrpcStorage
+from dk_trio.services import GrpcCost, GrpcFilesystem, GrpcRegistry, GrpcSetup, GrpcStorage
 from dk_trio.services.cost import CostConfig, CostType
+from dk_trio.services.filesystem import FileFilter, UploadFileData
 from dk_trio.services.registry import RegistryModuleStatus, RegistryModuleType
 
 LATER: Any = 77
@@ -121,6 +127,41 @@ async def test_a_provider_that_does_not_understand_pages_is_not_asked_for_ever(a
     async with foreign(CostServiceBase, get_costs=replies(GetCostsResponse([entry] * 1000, 1000))) as it:
         assert len(await cost_of(it).get_filtered()) == 1000
         assert len(it.asked("get_costs")) == 1
+
+
+async def test_there_are_as_many_as_were_given_whatever_total_is_told(autojump_clock: object) -> None:
+    file = File(context="missions:m", file_id="files:a", name="n")
+    async with foreign(FilesystemServiceBase, get_files=replies(GetFilesResponse([file]))) as it:
+        files = GrpcFilesystem(*IDS, providers=it.clients)
+        found, total = await files.get_files(FileFilter(), offset=3)
+        assert (len(found), total) == (1, 4)
+        with pytest.raises(FileExistsInContextError):  # found out before the source is read
+            await files.upload_files([UploadFileData(content=Path("not-read"), name="n", file_type="OTHER")])
+    async with foreign(SetupServiceBase, list_setups=replies(ListSetupsResponse([Setup(id="setups:s")]))) as it:
+        page = await GrpcSetup(providers=it.clients).list_setups(offset=3)
+        assert (len(page.setups), page.total_count) == (1, 4)
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_text_that_cannot_be_sent_is_refused_by_its_field(autojump_clock: object) -> None:
+    async with foreign(RegistryServiceBase) as it:
+        registry = registry_of(it)
+        calls: list[tuple[str, Awaitable[object]]] = [
+            ("module_id", registry.discover_by_id("\ud800")),
+            ("query", registry.search("\ud800")),
+            ("version", registry.register("m", "h", 1, "\ud800")),
+            ("address", registry.register("m", "\ud800", 1, "1")),
+            ("port", registry.register("m", "h", 2**40, "1")),
+            ("module_id", registry.deregister("\ud800")),
+        ]
+        for field, call in calls:
+            with pytest.raises(RegistryServiceError, match="was not called: ") as caught:
+                await call
+            assert caught.value.status is Status.INVALID_ARGUMENT
+            assert [violation.field for violation in caught.value.violations] == [field]
+        assert it.requests == []
 
 
 # --- records ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from dk_trio import rpc
+from dk_trio.errors import Violation
 from dk_trio.pb import DecodeError
+from dk_trio.pb._encode_errors import FieldValueError
 from dk_trio.services.client_config import parse_client_config
 
 from .errors import ErrorFamily, made, service_error
@@ -103,6 +105,12 @@ class Calls:
             raise service_error(error, self._family, call=call, target=self.target) from error
         except DecodeError as error:
             raise self.broken(method, f"a reply that cannot be read: {error}") from error
+        except FieldValueError as error:
+            # Of the right type, and not to be sent: a text with half a character, a number that does not fit.
+            where, _, rule = str(error).partition(": ")
+            text = f"{self._name}/{method} was not called: {error}."
+            violations = [Violation(where.partition(".")[2], rule)]
+            raise made(self._family.base, text, status=Status.INVALID_ARGUMENT, violations=violations) from error
         except trio.ClosedResourceError as error:
             text = f"{self._name}/{method} was not called: this server is shutting down."
             raise made(self._family.base, text, status=Status.UNAVAILABLE) from error

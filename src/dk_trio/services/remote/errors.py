@@ -25,8 +25,8 @@ _HINTS: Final = {
     Status.UNAVAILABLE: "Check that the services-provider runs there (DIGITALKIN_PROVIDER).",
     Status.DEADLINE_EXCEEDED: "The services-provider is slow or cut off; DIGITALKIN_GRPC_QUERY_TIMEOUT says how long "
     "a call may take.",
-    Status.RESOURCE_EXHAUSTED: "Send less at once: a message has 100 MB at most, and a services-provider may have limits "
-    "of its own.",
+    Status.RESOURCE_EXHAUSTED: "Send less at once: a message has 100 MB at most, and a services-provider may have "
+    "limits of its own.",
     Status.UNIMPLEMENTED: "Check that a services-provider with this service runs there (DIGITALKIN_PROVIDER).",
     Status.UNAUTHENTICATED: "Check the credentials of the services-provider.",
     Status.PERMISSION_DENIED: "Check the credentials of the services-provider.",

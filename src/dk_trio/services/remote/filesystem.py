@@ -165,7 +165,7 @@ class GrpcFilesystem(JobFiles):
         )
         reply = await self._calls.read("GetFiles", request, GetFilesResponse)
         records = [self._record("GetFiles", file, file.content if include_content else None) for file in reply.files]
-        return records, reply.total_count
+        return records, max(reply.total_count, request.offset + len(records) if records else 0)
 
     async def update_file(
         self,

@@ -170,7 +170,7 @@ class GrpcRegistry(BaseStrategy, Registry):
                 "documentation": self._told.documentation,
             }
             metadata[extensions.MODULE] = json.dumps(told).encode()
-        self._served_at[key] = f"{address}:{port}".encode()
+        self._served_at[key] = f"{address}:{port}".encode(errors="backslashreplace")
         reply = await self._calls.write("RegisterModule", request, RegisterModuleResponse, metadata=metadata)
         return None if reply.module is None else _module(reply.module)
 

@@ -205,7 +205,8 @@ class GrpcSetup(BaseStrategy, SetupService):
             offset=offset,
         )
         reply = await self._calls.read("ListSetups", request, ListSetupsResponse)
-        return SetupPage([self._setup("ListSetups", setup) for setup in reply.setups], reply.total_count)
+        setups = [self._setup("ListSetups", setup) for setup in reply.setups]
+        return SetupPage(setups, max(reply.total_count, offset + len(setups) if setups else 0))
 
     # --- versions ----------------------------------------------------------------------------------------------------
 

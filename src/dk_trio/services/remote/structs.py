@@ -42,7 +42,7 @@ def _check(value: Any, path: tuple[str | int, ...]) -> None:
     kind = value.__class__
     if kind is int:
         if not -EXACT <= value <= EXACT:
-            raise NotSendableError(path, f"{value:.6g} is beyond 2^53, and would arrive as another number")
+            raise NotSendableError(path, f"{_shown(value)} is beyond 2^53, and would arrive as another number")
     elif kind is dict:
         for key, inner in value.items():
             if inner.__class__ in _DEEPER:
@@ -51,6 +51,13 @@ def _check(value: Any, path: tuple[str | int, ...]) -> None:
         for index, inner in enumerate(value):
             if inner.__class__ in _DEEPER:
                 _check(inner, (*path, index))
+
+
+def _shown(value: int) -> str:
+    try:
+        return f"{value:.6g}"
+    except OverflowError:
+        return f"an integer of {value.bit_length()} bits"
 
 
 _DEEPER: Final = frozenset({int, dict, list})

@@ -28,6 +28,7 @@ from dk_trio.services.setup import (
     bare,
     bare_version,
 )
+from dk_trio.services.setup_checks import not_found
 
 from .database import Database
 from .work import Statement, T, Work
@@ -334,18 +335,13 @@ class SetupTable:
     def _existing(self, setup_id: str) -> Work[SetupData]:
         setup = yield from self.get_work(setup_id)
         if setup is None:
-            raise SetupNotFoundError(
-                f"No setup with the id {PREFIX + bare(setup_id)!r} is stored.", hint="See list_setups()."
-            )
+            raise not_found("setup", "setup_id", PREFIX + bare(setup_id))
         return setup
 
     def _existing_version(self, setup_version_id: str) -> Work[SetupVersionData]:
         version = yield from self.get_version_work(setup_version_id)
         if version is None:
-            raise SetupNotFoundError(
-                f"No setup version with the id {VERSION_PREFIX + bare_version(setup_version_id)!r} is stored.",
-                hint="Find versions with search_setup_versions().",
-            )
+            raise not_found("setup version", "setup_version_id", VERSION_PREFIX + bare_version(setup_version_id))
         return version
 
 
