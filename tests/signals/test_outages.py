@@ -1,5 +1,6 @@
 """What an outage does not do, and a signal that is refused."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -206,7 +207,7 @@ async def test_signals_of_running_jobs_are_not_dropped(autojump_clock: Any) -> N
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refusal", [Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION, "no"])
+@pytest.mark.parametrize("refusal", [Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION])
 async def test_a_poison_signal_is_found_and_dropped(autojump_clock: Any, refusal: Any, caplog: Any) -> None:
     async with exchange_with() as (exchange, provider):
         provider.refuses = lambda task: refusal if task.task_id == "j33" else None
@@ -223,21 +224,82 @@ async def test_a_poison_signal_is_found_and_dropped(autojump_clock: Any, refusal
         await exchange.deliver(start("after"))
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert [("start signal of job j33" in errors[0]), ("stop signal of job j33" in errors[1])] == [True, True]
-    assert ("success=false" if refusal == "no" else refusal.name) in errors[0]
+    assert refusal.name in errors[0]
 
 
-@pytest.mark.parametrize("refusal", [Status.PERMISSION_DENIED, Status.INTERNAL, Status.UNKNOWN])
-async def test_a_signal_that_is_always_refused_is_dropped_in_the_end(autojump_clock: Any, refusal: Status) -> None:
+@pytest.mark.parametrize("refusal", [Status.PERMISSION_DENIED, Status.INTERNAL, Status.RESOURCE_EXHAUSTED, "no"])
+async def test_a_signal_that_is_always_refused_is_dropped_in_the_end(
+    autojump_clock: Any, refusal: Any, caplog: Any
+) -> None:
     async with exchange_with() as (exchange, provider):
         provider.refuses = lambda task: refusal if task.task_id == "bad" else None
         exchange.publish(start("bad"))
-        for number in range(200):
+        for number in range(100):
             exchange.publish(start(f"j{number}"))
             await trio.sleep(1)
         await settled(exchange)
-        assert len(provider.taken) == 200
+        assert len(provider.taken) == 100
         assert exchange.statistics().outbound.refused == 1
         assert exchange.health().outbound.ok
+    (error,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert "the start signal of job bad is dropped" in error
+    assert ("success=false" if refusal == "no" else refusal.name) in error
+
+
+@pytest.mark.parametrize("what", [Status.INTERNAL, Status.RESOURCE_EXHAUSTED, Status.UNKNOWN, "no"])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+async def test_a_provider_that_fails_now_and_then_loses_nothing(autojump_clock: Any, what: Any, share: float) -> None:
+    """However often a signal is refused alone while others are taken: it is not because of the signal."""
+    random = Random(1)
+    async with exchange_with() as (exchange, provider):
+        provider.send_plan = random.choices([what, None], [share, 1 - share], k=2000)
+        for number in range(150):
+            exchange.publish(start(f"j{number}"))
+            await trio.sleep(1)
+            exchange.publish(stop(f"j{number}"))
+        await trio.sleep(300)
+        provider.send_plan = []
+        await settled(exchange)
+        assert exchange.statistics().outbound.refused == 0
+        assert all(provider.of(f"j{number}") == ["start", "stop"] for number in range(150))
+
+
+async def test_a_provider_that_says_no_to_everybody_loses_nothing(autojump_clock: Any) -> None:
+    """`success=false`, because its database is away, say."""
+    async with exchange_with(send="no") as (exchange, provider):
+        for number in range(100):
+            exchange.publish(start(f"j{number}"))
+        await trio.sleep(60)
+        assert not exchange.health().outbound.ok
+        assert len(provider.sent) < 40
+        provider.send = None
+        await settled(exchange)
+        assert (exchange.statistics().outbound.refused, len(provider.taken)) == (0, 100)
+
+
+@pytest.mark.parametrize("status", [Status.RESOURCE_EXHAUSTED, Status.INTERNAL, Status.INVALID_ARGUMENT])
+async def test_a_server_that_says_when_is_not_asked_for_halves_before(autojump_clock: Any, status: Status) -> None:
+    plan = [status] * 3
+    async with exchange_with(send_plan=plan, send_retries=0, trailers={"grpc-retry-pushback-ms": "7000"}) as (
+        exchange,
+        provider,
+    ):
+        for number in range(50):
+            exchange.publish(start(f"j{number}"))
+        await settled(exchange)
+        assert [sent.at for sent in provider.sent[:4]] == pytest.approx([0, 7, 14, 21])
+        assert len(provider.taken) == 50
+
+
+async def test_a_provider_without_room_is_not_asked_for_halves_at_once(autojump_clock: Any) -> None:
+    async with exchange_with(send=Status.RESOURCE_EXHAUSTED) as (exchange, provider):
+        for number in range(50):
+            exchange.publish(start(f"j{number}"))
+        await trio.sleep(0.5)
+        assert len(provider.sent) < 5
+        provider.send = None
+        await settled(exchange)
+        assert len(provider.taken) == 50
 
 
 @pytest.mark.parametrize("status", [Status.UNIMPLEMENTED, Status.UNAUTHENTICATED, Status.PERMISSION_DENIED])

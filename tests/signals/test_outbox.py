@@ -276,6 +276,31 @@ async def test_who_waits_learns_of_the_end(autojump_clock: Any) -> None:
     assert errors == [(Status.UNAVAILABLE, pytest.approx(2, abs=0.1))]
 
 
+async def test_nobody_waits_for_ever_when_there_is_a_defect(autojump_clock: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        provider = FakeProvider(nursery)
+        async with rpc.open_channel("fake", connect=provider.connect) as channel:
+            exchange = RemoteSignals(channel, SignalSettings())
+            told = trio.Event()
+
+            async def broken(*_: Any, **__: Any) -> Any:
+                raise RuntimeError("a defect")
+
+            async def waits() -> None:
+                with pytest.raises(TaskManagerServiceError, match="closed"):
+                    await exchange.deliver(start("a"))
+                told.set()
+
+            exchange._outbox._calls.send = broken
+            nursery.start_soon(waits)
+            with pytest.raises(RuntimeError, match="a defect"):
+                async with exchange.opened():
+                    await trio.sleep(1)
+            with trio.fail_after(1):
+                await told.wait()
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_is_published_before_the_beginning_is_kept(autojump_clock: Any) -> None:
 
     async with trio.open_nursery() as nursery:

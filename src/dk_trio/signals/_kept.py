@@ -66,7 +66,7 @@ class Delivery:
 class Entry:
     """One signal that is kept."""
 
-    __slots__ = ("deliveries", "refusals", "refused_at", "signal", "since")
+    __slots__ = ("before", "deliveries", "refusals", "refused_at", "signal", "since")
 
     def __init__(self, signal: Signal, since: float) -> None:
         self.signal = signal
@@ -76,7 +76,9 @@ class Entry:
         self.refusals = 0
         """How often the provider has refused it alone while it took others."""
         self.refused_at = -1
-        """How many signals had been delivered when it was last refused alone."""
+        """How many batches had been taken when that was last counted; -1 while it was not refused at all."""
+        self.before = (0, 0)
+        """How many batches had been taken, and how many calls had failed, when it was first refused."""
 
     def __repr__(self) -> str:
         return f"<Entry {self.signal.action} of {self.signal.task_id}>"

@@ -12,10 +12,12 @@ What becomes of a batch is decided by how its call fails:
 - UNAVAILABLE, DEADLINE_EXCEEDED: an outage. After `send_retries` retries it is told once, and the same batch, with the
   same idempotency key, is tried again after pauses that grow up to `PAUSE_MAX`. Jobs do not notice.
 - UNIMPLEMENTED, UNAUTHENTICATED: the same, without retries: it is about the provider or about us, not about a signal.
-- INVALID_ARGUMENT and the like, `success=false`: one of the signals is poison. They are put back and tried again at
-  once, half as many; whatever is refused alone is dropped and told, and each success doubles the number again.
-- Anything else may be either: as before, but with pauses, and a signal is dropped only when it has been refused alone
-  several times while others were taken. The provider that answers INTERNAL to everybody loses nothing.
+- INVALID_ARGUMENT and the like: one of the signals is poison. They are put back and tried again at once, half as many;
+  whatever is refused alone is dropped and told, and each success doubles the number again.
+- Anything else, `success=false` too, may be either: as before, but with pauses, and a signal is dropped only when it
+  was refused alone so often while others were taken that chance is no explanation. A provider that refuses everybody,
+  or half of all calls whatever is in them, loses nothing.
+- `grpc-retry-pushback-ms` is obeyed in all of them.
 
 What waits is bounded: of each job by `KeptSignals`, and by `max_tasks` jobs. Above that the signals of the job that has
 ended first are dropped, counted and told; those of running jobs never.
@@ -83,8 +85,11 @@ _POISON: Final = frozenset(
     }
 )
 _WAITERS_TOLD: Final = frozenset({Status.UNIMPLEMENTED, Status.UNAUTHENTICATED, Status.PERMISSION_DENIED})
-_PATIENCE: Final = 5
-_PATIENCE_BY_STATUS: Final = {Status.PERMISSION_DENIED: 1}
+_OVERLOADED: Final = frozenset({Status.RESOURCE_EXHAUSTED})
+"""What may mean that a batch is too large, but also that there are too many calls."""
+
+CHANCE: Final = 1e-6
+"""With which probability a signal may be dropped that was refused by chance, by a provider that fails now and then."""
 
 _REMEDIES: Final = {
     Status.UNAVAILABLE: "Check that the services-provider runs and that DIGITALKIN_PROVIDER names it.",
@@ -152,6 +157,7 @@ class Outbox:
         self._batch: _Batch | None = None
         self._size = settings.max_batch_size  # of the next batch
         self._failures = 0  # in a row, since the last success
+        self._bad = 0  # calls in all that failed, other than because of a signal for sure
         self._wake = trio.Event()
         self._closing = trio.Event()
         self._scope = trio.CancelScope(shield=True)
@@ -230,14 +236,16 @@ class Outbox:
             Shielded: what is cancelled around it is what signals tell of. Whoever runs it calls `close`, which bounds
             the rest of its life.
         """
-        with self._scope:
-            while await self._due():
-                await self._flush()
-        self._over = True
-        entries = [] if self._batch is None else self._batch.entries
-        self._batch = None
-        left = [*entries, *self._kept.take(len(self._kept))]
-        self._give_up(left, "the exchange was closed before the services-provider took it", Status.UNAVAILABLE)
+        try:
+            with self._scope:
+                while await self._due():
+                    await self._flush()
+        finally:  # also after a defect: nobody may wait for ever
+            self._over = True
+            entries = [] if self._batch is None else self._batch.entries
+            self._batch = None
+            left = [*entries, *self._kept.take(len(self._kept))]
+            self._give_up(left, "the exchange was closed before the services-provider took it", Status.UNAVAILABLE)
 
     def close(self, timeout: float) -> None:
         """Send what waits, without waiting for more, and end `run`, after `timeout` seconds in any case."""
@@ -267,17 +275,27 @@ class Outbox:
         error = await self._attempt(batch)
         if error is None:
             self._succeeded(batch)
-        elif error.status in _POISON:
+        elif error.status in _POISON and error.pushback is None:
             self._works()
             self._divide(batch, error)
         else:
-            if error.status in _WAITERS_TOLD:
-                self._tell(batch.entries, error)
-            self.path.fails(str(error), self._outage(error))
-            if error.status not in _KEPT:
-                self._divide(batch, error)
-                if len(batch.entries) > 1:
-                    return
+            self._bad += 1
+            await self._doubtful(batch, error)
+
+    async def _doubtful(self, batch: _Batch, error: CallError) -> None:
+        """A call failed, perhaps because of one of its signals, perhaps of all of them: find out, and pause."""
+        status, obeyed = error.status, error.pushback is not None
+        if status in _WAITERS_TOLD:
+            self._tell(batch.entries, error)
+        may_be_one = status not in _KEPT
+        at_once = may_be_one and len(batch.entries) > 1 and not obeyed and status not in _OVERLOADED
+        if may_be_one and self._divide(batch, error) and not obeyed:
+            self._works()  # others were taken
+            return
+        if at_once and status not in RETRIED:
+            return
+        self.path.fails(str(error), self._outage(error))
+        if not at_once:
             self._failures += 1
             closing = self._closing.is_set()
             await self._calls.pause(self._pause(error), trio.Event() if closing else self._closing, away=not closing)
@@ -328,7 +346,7 @@ class Outbox:
         except CallError as error:
             return error
         await buggify.at("signals.flushed")
-        return None if reply.success else CallError(Status.FAILED_PRECONDITION, "success=false")
+        return None if reply.success else CallError(Status.UNKNOWN, "success=false")
 
     def _backoff(self, retry: int, error: CallError | None) -> float:
         if error is not None and error.pushback is not None:
@@ -366,30 +384,37 @@ class Outbox:
         and_lost = f", {lost} were lost meanwhile" if lost else ""
         self.path.works(f"the services-provider answers signals again: {self.pending} wait{and_lost}; it did not for")
 
-    def _divide(self, batch: _Batch, error: CallError) -> None:
-        """A batch was refused: find out which of its signals it is because of."""
+    def _divide(self, batch: _Batch, error: CallError) -> bool:
+        """A batch was refused: find out which of its signals it is because of. Whether it was found, and dropped."""
         self._batch = None
         entries = batch.entries
         self._size = max(1, len(entries) // 2)
         for entry in entries:
             if entry.refused_at < 0:
-                entry.refused_at = self._delivered
+                entry.refused_at, entry.before = self._batches, (self._batches, self._bad)
         if len(entries) == 1:
             entry = entries[0]
             if error.status in _POISON or self._hopeless(entry, error):
                 self._refuse(entry, str(error), error.status)
-                return
+                return True
         self._kept.put_back(entries)
         if len(entries) == 1:
             self._kept.move_back(entries[0].signal.task_id)
         self._make_room()
+        return False
 
     def _hopeless(self, entry: Entry, error: CallError) -> bool:
         """Whether a signal was refused alone so often, while others were taken, that it must be the signal."""
-        if entry.refused_at < self._delivered:
-            entry.refusals += 1
-        entry.refused_at = self._delivered
-        return entry.refusals >= _PATIENCE_BY_STATUS.get(error.status, _PATIENCE)
+        if entry.refused_at == self._batches:  # nothing was taken since: it says nothing about this signal
+            return False
+        entry.refused_at = self._batches
+        entry.refusals += 1
+        if error.status is Status.PERMISSION_DENIED:
+            return True
+        good = self._batches - entry.before[0]
+        bad = self._bad - entry.before[1] - entry.refusals  # of others; a few too many, which is the safe side
+        failing = (bad + 1) / (good + bad + 2)
+        return bool(failing**entry.refusals < CHANCE)
 
     def _refuse(self, entry: Entry, why: str, status: Status) -> None:
         signal = entry.signal
