@@ -42,7 +42,7 @@ def new_job_id() -> str:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat()
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def start_info(job_id: str) -> dict[str, Any]:

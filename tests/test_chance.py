@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from dk_trio import buggify, chance
+from dk_trio.module._models import utc_now
 
 PACKAGE = Path(chance.__file__).parent
 
@@ -128,3 +129,8 @@ def test_the_table_has_all_points() -> None:
         and isinstance(node.args[0], ast.Constant)
     }
     assert named == set(buggify.POINTS)
+
+
+def test_the_time_of_an_output_always_has_its_microseconds() -> None:
+    with chance.decided_by(Random(1), lambda: 0.0):
+        assert utc_now() == "1970-01-01T00:00:00.000000+00:00"

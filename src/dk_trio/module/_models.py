@@ -15,8 +15,8 @@ from dk_trio import chance
 
 
 def utc_now() -> str:
-    """The wall clock as ISO 8601 text with a UTC offset."""
-    return chance.utc_now().isoformat()
+    """The wall clock as ISO 8601 text with microseconds, even when there are none, and a UTC offset."""
+    return chance.utc_now().isoformat(timespec="microseconds")
 
 
 class DataTrigger(BaseModel):
