@@ -166,6 +166,7 @@ class ProviderLink:
             port=info.port,
             version=info.version,
             interval=settings.heartbeat_interval,
+            connects=self._connects,
             on_change=on_change,
         )
         self._registrations[info.module_id] = registration
@@ -176,6 +177,13 @@ class ProviderLink:
                 nursery.cancel_scope.cancel()
         finally:
             del self._registrations[info.module_id]
+
+    async def _connects(self) -> None:
+        """Wait until the provider has a connection for calls, which it has not now."""
+        channel = await self.clients.query().channel()
+        if channel.state is rpc.ConnectivityState.READY:  # what it has answered does not change so soon
+            await trio.sleep_forever()
+        await channel.ready()
 
     async def withdraw(self) -> None:
         """Give the registrations back: nobody is sent here any more. Bounded, and never raises."""

@@ -10,7 +10,7 @@ One that stops says so with `withdraw`, so that nobody is sent to it in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -63,6 +63,8 @@ class Registration:
         port: Its port.
         version: Of the module.
         interval: Seconds between two heartbeats.
+        connects: Returns when there is a connection to the registry after there was none: a better reason to ask again
+            than any pause.
         on_change: Called when the status has changed in more than its numbers. Must not wait.
         random: For the jitter.
     """
@@ -76,6 +78,7 @@ class Registration:
         port: int,
         version: str,
         interval: float,
+        connects: Callable[[], Awaitable[None]] = trio.sleep_forever,
         on_change: Callable[[RegistrationStatus], object] = lambda _: None,
         random: Random | None = None,
     ) -> None:
@@ -85,6 +88,7 @@ class Registration:
         self._port = port
         self._version = version
         self._interval = interval
+        self._connects = connects
         self._on_change = on_change
         self._random = random or chance.new_random()
         self._registered = self._registering = False
@@ -133,8 +137,10 @@ class Registration:
                 pause = FIRST_PAUSE
                 await self._pause(self._interval)
                 continue
-            await self._pause(pause)
-            pause = min(pause * 2, self._interval)
+            await self._pause(min(FIRST_PAUSE, self._interval))  # also after a connection that is lost again and again
+            with trio.move_on_after(self._about(pause - FIRST_PAUSE)) as rest:
+                await self._connects()
+            pause = min(pause * 2, self._interval) if rest.cancelled_caught else FIRST_PAUSE
 
     async def withdraw(self) -> None:
         """Tell the registry that the module is no longer served here. Tries once, for a bounded time; never raises.
@@ -193,4 +199,7 @@ class Registration:
         self._on_change(self.status())
 
     async def _pause(self, seconds: float) -> None:
-        await trio.sleep(seconds * self._random.uniform(1 - JITTER, 1 + JITTER))
+        await trio.sleep(self._about(seconds))
+
+    def _about(self, seconds: float) -> float:
+        return max(0.0, seconds) * self._random.uniform(1 - JITTER, 1 + JITTER)

@@ -135,6 +135,24 @@ def test_what_a_check_finds(arguments: list[str], env: dict[str, str], code: int
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mode", "told"),
+    [
+        ([], {}, True),
+        ([], {"SERVICE_MODE": "local"}, True),
+        ([], {"SERVICE_MODE": "remote"}, False),
+        (["--provider", "elsewhere:50051"], {}, False),
+        (["--local"], {}, False),
+    ],
+    ids=str,
+)
+def test_a_provider_that_is_named_in_vain(arguments: list[str], mode: dict[str, str], told: bool) -> None:
+    done = here("serve", ECHO, "--check", *arguments, DIGITALKIN_PROVIDER="mesh:50051", **mode)
+    assert done.returncode == 0, done.stderr
+    warned = b"DIGITALKIN_PROVIDER=mesh:50051 is not used: SERVICE_MODE is local." in done.stderr
+    assert warned is told, done.stderr
+
+
 def test_json_is_for_a_check() -> None:
     done = here("serve", ECHO, "--json")
     assert done.returncode == 2

@@ -1,7 +1,7 @@
 """A served module stays known to the registry: heartbeats, outages, a registry that forgets, the last word."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from random import Random
@@ -53,7 +53,9 @@ class Registry:
 
 
 @asynccontextmanager
-async def kept(registry: Registry, *, interval: float = 10.0) -> AsyncIterator[Registration]:
+async def kept(
+    registry: Registry, *, interval: float = 10.0, connects: Callable[[], Awaitable[None]] = trio.sleep_forever
+) -> AsyncIterator[Registration]:
     registration = Registration(
         registry,  # type: ignore[arg-type]  # the three methods that are needed
         module_id=ID,
@@ -61,6 +63,7 @@ async def kept(registry: Registry, *, interval: float = 10.0) -> AsyncIterator[R
         port=50055,
         version="1.2",
         interval=interval,
+        connects=connects,
         random=Random(7),
     )
     with trio.fail_after(86400):
@@ -115,6 +118,28 @@ async def test_the_first_pauses_are_short(autojump_clock: trio.testing.MockClock
     async with kept(registry):
         await trio.sleep(2)
         assert len(registry.calls) >= 3
+
+
+async def test_a_connection_is_a_better_reason_than_a_pause(autojump_clock: trio.testing.MockClock) -> None:
+    registry = Registry()
+    registry.down = True
+    connected = trio.Event()
+    async with kept(registry, interval=600.0, connects=connected.wait) as registration:
+        await trio.sleep(1000)
+        asked = len(registry.calls)
+        registry.down = False
+        connected.set()
+        await trio.sleep(1)
+        assert registration.status().registered
+        assert len(registry.calls) == asked + 1
+
+
+async def test_a_connection_that_does_not_hold_is_no_reason_to_hurry(autojump_clock: trio.testing.MockClock) -> None:
+    registry = Registry()
+    registry.down = True
+    async with kept(registry, connects=trio.lowlevel.checkpoint):
+        await trio.sleep(100)
+    assert len(registry.calls) <= 100 / 0.4
 
 
 async def test_a_registry_that_forgets_is_told_again_at_once(

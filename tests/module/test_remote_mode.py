@@ -270,7 +270,7 @@ async def test_a_provider_that_is_away_at_the_start(
             assert state == "NOT_SERVING"
             assert "provider:50051" in why
             network.heal()
-            await trio.sleep(30)
+            await trio.sleep(13)  # the longest pause between two connections, and no other one after that
             assert await readiness(server) == ("SERVING", "")
             await network.fail()
             await trio.sleep(100)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +19,9 @@ from ._serving import stdout_apart as stdout_apart
 from ._serving import tell_ready as tell_ready
 from ._settings import load_settings, log_flags, log_options, settings_options
 from .completion import files
+
+if TYPE_CHECKING:
+    from dk_trio.settings import Settings
 
 
 @click.command(
@@ -141,6 +147,8 @@ def command(
         *log_flags(log_level, log_format),
     )
     settings = load_settings(env_file=env_file, preset=preset, flags=flags, export=True)
+    if not local:
+        settings = replace(settings, warnings=(*settings.warnings, *_provider_unused(settings)))
     if reload and settings.server.workers > 1:
         raise click.UsageError(
             f"--reload loads code in one process, and there would be {settings.server.workers}: add --workers 1."
@@ -194,6 +202,20 @@ def _mode(provider: str | None, *, local: bool) -> Flags:
     except ValueError:
         raise click.BadParameter(f"{provider!r} is not HOST:PORT", param_hint="--provider") from None
     return [("--provider", "SERVICE_MODE", "remote"), ("--provider", "DIGITALKIN_PROVIDER", provider)]
+
+
+def _provider_unused(settings: Settings) -> Iterator[str]:
+    """An operator who names a provider believes in it, and would look there for what is kept here."""
+    from dk_trio.settings._reading import DEFAULT
+
+    services = settings.services
+    if services.mode == "local":
+        for source in settings.sources:
+            if source.variable.name == "DIGITALKIN_PROVIDER" and source.origin != DEFAULT:
+                yield (
+                    f"DIGITALKIN_PROVIDER={services.provider} is not used: SERVICE_MODE is local. Set "
+                    "SERVICE_MODE=remote, or start with --provider; --local says that local mode is meant."
+                )
 
 
 def _check(wanted: Wanted, *, as_json: bool) -> None:
