@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "dk_trio"
 
 # Lower first. A part may import parts of lower layers, and itself; parts of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "addresses", "redaction", "buggify", "chance"}),
+    frozenset({"errors", "addresses", "redaction", "buggify", "chance", "lazy"}),
     frozenset({"settings", "boundary", "extensions", "frames", "log_context"}),
     frozenset({"wire", "pb"}),
     frozenset({"rpc"}),

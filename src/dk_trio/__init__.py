@@ -6,8 +6,9 @@ pydantic and a program that wants only `dk_trio.rpc` does not load modules at al
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from dk_trio.lazy import lazily
 
 if TYPE_CHECKING:
     from .client import ModuleClient as ModuleClient
@@ -100,15 +101,4 @@ __all__ = [  # noqa: PLE0604, RUF100
     "tool_reference_input",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{home}", __name__), name)
-    globals()[name] = value  # the next use is a plain attribute
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -6,8 +6,9 @@ them, `_stores` what they keep, `_server` puts them on the network. See `docs/pr
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from dk_trio.lazy import lazily
 
 if TYPE_CHECKING:
     from dk_trio.services.stores.database import Database as Database
@@ -36,11 +37,4 @@ _HOMES: Final = {
 
 __all__ = [*_HOMES]  # noqa: PLE0604  all of them names
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value  # the next use is a plain attribute
-    return value
+__getattr__, __dir__ = lazily(__name__, _HOMES)

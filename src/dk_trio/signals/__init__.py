@@ -8,8 +8,9 @@ and `stop` for a job id; the session that listens for it cancels first and ackno
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from dk_trio.lazy import lazily
 
 from ._local import LocalSignals as LocalSignals
 from ._signal import Signal as Signal
@@ -38,11 +39,4 @@ _HOMES: Final = {
 
 __all__ = ["LocalSignals", "Signal", "SignalAction", "SignalExchange", *_HOMES]  # noqa: PLE0604  all of them names
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{home}", __name__), name)
-    globals()[name] = value  # the next use is a plain attribute
-    return value
+__getattr__, __dir__ = lazily(__name__, _HOMES)
