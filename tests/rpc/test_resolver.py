@@ -210,6 +210,26 @@ async def test_names_are_looked_up_at_most_every_half_second(autojump_clock, net
     assert repr(under_test) == "<Resolver 'host:1' addresses=1 lookups=3>"
 
 
+async def test_an_address_that_connects_and_does_not_serve_is_the_last_choice(
+    autojump_clock, network: PretendNetwork
+) -> None:
+    network.hosts["host"] = ["1.1.1.1", "2.2.2.2", "3.3.3.3"]
+    network.outcome = dict.fromkeys(network.hosts["host"], 0.0)
+    several = resolver()
+
+    async def connected() -> str:
+        return (await several.connect()).socket.address
+
+    with trio.fail_after(60):
+        assert [await connected() for _ in range(4)] == ["1.1.1.1", "2.2.2.2", "3.3.3.3", "1.1.1.1"]
+        assert await connected() == "2.2.2.2"
+        several.confirm()
+        assert await connected() == "1.1.1.1"
+        network.hosts["host"] = ["1.1.1.1"]
+        await trio.sleep(1)
+        assert [await connected() for _ in range(2)] == ["1.1.1.1", "1.1.1.1"]
+
+
 async def test_unknown_name_is_told_and_asked_again(autojump_clock, network: PretendNetwork) -> None:
     under_test = resolver("dns:///nowhere:1")
     with trio.fail_after(60):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,6 +271,31 @@ async def test_dns_resolution(autojump_clock: trio.abc.Clock, monkeypatch: pytes
             await trio.sleep(60)
         between = [later - earlier for earlier, later in pairwise(lookups)]
         assert interval / 1000 <= min(between) <= max(between) < interval / 1000 + 0.2
+
+
+async def test_an_instance_that_hangs_does_not_keep_the_others_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over real sockets: of two addresses the first accepts connections and serves none, as a stopped process does."""
+    async with trio.open_nursery() as nursery:
+        provider = ScriptedProvider()
+        with trio.fail_after(30):
+            (stopped,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            port = stopped.socket.getsockname()[1]
+            (serving,) = await trio.open_tcp_listeners(port, host="127.0.0.2")
+
+            async def lookup(host: str, port: int, **_: Any) -> list[Any]:
+                await trio.lowlevel.checkpoint()
+                kind = socket.AF_INET, socket.SOCK_STREAM, 6, ""
+                return [(*kind, ("127.0.0.1", port)), (*kind, ("127.0.0.2", port))]
+
+            monkeypatch.setattr(trio.socket, "getaddrinfo", lookup)
+            nursery.start_soon(trio.serve_listeners, provider.server.serve_stream, [serving])
+            reconnect = rpc.BackoffPolicy(initial=0.05, minimum=0.01)
+            options = replace(DEFAULTS, connect_timeout=0.2, reconnect=reconnect)
+            async with rpc.open_channel(f"provider:{port}", options=options) as channel:
+                await channel.ready()
+                assert channel.statistics().connect_failures == 1
+            await stopped.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def silence(environ: dict[str, str]) -> float:

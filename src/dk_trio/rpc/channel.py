@@ -158,6 +158,7 @@ class Channel:
                 self,
                 self._connector.connect,
                 self.nursery,
+                on_ready=self._connector.confirm,
                 options=self.options,
                 authority=self._connector.authority,
                 scheme=self._connector.scheme,

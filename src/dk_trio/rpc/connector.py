@@ -47,6 +47,10 @@ class Connector:
     def __repr__(self) -> str:
         return f"<Connector {self.target!r} {self.scheme}>"
 
+    def confirm(self) -> None:
+        """The stream of the last `connect` led to a server that serves."""
+        self._resolver.confirm()
+
     async def connect(self) -> trio.abc.Stream:
         """Connect, with TLS and ALPN where asked for.
 

@@ -4,6 +4,9 @@ Names are resolved anew for each attempt to connect, because in container platfo
 address, but not more often than `min_interval`: within it the last answer is used again. Of several addresses, the
 families take turns and each gets a head start before the next is tried in parallel (RFC 8305); the first that connects
 wins and the others are cancelled.
+
+To connect is not to be served: a process that hangs, or whose certificate has expired, is connected to all the same. So
+an address that has won is the last choice of the next attempt, until the connection over it has been confirmed.
 """
 
 from __future__ import annotations
@@ -101,13 +104,14 @@ def interleave_families(addresses: list[Address]) -> list[Address]:
 class Resolver:
     """The addresses of one target, asked for at most every `min_interval` seconds."""
 
-    __slots__ = ("_addresses", "_lock", "_min_interval", "_resolved", "lookups", "target")
+    __slots__ = ("_addresses", "_lock", "_min_interval", "_resolved", "_unconfirmed", "lookups", "target")
 
     def __init__(self, target: Target, *, min_interval: float) -> None:
         self.target = target
         self._min_interval = min_interval
         self._resolved = -inf
         self._addresses: list[Address] = []
+        self._unconfirmed: set[Address] = set()
         self._lock = trio.Lock()
         self.lookups = 0
         """How often the name system was asked."""
@@ -154,22 +158,32 @@ class Resolver:
                     f"cannot connect to {target.text!r}: {error}; check that the server runs and may be reached there"
                 ) from error
         addresses = await self.resolve()
-        stream, failures = await _race(addresses, happy_eyeballs_delay)
-        if stream is None:
+        self._unconfirmed.intersection_update(addresses)
+        if len(self._unconfirmed) == len(addresses):  # each has had its turn
+            self._unconfirmed.clear()
+        addresses = sorted(addresses, key=self._unconfirmed.__contains__)
+        stream, address, failures = await _race(addresses, happy_eyeballs_delay)
+        if stream is None or address is None:
             causes = "; ".join(failures) or "the name has no address"
             raise ConnectError(
                 f"cannot connect to {target.text!r}: {causes}; check that the server runs and listens on this address"
             )
+        self._unconfirmed.add(address)
         return stream
 
+    def confirm(self) -> None:
+        """The server that was connected to serves."""
+        self._unconfirmed.clear()
 
-async def _race(addresses: list[Address], delay: float) -> tuple[trio.SocketStream | None, list[str]]:
-    """Connect to the first address that answers; the stream, or None and why each one failed."""
+
+async def _race(addresses: list[Address], delay: float) -> tuple[trio.SocketStream | None, Address | None, list[str]]:
+    """Connect to the first address that answers; the stream and its address, or None and why each one failed."""
     winner: trio.SocketStream | None = None
+    where: Address | None = None
     failures: list[str] = []
 
     async def attempt(family: socket.AddressFamily, address: tuple[str | int | bytes, ...], over: trio.Event) -> None:
-        nonlocal winner
+        nonlocal winner, where
         sock = trio.socket.socket(family, socket.SOCK_STREAM)
         try:
             await sock.connect(address)
@@ -181,7 +195,7 @@ async def _race(addresses: list[Address], delay: float) -> tuple[trio.SocketStre
             raise
         else:
             if winner is None:
-                winner = trio.SocketStream(sock)
+                winner, where = trio.SocketStream(sock), (family, address)
                 nursery.cancel_scope.cancel()
             else:
                 sock.close()
@@ -200,4 +214,4 @@ async def _race(addresses: list[Address], delay: float) -> tuple[trio.SocketStre
         if winner is not None:
             winner.socket.close()
         raise
-    return winner, failures
+    return winner, where, failures

@@ -63,6 +63,7 @@ class Subchannel:
         connect: Callable[[], Awaitable[trio.abc.Stream]],
         nursery: trio.Nursery,
         *,
+        on_ready: Callable[[], None],
         options: ChannelOptions,
         authority: str,
         scheme: str,
@@ -71,6 +72,7 @@ class Subchannel:
         self._owner = owner
         self._connect = connect
         self._nursery = nursery
+        self._on_ready = on_ready
         self._options = options
         self._authority = authority
         self._scheme = scheme
@@ -121,6 +123,7 @@ class Subchannel:
                 await trio.sleep_until(started + delay)
                 continue
             self._backoff.succeeded()
+            self._on_ready()
             self.connects += 1
             self.link = link
             self._become(ConnectivityState.READY)
