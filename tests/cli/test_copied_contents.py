@@ -1,6 +1,7 @@
 """Contents that come and go while they are copied, and copies that cannot be made."""
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,16 @@ def test_what_is_removed_meanwhile_is_not_in_the_copy(source: Path, tmp_path: Pa
 
 
 def test_it_is_given_up_in_the_end(source: Path, tmp_path: Path) -> None:
+    names = itertools.count()
     with pytest.raises(DatabaseError, match="removed faster than they can be copied"):
-        _copy(lambda _: {"gone": ("", 0)}, source, tmp_path / "target")
+        _copy(lambda _: {f"gone{next(names)}": ("", 0)}, source, tmp_path / "target")
+
+
+def test_what_is_not_there_although_it_was_not_removed_is_told_at_once(source: Path, tmp_path: Path) -> None:
+    rounds = itertools.count()
+    with pytest.raises(DatabaseError, match=f"{source / 'lost'} is not there, and the database names it"):
+        _copy(lambda _: {f"gone{next(rounds)}": ("", 0), "lost": ("", 0)}, source, tmp_path / "target")
+    assert next(rounds) < 4
 
 
 def test_contents_without_their_directory_are_no_copy(tmp_path: Path) -> None:

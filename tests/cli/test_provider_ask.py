@@ -72,6 +72,8 @@ def test_a_description_tells_types_rules_and_enums() -> None:
         (["storage.StoreRecord", "@nowhere.json"], "nowhere.json cannot be read"),
         (["storage.StoreRecord", '{"recordid": "a"}'], "Did you mean 'record_id'? `--describe"),
         (["127.0.0.1:99999", "ListSetups"], "'99999' is not a port"),
+        (["localhost", "ListSetups"], "'localhost' before the method is no address. Write HOST:PORT"),
+        (["ListSetups", '{"limit": ' + "9" * 5000 + "}"], "holds a whole number of more than 4300 digits"),
     ],
 )
 def test_words_that_are_no_request(words: list[str], told: str) -> None:
@@ -247,6 +249,28 @@ async def test_a_setup_needs_a_module_and_may_be_without_a_version() -> None:
         assert (got["name"], "content" in got) == ("bare", False)
 
 
+async def test_a_setup_that_is_refused_leaves_nothing_behind() -> None:
+    async with provider_here() as address:
+        for rest in ('"content": []', '"content": {}, "status": "BAD"', '"content": {}, "version": "\\u0000"'):
+            assert (await ask(address, "put-setup", f'{{"module_id": "m", {rest}}}')).returncode != Exit.OK
+        assert outputs_of((await ask(address, "ask", "ListSetups")).stdout) == [{"setups": [], "total_count": 0}]
+
+        (made,) = outputs_of((await ask(address, "put-setup", '{"module_id": "m", "content": {}}')).stdout)
+        there = f'"id": "{made["setup_id"]}"'
+        worse = await ask(address, "put-setup", f'{{{there}, "content": {{}}, "name": "\\u0000"}}')
+        assert b"name must not hold a NUL" in worse.stderr
+        (found,) = outputs_of((await ask(address, "ask", "SearchSetupVersions", f'{{"setup_{there[1:]}}}')).stdout)
+        assert [row["version"] for row in found["setup_versions"]] == ["1"]
+
+
+async def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    marked = tmp_path / "setup.json"
+    marked.write_bytes(b'\xef\xbb\xbf{"module_id": "m", "content": {}}')
+    async with provider_here() as address:
+        (made,) = outputs_of((await ask(address, "put-setup", str(marked))).stdout)
+    assert made["version"] == "1"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -278,6 +302,7 @@ async def test_a_provider_that_does_not_know_of_ids_keeps_no_setup_of_another_id
         ('{"module_id": "m"}', "content: must be set"),
         ('{"setups:a": 3}', "setups:a: expected an object, got 3"),
         ("[]", "holds a list"),
+        ('{"module_id": "m", "content": null}', "content: must be set"),
         ('{"id": 3, "content": {}}', "setup_id: must be a text of printable ASCII such as setups:demo, not 3"),
         ('{"id": "setups:", "content": {}}', "setup_id: must be a text"),
         ('{"id": "setups:\u00e9", "content": {}}', "setup_id: must be a text"),

@@ -175,6 +175,7 @@ def test_a_port_that_is_taken() -> None:
         ("mysql://user:s3cret@host/name", "'mysql://...'"),
         ("data.sqlite3", "'data.sqlite3'"),
         ("postgresql:/host", ":/host"),
+        ("host=here password=s3cret", "'host=...'"),
     ],
 )
 def test_a_database_that_nobody_knows(url: str, shown: str) -> None:
@@ -182,6 +183,15 @@ def test_a_database_that_nobody_knows(url: str, shown: str) -> None:
     assert shown in told
     assert "s3cret" not in told
     assert "postgresql://USER" in told
+
+
+@pytest.mark.parametrize("option", ["--db", "--data-dir"])
+@pytest.mark.parametrize("command", [(), ("backup", "copy")])
+def test_an_empty_option_is_a_variable_that_is_not_set_and_no_default(option: str, command: tuple[str, ...]) -> None:
+    done = here("provider", *command, option, "")
+    assert done.returncode == Exit.CONFIGURATION
+    assert f"dk-trio: {option} is empty. Give it a value, or leave it out for its default." in done.stderr.decode()
+    assert not [*Path.cwd().iterdir()]
 
 
 def test_a_url_that_postgresql_does_not_understand() -> None:

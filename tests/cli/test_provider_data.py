@@ -13,6 +13,7 @@ from tests.postgres import PostgresServer, postgres_server, postgres_url  # noqa
 from bench import durability
 from dk_trio import rpc
 from dk_trio.cli._exits import Exit
+from dk_trio.cli.provider._copy import _without_password
 
 from .processes import PATIENCE, dk_trio, providing
 from .provider_load import Load, Writer, loaded
@@ -133,13 +134,23 @@ async def test_a_copy_does_not_overwrite_and_leaves_nothing_when_it_fails() -> N
         "--data-dir", "data", "there", code=Exit.CONFIGURATION
     )
     assert [path.name for path in Path("there").iterdir()] == ["precious"]
+    for here in (".", "..", "/"):
+        told = await backed_up("--data-dir", "data", here, code=Exit.CONFIGURATION)
+        assert f"{here} exists, and is not overwritten" in told
     assert "no database in nowhere" in await backed_up("--data-dir", "nowhere", "copy", code=Exit.CONFIGURATION)
     assert "nothing to copy" in await backed_up("--db", ":memory:", "copy", code=Exit.CONFIGURATION)
+    told = await backed_up("--db", "mysql://someone:s3cret@host/name", "copy", code=Exit.CONFIGURATION)
+    assert "There is no database 'mysql://...'" in told
+    assert "contents of " in await backed_up("--db", "sqlite", "--data-dir", "data", "copy")
+    shutil.rmtree("copy")
 
     (content, *_) = Path("data", "files").iterdir()
     content.chmod(0o600)
     content.write_bytes(b"other bytes")
     assert "is damaged: it has other bytes" in await backed_up("--data-dir", "data", "copy", code=Exit.CONFIGURATION)
+    content.unlink()
+    told = await backed_up("--data-dir", "data", "copy", code=Exit.CONFIGURATION)
+    assert f"{content} is not there, and the database names it. Name the data directory of the provider" in told
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["data", "there"]
 
 
@@ -170,3 +181,39 @@ async def test_without_pg_dump_it_is_told_what_to_run(tmp_path: Path) -> None:
     assert told.returncode == Exit.CONFIGURATION
     assert b"pg_dump --format=custom --file=copy/postgresql.dump --dbname=postgresql://someone@host/name" in told.stderr
     assert b"s3cret" not in told.stderr
+
+
+async def test_of_postgresql_what_cannot_be_copied_is_told_without_a_password(
+    postgres_server: PostgresServer,  # noqa: F811
+) -> None:
+    if not shutil.which("pg_dump") or not shutil.which("pg_restore"):
+        pytest.skip("there is no pg_dump")
+    port = postgres_server.port
+    for url, words in (
+        (postgres_server.url("template1"), "There is nothing of a provider in the schema of"),
+        (postgres_server.url(password="s3cret"), "Look at the user and the password of the URL"),
+        (f"postgresql://u:%s3@127.0.0.1:{port}/name", "Percent-encode special characters"),
+        (f"postgresql://u:s3cret@127.0.0.1:{port}/name?nonsense=1", "After its ? stand what libpq knows"),
+        (f"postgresql://u@127.0.0.1:{port}/name?password=s3cret&sslmode=no", "Look at `sslmode`"),
+        ("postgresql://u:s3cret@127.0.0.1:1/name", "Connection refused. Look at host and port of the URL"),
+    ):
+        told = await backed_up("--db", url, "copy", code=Exit.CONFIGURATION)
+        assert words in told
+        assert "127.0.0.1" in told
+        assert "s3" not in told
+        assert len(told.splitlines()) == 1
+    assert not [*Path.cwd().iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("url", "plain", "password"),
+    [
+        ("postgresql://u@h/d", "postgresql://u@h/d", None),
+        ("postgresql://u:p@h/d?sslmode=require", "postgresql://u@h/d?sslmode=require", "p"),
+        ("postgresql://u@h/d?password=p&sslmode=require", "postgresql://u@h/d?sslmode=require", "p"),
+        ("postgresql://u:o@h/d?password=p", "postgresql://u@h/d", "p"),
+        ("postgresql:///d?user=u", "postgresql:///d?user=u", None),
+    ],
+)
+def test_other_processes_do_not_see_a_password(url: str, plain: str, password: str | None) -> None:
+    assert _without_password(url) == (plain, password)

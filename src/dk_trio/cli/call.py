@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -143,7 +144,7 @@ def read_input(text: str, hint: str = "--input") -> dict[str, Any]:
     else:
         source, raw = "the argument", text.encode("utf-8", "surrogateescape")
     try:
-        data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        data = json.loads(raw.removeprefix(BOM_UTF8).decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise click.BadParameter(f"{source} is not UTF-8 text (byte {error.start}).", param_hint=hint) from None
     except json.JSONDecodeError as error:
@@ -154,6 +155,10 @@ def read_input(text: str, hint: str = "--input") -> dict[str, Any]:
         raise click.BadParameter(f"{source} is not JSON: {error}.", param_hint=hint) from None
     except RecursionError:
         raise click.BadParameter(f"{source} is nested too deep.", param_hint=hint) from None
+    except ValueError:  # it is JSON, but for Python
+        raise click.BadParameter(
+            f"{source} holds a whole number of more than {sys.get_int_max_str_digits()} digits.", param_hint=hint
+        ) from None
     if not isinstance(data, dict):
         raise click.BadParameter(
             f"{source} holds a {type(data).__name__}; the input is a JSON object.", param_hint=hint

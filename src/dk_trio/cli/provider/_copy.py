@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dk_trio.errors import DatabaseError, StorageServiceError
+from dk_trio.services.stores._postgres_errors import misread, place, remedy_for
 from dk_trio.services.stores.backup import back_up
 from dk_trio.services.stores.contents import PIECE
 from dk_trio.services.stores.durable import sync
@@ -79,11 +80,12 @@ def copy_postgres(url: str, directory: Path | None, destination: Path) -> Copied
 @contextmanager
 def _staged(destination: Path) -> Iterator[Path]:
     """A directory that becomes `destination` at the end of the block, or nothing does."""
-    staging = destination.with_name(f"{destination.name}.partial")
+    staging = destination
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        if destination.exists():
+        if destination.exists():  # the current directory, too, which has no name
             raise DatabaseError(f"{destination} exists, and is not overwritten.", hint="Choose another name.")
+        staging = destination.with_name(f"{destination.name}.partial")
         staging.mkdir(mode=0o700)
     except OSError as error:
         if isinstance(error, FileExistsError) and staging.is_dir():  # not a file where its parent should be
@@ -115,12 +117,22 @@ def _give_up(destination: Path, error: OSError) -> NoReturn:
 
 
 def _copy(snapshot: Callable[[Path], Contents], source: Path | None, target: Path) -> Copied:
-    contents = target / CONTENTS
+    contents, missing = target / CONTENTS, set[str]()
     for _ in range(_ROUNDS):
         wanted = snapshot(target)
-        if wanted and source is None:
-            raise DatabaseError("The contents of files are needed, too.", hint="Name their directory with --data-dir.")
-        if source is None or _copy_contents(source, contents, wanted):
+        if source is None:
+            if wanted:
+                hint = "Name their directory with --data-dir."
+                raise DatabaseError("The contents of files are needed, too.", hint=hint)
+            break
+        if lost := missing & wanted.keys():  # not removed; and no content gets a name that was used before
+            raise DatabaseError(
+                f"The content {source / min(lost)} is not there, and the database names it.",
+                hint="Name the data directory of the provider with --data-dir."
+                " If that is this one, the content is lost: delete the files that have it.",
+            )
+        missing = _copy_contents(source, contents, wanted)
+        if not missing:
             break
     else:
         raise DatabaseError("Files are removed faster than they can be copied.", hint="Try it when less goes on.")
@@ -132,8 +144,9 @@ def _copy(snapshot: Callable[[Path], Contents], source: Path | None, target: Pat
     return Copied(len(wanted), sum(path.stat().st_size for path in target.rglob("*") if path.is_file()))
 
 
-def _copy_contents(source: Path, target: Path, wanted: Contents) -> bool:
-    """Copy those that are not there yet; False when one has been removed meanwhile."""
+def _copy_contents(source: Path, target: Path, wanted: Contents) -> set[str]:
+    """Copy those that are not there yet; which could not be found, such as those that have been removed meanwhile."""
+    missing = set()
     for name, (digest, size) in wanted.items():
         path = target / name
         if path.exists():
@@ -142,13 +155,14 @@ def _copy_contents(source: Path, target: Path, wanted: Contents) -> bool:
         try:
             found = _copy_content(source / name, path)
         except FileNotFoundError:
-            return False
+            missing.add(name)
+            continue
         if found != (digest, size):
             raise DatabaseError(
                 f"The content {source / name} is damaged: it has other bytes than were written.",
                 hint="Delete the files that have it, or put it back from an older copy.",
             )
-    return True
+    return missing
 
 
 def _copy_content(source: Path, target: Path) -> tuple[str, int]:
@@ -188,9 +202,14 @@ def _sqlite_snapshot(directory: Path, target: Path) -> Contents:
 
 def _postgres_snapshot(url: str, target: Path) -> Contents:
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 
     target.unlink(missing_ok=True)
-    plain, password = _without_password(url)
+    name, (plain, password) = place(url), _without_password(url)
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise misread(name, str(error)) from None  # its text may quote a password
     try:
         with psycopg.connect(url) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -200,8 +219,13 @@ def _postgres_snapshot(url: str, target: Path) -> Contents:
             # Of a database that others share, our schema; `public` alone could not be restored: it is always there.
             only = [] if schema == "public" else [f"--schema={schema}"]
             _run([*_dump_command(plain, target), f"--snapshot={snapshot}", *only], password)
+    except psycopg.errors.UndefinedTable:
+        raise DatabaseError(
+            f"There is nothing of a provider in the schema of {name}.", hint="Name the database of a provider."
+        ) from None
     except psycopg.Error as error:
-        raise DatabaseError(f"The database cannot be copied: {' '.join(str(error).split())}.") from error
+        why = " ".join(str(error).split()).partition(" Is the server running")[0].rstrip(".")
+        raise DatabaseError(f"The database {name} cannot be copied: {why}.", hint=remedy_for(why)) from error
     _run(["pg_restore", "--list", str(target)], None)
     with target.open("rb") as file:
         os.fsync(file.fileno())
@@ -214,10 +238,17 @@ def _dump_command(url: str, target: Path) -> list[str]:
 
 def _without_password(url: str) -> tuple[str, str | None]:
     """The URL without its password, which others would see in the list of processes, and the password."""
-    head, at, tail = url.partition("@")
+    head, _, query = url.partition("?")
+    pairs = [pair for pair in query.split("&") if pair]
+    passwords = [pair.partition("=")[2] for pair in pairs if pair.startswith("password=")]
+    rest = "&".join(pair for pair in pairs if not pair.startswith("password="))
+    head, at, tail = head.partition("@")
     scheme, _, login = head.partition("://")
     user, colon, password = login.partition(":")
-    return (f"{scheme}://{user}@{tail}", password) if at and colon else (url, None)
+    if at and colon:
+        head, passwords = f"{scheme}://{user}", [password, *passwords]
+    plain = f"{head}{at}{tail}{'?' if rest else ''}{rest}"
+    return plain, passwords[-1] if passwords else None  # the last one counts, as for libpq
 
 
 def _run(command: list[str], password: str | None) -> None:

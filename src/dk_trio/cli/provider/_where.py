@@ -29,6 +29,19 @@ data_dir_option = click.option(
 )
 
 
+def check_given(db: str | None, data_dir: str | None) -> None:
+    """Refuse empty texts: those of a variable that is not set, and not what the defaults are for.
+
+    Raises:
+        DatabaseError: One is empty.
+    """
+    for option, value in (("--db", db), (SETTING, data_dir)):
+        if value is not None and not value.strip():
+            from dk_trio.errors import DatabaseError
+
+            raise DatabaseError(f"{option} is empty.", hint="Give it a value, or leave it out for its default.")
+
+
 def is_postgres(db: str | None) -> bool:
     """Whether `--db` names a PostgreSQL database."""
     return db is not None and db.startswith(_POSTGRES)
@@ -50,8 +63,9 @@ def database_of(db: str | None, data_dir: str | None, configured: Path | None) -
     """The database, not opened yet, and the directory of the contents of files.
 
     Raises:
-        DatabaseError: `--db` names no database that is known.
+        DatabaseError: `--db` names no database that is known, or is empty.
     """
+    check_given(db, data_dir)
     directory = None if db == MEMORY else directory_of(data_dir, configured)
     from dk_trio.services.stores.open import open_database
 

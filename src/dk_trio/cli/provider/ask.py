@@ -62,7 +62,14 @@ def command(
     from ._contract import find
     from ._json import FieldError, from_json, to_json
 
-    method = find(rest[0])
+    try:
+        method = find(rest[0])
+    except click.UsageError:
+        if len(rest) == 2 and _is_method(rest[1]):
+            raise click.UsageError(
+                f"{rest[0]!r} before the method is no address. Write HOST:PORT, such as 127.0.0.1:50051."
+            ) from None
+        raise
     data = read_input(rest[1], "JSON") if len(rest) == 2 else {}
     try:
         request = from_json(method.request, data)
@@ -74,3 +81,13 @@ def command(
         await send(method, request, lambda reply: write_line(to_json(reply)))
 
     return talk(address, connection, timeout, metadata, work)
+
+
+def _is_method(word: str) -> bool:
+    from ._contract import find
+
+    try:
+        find(word)
+    except click.UsageError:
+        return False
+    return True

@@ -8,7 +8,7 @@ import click
 
 from dk_trio.cli._exits import CODES
 
-from ._where import MEMORY, data_dir_option, db_option, directory_of, is_postgres
+from ._where import MEMORY, check_given, data_dir_option, database_of, db_option, directory_of, is_postgres
 
 
 @click.command(
@@ -36,15 +36,18 @@ def command(*, destination: Path, db: str | None, data_dir: str | None) -> None:
 
     from ._copy import DUMP, copy_postgres, copy_sqlite
 
-    directory = directory_of(data_dir, Settings.from_environment(serving=False).services.data_dir)
+    check_given(db, data_dir)
+    configured = Settings.from_environment(serving=False).services.data_dir
     if is_postgres(db):
         assert db is not None
+        directory = directory_of(data_dir, configured)
         copied = copy_postgres(db, directory, destination)
         again = f"pg_restore --dbname=URL {destination / DUMP}, then dk-trio provider --db URL --data-dir {destination}"
     else:
-        if db is not None or directory is None:
+        _, directory = database_of(db, data_dir, configured)  # refuses what the server refuses
+        if directory is None:
             raise DatabaseError(
-                f"There is nothing to copy from {db or MEMORY}.",
+                f"There is nothing to copy from {MEMORY}.",
                 hint="Name what the provider uses: --data-dir or --db.",
             )
         copied = copy_sqlite(directory, destination)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +17,9 @@ from dk_trio.errors import ConfigurationError
 from dk_trio.extensions import SETUP_ID
 
 from ._client import Send, metadata_option, split_address, talk
+
+if TYPE_CHECKING:
+    from ._contract import Method
 
 _FIELDS: Final = (
     "setup_id",
@@ -32,6 +36,9 @@ _FIELDS: Final = (
 _DEFAULTS: Final = {"organisation_id": "organizations:default", "owner_id": "users:default", "status": "READY"}
 _PREFIX: Final = "setups:"
 _PAGE: Final = 1000
+
+# Seconds in which a setup that came only half into being is deleted again.
+_UNDO: Final = 3.0
 
 
 @click.command(
@@ -137,9 +144,13 @@ def _checked(setup: dict[str, Any]) -> dict[str, Any]:
             near = difflib.get_close_matches(key, _FIELDS, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"A setup has {', '.join(_FIELDS)}."
             raise click.UsageError(f"{key}: there is no such field. {hint}")
+    setup = {key: value for key, value in setup.items() if value is not None}
     if "content" not in setup:
         raise click.UsageError('content: must be set, the object that jobs run with, such as {"content": {}}.')
-    setup = {key: value for key, value in setup.items() if value is not None}
+    # All of it before the first call: nothing is made of a setup of which something is wrong.
+    _request("CreateSetup", {key: setup[key] for key in ("name", *_DEFAULTS, "module_id") if key in setup})
+    _request("CreateSetupVersion", {key: setup[key] for key in ("version", "content") if key in setup})
+    _request("UpdateSetupVersion", {key: setup[key] for key in ("setup_version_id",) if key in setup})
     if "setup_id" in setup:
         key = setup["setup_id"]
         if not isinstance(key, str) or not key.removeprefix(_PREFIX) or not (key.isascii() and key.isprintable()):
@@ -149,18 +160,37 @@ def _checked(setup: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
-    """Create or change a setup; its ids."""
-    there = await _existing(send, setup) or await _created(send, setup)
-    version = await _put_version(send, there, setup)
-    changed = {
-        "setup_id": there.id,
-        "name": setup.get("name", there.name),
-        "owner_id": setup.get("owner_id", there.owner_id),
-        "status": setup.get("status", there.status.value),
-        "current_setup_version": _version(version),
-    }
-    await _call(send, "UpdateSetup", changed)
+    """Create or change a setup; its ids. What a call has made is deleted again when a later one is refused."""
+    made: dict[str, dict[str, str]] = {}
+    try:
+        there = await _existing(send, setup)
+        if there is None:
+            there = await _created(send, setup)
+            made["DeleteSetup"] = {"setup_id": there.id}
+        version, added = await _put_version(send, there, setup)
+        if added and not made:
+            made["DeleteSetupVersion"] = {"setup_version_id": version.id}
+        changed = {
+            "setup_id": there.id,
+            "name": setup.get("name", there.name),
+            "owner_id": setup.get("owner_id", there.owner_id),
+            "status": setup.get("status", there.status.value),
+            "current_setup_version": _version(version),
+        }
+        await _call(send, "UpdateSetup", changed)
+    except BaseException:
+        await _undone(send, made)
+        raise
     return {"setup_id": there.id, "setup_version_id": version.id, "version": version.version}
+
+
+async def _undone(send: Send, made: Mapping[str, dict[str, str]]) -> None:
+    import trio
+    from grpclib.exceptions import GRPCError
+
+    with trio.move_on_after(_UNDO, shield=True), suppress(GRPCError):  # what came before is what is told
+        for method, request in made.items():
+            await _call(send, method, request)
 
 
 async def _existing(send: Send, setup: dict[str, Any]) -> Any:
@@ -209,32 +239,41 @@ async def _created(send: Send, setup: dict[str, Any]) -> Any:
     return made
 
 
-async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> Any:
+async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> tuple[Any, bool]:
+    """The version, and whether it is new."""
     found = (await _call(send, "SearchSetupVersions", {"setup_id": there.id})).setup_versions
     name, key = setup.get("version"), setup.get("setup_version_id")
     old = next((row for row in found if (row.id == key if key else row.version == name)), None)
     if old is not None:
         change = {"setup_version_id": old.id, "version": name or old.version, "content": setup["content"]}
-        return (await _call(send, "UpdateSetupVersion", change)).setup_version
+        return (await _call(send, "UpdateSetupVersion", change)).setup_version, False
     if name is None:
         names = {row.version for row in found}
         name = next(text for number in range(len(found) + 1, 2 * len(found) + 2) if (text := str(number)) not in names)
     new = {"setup_id": there.id, "version": name, "content": setup["content"]}
-    return (await _call(send, "CreateSetupVersion", new)).setup_version
+    return (await _call(send, "CreateSetupVersion", new)).setup_version, True
 
 
 async def _call(send: Send, method: str, data: dict[str, Any], metadata: Mapping[str, str] | None = None) -> Any:
+    replies: list[Any] = []
+    await send(*_request(method, data), replies.append, metadata or {})
+    return replies[0]
+
+
+def _request(method: str, data: dict[str, Any]) -> tuple[Method, Any]:
+    """A request of SetupService.
+
+    Raises:
+        click.UsageError: A field cannot have its value.
+    """
     from ._contract import find
     from ._json import FieldError, from_json
 
     found = find(f"setup.{method}")
     try:
-        request = from_json(found.request, data)
+        return found, from_json(found.request, data)
     except FieldError as error:
         raise click.UsageError(f"{error}.") from None
-    replies: list[Any] = []
-    await send(found, request, replies.append, metadata or {})
-    return replies[0]
 
 
 def _version(version: Any) -> dict[str, Any]:

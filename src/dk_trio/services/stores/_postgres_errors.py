@@ -25,11 +25,13 @@ _REMEDIES: Final = (
     ("pg_hba.conf", "Let this user connect from here: pg_hba.conf of the server says who may."),
     ("read-only", "Name the server that can be written: this one is a standby, or set to read only."),
     ("SSL", "Look at `sslmode` and the certificates of the URL."),
+    ("sslmode", "Look at `sslmode` and the certificates of the URL."),
     ("certificate", "Look at `sslmode` and the certificates of the URL."),
     ("too many", "Raise max_connections of the server, or end what holds its connections."),
     ("", "Look at host and port of the URL, and whether PostgreSQL runs there and accepts connections."),
 )
 
+_PARAMETERS: Final = "After its ? stand what libpq knows, such as `sslmode`, `connect_timeout` and `options`."
 _ENCODE: Final = "Percent-encode special characters of user and password: @ is %40, / is %2F, : is %3A, ? is %3F."
 
 
@@ -134,18 +136,19 @@ class Reach:
         self._backoff = min(2 * self._backoff, BACKOFF_MAX)
         if self._known:
             return self.unavailable()
-        return DatabaseError(f"The database {self._name} cannot be reached: {why}.", hint=_remedy(why))
+        return DatabaseError(f"The database {self._name} cannot be reached: {why}.", hint=remedy_for(why))
 
     def unavailable(self) -> StorageServiceError:
         """What to raise when there was a connection, and is none now."""
         return StorageServiceError(
             f"The database {self._name} cannot be reached: {self._why}.",
-            hint=_remedy(self._why),
+            hint=remedy_for(self._why),
             status=Status.UNAVAILABLE,
         )
 
 
-def _remedy(why: str) -> str:
+def remedy_for(why: str) -> str:
+    """What to do about a server that was not reached, by what libpq says."""
     return next(remedy for text, remedy in _REMEDIES if text in why)
 
 
@@ -174,4 +177,5 @@ def place(url: str) -> str:
 def misread(name: str, text: str) -> DatabaseError:
     """The error for a URL that libpq does not understand; what it quotes of the URL may be a password."""
     said = re.sub(r'"[^"]*"', '"..."', " ".join(text.split()))
-    return DatabaseError(f"The URL of the database {name} cannot be understood: {said}.", hint=_ENCODE)
+    hint = _PARAMETERS if "query parameter" in said else _ENCODE
+    return DatabaseError(f"The URL of the database {name} cannot be understood: {said}.", hint=hint)

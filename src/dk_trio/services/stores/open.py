@@ -35,8 +35,9 @@ def open_database(url: str, *, directory: Path, setting: str = SETTING) -> Datab
         from .sqlite import SqliteDatabase
 
         return SqliteDatabase(None if url == ":memory:" else directory, setting=setting)
-    # What stands behind a scheme may hold a password.
-    shown = f"{scheme}://..." if colons else url
+    # What stands behind a scheme may hold a password, and so may the other form that libpq knows, `host=... user=...`.
+    word, equals, _ = url.partition("=")
+    shown = f"{scheme}://..." if colons else f"{word}=..." if equals else url
     raise DatabaseError(
         f"There is no database {shown!r}.",
         hint="Use `sqlite`, `:memory:`, or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.",
