@@ -429,12 +429,28 @@ async def test_a_dead_path_is_told_once_and_so_is_its_end(autojump_clock: Any, h
     assert "come in again" in told[1][1]
 
 
-async def test_a_provider_that_lets_deadlines_pass_is_not_dead(autojump_clock: Any) -> None:
-    async with exchange_with(poll="hang") as (exchange, _):
+@pytest.mark.parametrize(("behaves", "poll_timeout"), [("hang", 1.0), (0.3, 0.2)])
+async def test_a_provider_that_lets_deadlines_pass_is_not_dead(
+    autojump_clock: Any, behaves: Any, poll_timeout: float, caplog: Any
+) -> None:
+    """It may have nothing to say. Or it is too slow for the timeout, which nobody would notice: so that is told."""
+    async with exchange_with(poll=behaves, poll_timeout=poll_timeout) as (exchange, _):
         with exchange.listen("a", print):
+            await quiet(25)
+            assert not caplog.records
             await quiet(100)
             assert exchange.health().inbound.ok
             assert exchange.statistics().inbound.failed_polls == 0
+    (told,) = [record.message for record in caplog.records]
+    assert f" polls within {poll_timeout:g} s: if jobs cannot be cancelled by it, raise DIGITALKIN_POLL_TIMEOUT" in told
+
+
+async def test_a_provider_that_answered_once_may_let_deadlines_pass(autojump_clock: Any, caplog: Any) -> None:
+    async with exchange_with(poll="hang", poll_plan=[None]) as (exchange, provider):
+        with exchange.listen("a", print):
+            provider.ask(request_for("a"))
+            await quiet(200)
+    assert not caplog.records
 
 
 async def test_a_hung_connection_is_dead(autojump_clock: Any) -> None:

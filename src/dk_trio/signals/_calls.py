@@ -14,8 +14,10 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
 from dk_trio import extensions, rpc
-from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsResponse, SendSignalsResponse
+from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsResponse, Task
 from dk_trio.rpc.retry import PUSHBACK_HEADER, parse_pushback
+
+from ._tasks import readable_tasks
 
 if TYPE_CHECKING:
     from multidict import MultiDict
@@ -67,6 +69,24 @@ class Encoded:
         return cls(data)
 
 
+class Polled:
+    """The reply to a poll: what of it can be read. One signal that cannot must not hide the cancel of another job."""
+
+    __slots__ = ("tasks",)
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
+
+    @classmethod
+    def FromString(cls, data: bytes) -> Self:  # noqa: N802  what a call asks of its reply
+        """From bytes.
+
+        Raises:
+            DecodeError: It is no reply at all.
+        """
+        return cls(readable_tasks(data))
+
+
 class Calls:
     """SendSignals and GetSignals on one channel.
 
@@ -113,16 +133,14 @@ class Calls:
         reply, _ = await self._call("SendSignals", request, SendSignalsResponse, timeout, metadata)
         return reply
 
-    async def poll(
-        self, request: Encoded, *, after: str | None, timeout: float
-    ) -> tuple[GetSignalsResponse, str | None]:
+    async def poll(self, request: Encoded, *, after: str | None, timeout: float) -> tuple[Polled, str | None]:
         """GetSignals, once; the reply, and the cursor for the next poll if the provider gives one.
 
         Raises:
             CallError: The call has failed; UNAVAILABLE when the channel is closed.
         """
         metadata = {} if after is None else {extensions.SIGNALS_AFTER: after}
-        reply, told = await self._call("GetSignals", request, GetSignalsResponse, timeout, metadata)
+        reply, told = await self._call("GetSignals", request, Polled, timeout, metadata)
         upto = told.get(extensions.SIGNALS_UPTO)
         return reply, upto if isinstance(upto, str) else None
 

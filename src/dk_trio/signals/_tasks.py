@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
 from dk_trio.pb import DecodeError
-from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import Task
+from dk_trio.pb._primitives import Malformed, read_size, read_tag, skip
+from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsResponse, Task
 from dk_trio.pb.google.protobuf import Struct
 
 from ._signal import NO_REASON, Signal, SignalAction
 
+_SIZED: Final = 2  # the wire type
+_TASKS: Final = 1 << 3 | _SIZED  # the tag of GetSignalsResponse.tasks
 _ACTIONS: Final = {action.value: action for action in SignalAction}
 
 
@@ -77,3 +81,44 @@ def identity(task: Task) -> bytes:
         payload_of(task),
     )
     return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def readable_tasks(reply: bytes) -> list[Task]:
+    """The signals of a reply to GetSignals, of which some may have fields that cannot be read: without these fields.
+
+    A date of the year 10000 is no date, but the cancel that bears it is a cancel, and so is that of the job beside it.
+
+    Raises:
+        DecodeError: It is no reply at all.
+    """
+    try:
+        return GetSignalsResponse.parse(reply).tasks
+    except DecodeError:
+        try:
+            tasks = [field[begin:] for tag, begin, field in _fields(reply) if tag == _TASKS]
+            parts = [[field for _, _, field in _fields(task)] for task in tasks]
+        except (IndexError, Malformed):
+            parts = []
+        if not parts:
+            raise
+    return [Task.parse(b"".join([field for field in fields if _readable(field)])) for fields in parts]
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The fields of a message: tag, where in it the content of one that has a length begins, and all its bytes."""
+    position = 0
+    while position < len(data):
+        start = position
+        tag, position = read_tag(data, position)
+        behind = skip(data, position, tag, len(data), 0)
+        begin = read_size(data, position)[1] if tag & 7 == _SIZED else behind
+        yield tag, begin - start, data[start:behind]
+        position = behind
+
+
+def _readable(field: bytes) -> bool:
+    try:
+        Task.parse(field)
+    except DecodeError:
+        return False
+    return True

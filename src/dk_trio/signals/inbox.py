@@ -66,6 +66,10 @@ DEAD_INTERVAL: Final = 3.0
 """Seconds that intervals grow to while the path is dead, if they are not longer anyway: so little it is asked for, and
 so soon it is found that it is not dead any more."""
 
+UNANSWERED_AFTER: Final = 30.0
+"""Seconds in which each poll ran into its deadline, from the first one on, after which that is told. It may be the way
+of this provider to say that there is nothing; or nothing will ever come in, as `poll_timeout` is too short for it."""
+
 REMEMBERED: Final = 64
 """Signals of one job that are known again. It gets one or two in its life."""
 
@@ -169,6 +173,7 @@ class Inbox:
         self._failed_since = inf
         self._failures = 0  # in a row
         self._answers_empty = False  # this provider answers when it has nothing to say
+        self._unanswered_since: float | None = None  # while no poll was answered at all; inf once that is settled
         self._polls = self._failed = self._restarts = 0
         self._received = self._repeated = self._strays = self._dropped = 0
 
@@ -305,6 +310,7 @@ class Inbox:
         if reply is None:
             return _Outcome((), again)
         self._answers_empty |= not reply.tasks
+        self._unanswered_since = inf
         self._note_success()
         again |= joins != self._joins  # who has come meanwhile was not asked for, and must not wait for it
         if whole and joins == self._joins and (after is None or peer is calls.peer):
@@ -381,6 +387,7 @@ class Inbox:
     def _note_failure(self, error: CallError) -> None:
         if error.status is Status.DEADLINE_EXCEEDED and self._calls.connected and not self._answers_empty:
             self._note_success()
+            self._note_unanswered()
             return
         now = trio.current_time()
         self._failed += 1
@@ -392,4 +399,18 @@ class Inbox:
                 f"no signals come in, {self._failures} polls of the services-provider {self._calls.target} have failed "
                 f"since {now - self._failed_since:.1f} s ({error}): jobs go on, but cannot be cancelled by it. Check "
                 "that it runs and that DIGITALKIN_PROVIDER names it.",
+            )
+
+    def _note_unanswered(self) -> None:
+        now = trio.current_time()
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        elif now - self._unanswered_since > UNANSWERED_AFTER and self._polls > DEAD_POLLS:
+            self._unanswered_since = inf
+            _log.warning(
+                "the services-provider %s has not answered any of %d polls within %g s: if jobs cannot be cancelled by "
+                "it, raise DIGITALKIN_POLL_TIMEOUT. Nothing is wrong if it lets the time pass without a signal.",
+                self._calls.target,
+                self._polls,
+                self._settings.poll_timeout,
             )
