@@ -329,8 +329,9 @@ async def test_a_full_disk_refuses_what_has_no_room_and_keeps_what_it_has(full_d
         assert await provider.wait() == Exit.OK
 
 
-async def test_a_disk_that_is_full_at_the_start(full_disk: list[str]) -> None:
-    full_disk[4] = full_disk[4].replace(" && ", ' && head -c 690000 /dev/zero > "$0"/zeros && ')
+@pytest.mark.parametrize("used", [690_000, 1_000_000])
+async def test_a_disk_that_is_full_at_the_start(full_disk: list[str], used: int) -> None:
+    full_disk[4] = full_disk[4].replace(" && ", f' && head -c {used} /dev/zero > "$0"/zeros 2> /dev/null; ', 1)
     async with started("provider", "--port", "0", "--data-dir", "data", program=full_disk) as provider:
         assert await provider.wait() == Exit.CONFIGURATION, provider.lines
     line = one_paragraph(provider.lines["stderr"])

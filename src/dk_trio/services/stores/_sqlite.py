@@ -395,6 +395,7 @@ def _locked(directory: Path, setting: str) -> int:
             f"The directory for local data {directory} is in use by the process {pid}.",
             hint=f"One process owns it: end that one, or set {setting} to another directory for this one.",
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # a full disk: whatever is written next says so
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
