@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -123,8 +124,6 @@ async def test_secure_is_never_plain_text(tmp_path: Path) -> None:
         ("key.pem", client_certificate.private_key_pem),
     ):
         pem.write_to_path(tmp_path / name)
-    import ssl
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_certificate.configure_cert(context)
     authority.configure_trust(context)
@@ -156,6 +155,52 @@ async def test_secure_is_never_plain_text(tmp_path: Path) -> None:
                     with trio.move_on_after(5):
                         assert await status_of(read(clients.query(wrong), timeout=2)) is not Status.OK
                 assert len(provider.calls) == made
+            nursery.cancel_scope.cancel()
+
+
+async def test_credentials_that_are_replaced_count_from_the_next_connection_on(tmp_path: Path) -> None:
+    """Over real sockets: the provider gets a certificate of another authority, and the client's file names that one."""
+    trustme = pytest.importorskip("trustme")
+    file = tmp_path / "ca.pem"
+    context = None
+
+    def replace_authority() -> None:
+        nonlocal context
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(file)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        context.set_alpn_protocols(["h2"])
+
+    provider = ScriptedProvider()
+    streams: list[trio.abc.Stream] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        streams.append(stream)
+        assert context is not None
+        await provider.server.serve_stream(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
+
+    replace_authority()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery, ChannelCache().opened() as channels:
+            provider.nursery = nursery
+            channels.reload_interval = 0.02
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+            config = {
+                "host": "127.0.0.1",
+                "port": listeners[0].socket.getsockname()[1],
+                "security": "secure",
+                "credentials": {"root_cert_path": str(file)},
+                "channel_options": {"grpc.initial_reconnect_backoff_ms": 20, "grpc.min_reconnect_backoff_ms": 10},
+            }
+            async with ProviderClients(channels, target="provider:1").opened() as clients:
+                query = clients.query(config)
+                await read(query)
+                replace_authority()
+                await trio.aclose_forcefully(streams.pop())
+                await read(query)
+                assert clients.query(config) is query
             nursery.cancel_scope.cancel()
 
 

@@ -42,13 +42,14 @@ class ClientSecurity:
     Attributes:
         tls: For `rpc.open_channel` and whoever opens channels; None is plaintext.
         interceptors: For the same; they show the token, but not in plaintext beyond this machine.
+        interval: Seconds between two looks at its files.
 
     Raises:
         TLSFileError: A file cannot be used.
     """
 
     def __init__(self, settings: SecuritySettings) -> None:
-        self._interval = settings.tls_reload_interval
+        self.interval = settings.tls_reload_interval
         self._token = settings.client_token
         self._plaintext_token = settings.client_token_plaintext
         files = client_files(settings)
@@ -83,7 +84,7 @@ class ClientSecurity:
         """Files that change are loaded again, for the length of the block."""
         async with unwrapped(), trio.open_nursery() as nursery:
             if self._files is not None:
-                nursery.start_soon(self._files.watch, self._interval)
+                nursery.start_soon(self._files.watch, self.interval)
             yield
             nursery.cancel_scope.cancel()
 

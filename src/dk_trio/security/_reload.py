@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
@@ -20,6 +20,9 @@ from dk_trio.errors import ConfigurationError
 _log = logging.getLogger("dk_trio.security")
 
 T = TypeVar("T")
+
+RELOAD_INTERVAL: Final = 10.0
+"""Seconds between two looks, where nothing else is said: the default of `DIGITALKIN_TLS_RELOAD_INTERVAL`."""
 
 
 class Reloaded(Generic[T]):

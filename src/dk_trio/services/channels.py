@@ -25,6 +25,7 @@ from dk_trio import chance, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.rpc.notices import Notices
 from dk_trio.security import ClientSecurity, exposed
+from dk_trio.security._reload import RELOAD_INTERVAL
 from dk_trio.services.registry import target_of
 
 _log = logging.getLogger("dk_trio.security")
@@ -124,6 +125,7 @@ class ChannelCache:
 
     Attributes:
         tls: Of `security`.
+        reload_interval: Seconds between two looks at the files of credentials, those of `security` and any others.
         id: Of the owner, whom servers that are called by his jobs are told.
     """
 
@@ -142,6 +144,7 @@ class ChannelCache:
         self._options = options or rpc.ChannelOptions()
         self._grace = grace
         self.tls = None if security is None else security.tls
+        self.reload_interval = RELOAD_INTERVAL if security is None else security.interval
         self._shown = () if security is None else tuple(security.interceptors)
         self._notices = Notices(_log)
         self._interceptors = tuple(interceptors)

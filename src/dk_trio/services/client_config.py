@@ -24,6 +24,7 @@ from grpclib.const import Status
 from dk_trio import rpc
 from dk_trio.errors import ConfigurationError, Violation
 from dk_trio.rpc.resolver import parse_target
+from dk_trio.security._reload import Reloaded
 
 from .registry import target_of
 
@@ -76,9 +77,21 @@ class Credentials:
             if self.client_cert_path is not None:
                 context.load_cert_chain(self.client_cert_path, self.client_key_path)
         except OSError as error:  # ssl.SSLError is one
-            paths = ", ".join(filter(None, (self.root_cert_path, self.client_cert_path, self.client_key_path)))
-            raise _refused("credentials", f"cannot be used: {error} ({paths})") from error
+            raise _refused("credentials", f"cannot be used: {error} ({', '.join(self._paths)})") from error
+        context.set_alpn_protocols(["h2"])
         return context
+
+    def reloaded(self, target: str) -> Reloaded[ssl.SSLContext]:
+        """`ssl_context`, made anew when the files change.
+
+        Raises:
+            ConfigurationError: One of them cannot be used.
+        """
+        return Reloaded(f"the TLS of calls to {target}", [Path(path) for path in self._paths], self.ssl_context)
+
+    @property
+    def _paths(self) -> list[str]:
+        return [path for path in (self.root_cert_path, self.client_cert_path, self.client_key_path) if path is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +109,6 @@ class ClientConfig:
     options: rpc.ChannelOptions
     credentials: Credentials | None = None
     plaintext: bool = False
-
-    def tls(self) -> rpc.TLS:
-        """For `ChannelCache`. Reads the files.
-
-        Raises:
-            ConfigurationError: One of them cannot be used.
-        """
-        if self.credentials is not None:
-            return self.credentials.ssl_context()
-        return False if self.plaintext else None
 
 
 def parse_client_config(value: Any, *, defaults: rpc.ChannelOptions) -> ClientConfig:

@@ -7,6 +7,7 @@ end. What is learnt of a provider, its circuit breaker and what it honours, is t
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from typing import Any, Self
 import trio
 
 from dk_trio import rpc
+from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
 from dk_trio.settings import ChannelSettings, QuerySettings
 
@@ -85,6 +87,8 @@ class ProviderClients:
         self._leases: dict[ClientConfig | None, Lease] = {}
         self._leasing = trio.Lock()
         self._open = False
+        self._nursery: trio.Nursery | None = None
+        self._context: contextvars.Context
 
     def __repr__(self) -> str:
         state = "" if self._open else ", closed"
@@ -102,14 +106,17 @@ class ProviderClients:
         """Queries can be made for the length of the block. At its end the channels are given back to their cache."""
         if self._open:
             raise RuntimeError("This ProviderClients is open already.")
-        self._open = True
-        try:
-            yield self
-        finally:
-            self._open = False
-            self._queries.clear()
-            while self._leases:
-                self._leases.popitem()[1].release()
+        async with unwrapped(), trio.open_nursery() as self._nursery:
+            self._open = True
+            self._context = contextvars.copy_context()
+            try:
+                yield self
+            finally:
+                self._open = False
+                self._queries.clear()
+                while self._leases:
+                    self._leases.popitem()[1].release()
+                self._nursery.cancel_scope.cancel(reason="the clients of providers were closed")
 
     def query(self, client_config: Any = None) -> ProviderQuery:
         """Calls to one provider; the same object for the same configuration.
@@ -129,9 +136,9 @@ class ProviderClients:
         query = self._queries.get(key)
         if query is None:
             # Read now, so that a wrong file is told to whoever named it, and not by some later call.
-            context = None if key is None else key.tls()
+            tls = self._ssl_context if key is None else self._tls(key)
             query = self._queries[key] = ProviderQuery(
-                partial(self._channel, key, context),
+                partial(self._channel, key, tls),
                 self._settings,
                 target=(key or self._default).target,
                 breaker=self._breaker,
@@ -139,7 +146,16 @@ class ProviderClients:
             )
         return query
 
-    async def _channel(self, key: ClientConfig | None, context: rpc.TLS) -> rpc.Channel:
+    def _tls(self, config: ClientConfig) -> rpc.TLS:
+        if config.credentials is None:
+            return False if config.plaintext else None
+        files = config.credentials.reloaded(config.target)
+        assert self._nursery is not None
+        # In the context of the owner: the job that comes first must not live on in it.
+        self._context.run(self._nursery.start_soon, files.watch, self._channels.reload_interval)
+        return lambda: files.current
+
+    async def _channel(self, key: ClientConfig | None, tls: rpc.TLS) -> rpc.Channel:
         async with self._leasing:
             lease = self._leases.get(key)
             if lease is None:
@@ -148,7 +164,7 @@ class ProviderClients:
                 config = key or self._default
                 lease = await self._channels.lease_target(
                     config.target,
-                    ssl_context=self._ssl_context if key is None else context,
+                    ssl_context=tls,
                     options=config.options,
                     connect=self._connect if key is None else None,
                 )
