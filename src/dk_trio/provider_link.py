@@ -20,7 +20,7 @@ from dk_trio import rpc
 from dk_trio.addresses import EVERYWHERE
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
-from dk_trio.registration import Registration, RegistrationStatus
+from dk_trio.registration import WITHDRAW_WITHIN, Registration, RegistrationStatus
 from dk_trio.services.channels import ChannelCache, Connect
 from dk_trio.services.provider_clients import ProviderClients
 from dk_trio.services.query import QueryStatistics
@@ -63,6 +63,7 @@ class ProviderLink:
         target: `HOST:PORT` of the provider.
         clients: Calls to it, and to other providers that a module names with `client_config`.
         signals: What jobs are told and tell.
+        stays: Whether the registrations are left when this ends, since other processes serve on at the address.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ProviderLink:
             interceptors=interceptors,
         )
         self.signals = RemoteSignals(self._channel, settings.signals)
+        self.stays = False
         self._registrations: dict[str, Registration] = {}
 
     def __repr__(self) -> str:
@@ -140,6 +142,10 @@ class ProviderLink:
     ) -> AsyncIterator[None]:
         """Keep a module of the server known to the registry for the length of the block.
 
+        A block that is cancelled, or left by an exception, is the end of the server, and takes the registration back,
+        within `WITHDRAW_WITHIN` seconds, unless the channels were cancelled with it; then its lease runs out. One that
+        ends by itself comes again, with what new code says of the module.
+
         Args:
             info: The module, and where the server listens.
             on_change: Called when the registration has changed. Must not wait.
@@ -170,13 +176,18 @@ class ProviderLink:
             on_change=on_change,
         )
         self._registrations[info.module_id] = registration
+        returns = False
         try:
             async with unwrapped(), trio.open_nursery() as nursery:
                 nursery.start_soon(registration.run)
                 yield
+                returns = True
                 nursery.cancel_scope.cancel()
         finally:
             del self._registrations[info.module_id]
+            if not returns and not self.stays:
+                with trio.move_on_after(WITHDRAW_WITHIN, shield=True):
+                    await registration.withdraw()
 
     async def _connects(self) -> None:
         """Wait until the provider has a connection for calls, which it has not now."""

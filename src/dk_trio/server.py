@@ -382,7 +382,7 @@ class ModuleServer:
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
         instance: str = "",
     ) -> AsyncIterator[str]:
-        """Serve for the length of the block, which gets `HOST:PORT`. At its end every job is cancelled.
+        """Serve for the length of the block, which gets `HOST:PORT`. At its end the registry is told, jobs cancelled.
 
         Args:
             host: Address to listen on; the settings' when None.
@@ -488,6 +488,8 @@ class ModuleServer:
         async with unwrapped(), trio.open_nursery() as nursery:
             if withdraw and self._link is not None:
                 nursery.start_soon(self._link.withdraw)
+            elif self._link is not None:
+                self._link.stays = True
             return await drained(self._rpc, self.jobs, self._config_setups, grace)
         raise AssertionError("unreachable")
 

@@ -1,6 +1,7 @@
 """A server in remote mode: services and setups at a provider, outages, registration, readiness."""
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from dk_trio.pb.agentic_mesh_protocol.setup.v1 import SetupServiceStub, UpdateSe
 from dk_trio.pb.agentic_mesh_protocol.storage.v1 import ListRecordsRequest, StorageServiceStub
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse
+from dk_trio.registration import WITHDRAW_WITHIN
 
 from .remote_kit import (
     MISSION,
@@ -181,6 +183,40 @@ async def test_a_server_registers_and_takes_it_back(autojump_clock: trio.testing
             assert (await found(provider)).status is ModuleStatus.ACTIVE  # ten leases later
             await server.drain(0)
             assert (await found(provider)).status is ModuleStatus.READY
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["left", "failed"])
+async def test_a_program_that_leaves_its_server_takes_it_back(
+    autojump_clock: trio.testing.MockClock, fails: bool
+) -> None:
+    async with provided(now=wall_clock) as provider:
+        server = ModuleServer(module(echo), settings=REMOTE, provider=provider.connect)
+        with suppress(ValueError):
+            async with server.running(port=0):
+                await trio.sleep(1)
+                if fails:
+                    raise ValueError("of the program around it")
+        assert (await found(provider)).status is ModuleStatus.READY
+
+
+async def test_a_server_whose_siblings_serve_on_takes_nothing_back(autojump_clock: trio.testing.MockClock) -> None:
+    async with provided(now=wall_clock) as provider:
+        server = ModuleServer(module(echo), settings=REMOTE, provider=provider.connect)
+        async with server.running(port=0):
+            await trio.sleep(1)
+            await server.drain(0, withdraw=False)
+        assert (await found(provider)).status is ModuleStatus.ACTIVE
+
+
+async def test_a_server_whose_provider_is_away_is_left_soon(autojump_clock: trio.testing.MockClock) -> None:
+    async with provided(now=wall_clock) as provider:
+        network = Network(provider)
+        server = ModuleServer(module(echo), settings=REMOTE, provider=network.connect)
+        async with server.running(port=0):
+            await trio.sleep(1)
+            await network.fail()
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at < WITHDRAW_WITHIN + 1
 
 
 def server_of(network: Network, host: str) -> ModuleServer:
