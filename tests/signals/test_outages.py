@@ -135,6 +135,26 @@ class Anything:
     __hash__ = None
 
 
+async def test_a_provider_that_is_too_slow_for_a_whole_batch_gets_smaller_ones(autojump_clock: Any) -> None:
+    """And is not asked to do the same work again for ever, each time in vain."""
+    async with exchange_with(send_timeout=10, send_retries=1) as (exchange, provider):
+
+        async def slow(_: Any) -> bool:
+            await trio.sleep(len(provider.sent[-1].tasks))
+            return False
+
+        provider._behave = slow
+        for number in range(200):
+            exchange.publish(start(f"j{number}"))
+        await trio.sleep(900)
+        assert [task.task_id for task in provider.taken] == [f"j{number}" for number in range(200)]
+        provider._behave = type(provider)._behave.__get__(provider)
+        for number in range(500):
+            exchange.publish(start(f"k{number}"))
+        await settled(exchange)
+        assert len(provider.sent[-2].tasks) == 50  # as many as before, when it is fast again
+
+
 async def test_states_that_are_over_collapse(autojump_clock: Any) -> None:
     async with exchange_with(up=False) as (exchange, provider):
         exchange.publish(start("a"))

@@ -156,6 +156,7 @@ class Outbox:
         self._kept = KeptSignals()
         self._batch: _Batch | None = None
         self._size = settings.max_batch_size  # of the next batch
+        self._ceiling = self._size  # that the provider has time for; rises with each success
         self._failures = 0  # in a row, since the last success
         self._bad = 0  # calls in all that failed, other than because of a signal for sure
         self._wake = trio.Event()
@@ -294,6 +295,9 @@ class Outbox:
             return
         if at_once and status not in RETRIED:
             return
+        if status is Status.DEADLINE_EXCEEDED and len(batch.entries) > 1:
+            self._halve(batch)
+            self._ceiling = self._size
         self.path.fails(str(error), self._outage(error))
         if not at_once:
             self._failures += 1
@@ -371,7 +375,8 @@ class Outbox:
     def _succeeded(self, batch: _Batch) -> None:
         self._batch = None
         self._failures = 0
-        self._size = min(self._settings.max_batch_size, self._size * 2)
+        self._ceiling = min(self._settings.max_batch_size, self._ceiling + self._ceiling // 4 + 1)
+        self._size = min(self._ceiling, self._size * 2)
         self._batches += 1
         self._delivered += len(batch.entries)
         for entry in batch.entries:
@@ -386,22 +391,26 @@ class Outbox:
 
     def _divide(self, batch: _Batch, error: CallError) -> bool:
         """A batch was refused: find out which of its signals it is because of. Whether it was found, and dropped."""
-        self._batch = None
         entries = batch.entries
-        self._size = max(1, len(entries) // 2)
         for entry in entries:
             if entry.refused_at < 0:
                 entry.refused_at, entry.before = self._batches, (self._batches, self._bad)
         if len(entries) == 1:
             entry = entries[0]
             if error.status in _POISON or self._hopeless(entry, error):
+                self._batch = None
                 self._refuse(entry, str(error), error.status)
                 return True
-        self._kept.put_back(entries)
+        self._halve(batch)
         if len(entries) == 1:
             self._kept.move_back(entries[0].signal.task_id)
-        self._make_room()
         return False
+
+    def _halve(self, batch: _Batch) -> None:
+        self._batch = None
+        self._size = max(1, len(batch.entries) // 2)
+        self._kept.put_back(batch.entries)
+        self._make_room()
 
     def _hopeless(self, entry: Entry, error: CallError) -> bool:
         """Whether a signal was refused alone so often, while others were taken, that it must be the signal."""
