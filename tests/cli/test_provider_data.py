@@ -1,5 +1,6 @@
 """What a provider keeps: through kill -9 under load, and in copies that are taken while it runs."""
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -15,7 +16,7 @@ from dk_trio import rpc
 from dk_trio.cli._exits import Exit
 from dk_trio.cli.provider._copy import _without_password
 
-from .processes import PATIENCE, dk_trio, providing
+from .processes import PATIENCE, dk_trio, providing, started
 from .provider_load import Load, Writer, loaded
 
 SMALL = {"clients": 2, "writers": 3, "seed": 7, "longest": 0.5}
@@ -152,6 +153,27 @@ async def test_a_copy_does_not_overwrite_and_leaves_nothing_when_it_fails() -> N
     told = await backed_up("--data-dir", "data", "copy", code=Exit.CONFIGURATION)
     assert f"{content} is not there, and the database names it. Name the data directory of the provider" in told
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["data", "there"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_copy_that_is_ended_leaves_nothing_behind(number: signal.Signals) -> None:
+    async with providing("--data-dir", "data") as provider:
+        async with loaded(provider.address, clients=1, writers=1, seed=1) as load:
+            await load.at_least(files=1)
+            await load.stop()
+        provider.process.send_signal(signal.SIGTERM)
+        await provider.wait()
+    for content in Path("data", "files").iterdir():
+        content.unlink()
+        os.mkfifo(content)  # whoever reads it waits
+    async with started("provider", "backup", "--data-dir", "data", "copy") as copying:
+        with trio.fail_after(PATIENCE):
+            while not Path("copy.partial", "files").exists():  # noqa: ASYNC110  of another process
+                await trio.sleep(0.01)
+        copying.process.send_signal(number)
+        assert await copying.wait() == 128 + number
+    assert [path.name for path in Path.cwd().iterdir()] == ["data"]
+    assert not "".join(copying.lines["stderr"])
 
 
 async def test_a_copy_of_postgresql_is_a_dump_and_the_contents(postgres_server: PostgresServer) -> None:  # noqa: F811

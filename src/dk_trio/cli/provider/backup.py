@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -41,7 +45,8 @@ def command(*, destination: Path, db: str | None, data_dir: str | None) -> None:
     if is_postgres(db):
         assert db is not None
         directory = directory_of(data_dir, configured)
-        copied = copy_postgres(db, directory, destination)
+        with _cleaned_up():
+            copied = copy_postgres(db, directory, destination)
         again = f"pg_restore --dbname=URL {destination / DUMP}, then dk-trio provider --db URL --data-dir {destination}"
     else:
         _, directory = database_of(db, data_dir, configured)  # refuses what the server refuses
@@ -50,6 +55,25 @@ def command(*, destination: Path, db: str | None, data_dir: str | None) -> None:
                 f"There is nothing to copy from {MEMORY}.",
                 hint="Name what the provider uses: --data-dir or --db.",
             )
-        copied = copy_sqlite(directory, destination)
+        with _cleaned_up():
+            copied = copy_sqlite(directory, destination)
         again = f"dk-trio provider --data-dir {destination}"
     click.echo(f"{destination}: {copied.size} bytes, contents of {copied.contents} files. To use it: {again}")
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Who ends this process, such as a scheduler or a shell that goes, gets what Ctrl-C gets: nothing is left."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ours = {number: handler for number, handler in handlers.items() if handler is signal.SIG_DFL}  # none under nohup
+    try:
+        for number in ours:
+            signal.signal(number, leave)
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
