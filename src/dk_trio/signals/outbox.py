@@ -397,7 +397,7 @@ class Outbox:
                 entry.refused_at, entry.before = self._batches, (self._batches, self._bad)
         if len(entries) == 1:
             entry = entries[0]
-            if error.status in _POISON or self._hopeless(entry, error):
+            if error.status in _POISON or self._hopeless(entry):
                 self._batch = None
                 self._refuse(entry, str(error), error.status)
                 return True
@@ -412,14 +412,12 @@ class Outbox:
         self._kept.put_back(batch.entries)
         self._make_room()
 
-    def _hopeless(self, entry: Entry, error: CallError) -> bool:
+    def _hopeless(self, entry: Entry) -> bool:
         """Whether a signal was refused alone so often, while others were taken, that it must be the signal."""
         if entry.refused_at == self._batches:  # nothing was taken since: it says nothing about this signal
             return False
         entry.refused_at = self._batches
         entry.refusals += 1
-        if error.status is Status.PERMISSION_DENIED:
-            return True
         good = self._batches - entry.before[0]
         bad = self._bad - entry.before[1] - entry.refusals  # of others; a few too many, which is the safe side
         failing = (bad + 1) / (good + bad + 2)
