@@ -99,6 +99,11 @@ def test_words_that_are_no_request(words: list[str], told: str) -> None:
         ("GetFile", {"include_content": 1}, "include_content: expected true or false, got 1"),
         ("SendSignals", {"tasks": [{"created_at": "today"}]}, "tasks[0].created_at: expected a time such as 2026-"),
         ("SendSignals", {"tasks": [{"created_at": "2026-01-31T12:00:00"}]}, "tasks[0].created_at: expected a time"),
+        (
+            "SendSignals",
+            {"tasks": [{"created_at": "9999-12-31T23:59:59-01:00"}]},
+            "tasks[0].created_at: expected a time",
+        ),
         ("SendSignals", {"tasks": ["t"]}, "tasks[0]: expected an object with the fields of Task, got 't'"),
     ],
 )

@@ -3,7 +3,7 @@
 import re
 import socket
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from dk_trio.pb.agentic_mesh_protocol.setup.v1 import CreateSetupRequest, SetupS
 from dk_trio.provider import SqliteDatabase
 from dk_trio.services.setup import SetupVersion
 from dk_trio.services.stores._postgres import Owner
+from dk_trio.services.stores.contents import DiskContents
 from dk_trio.settings import ServerSettings, ServicesSettings
 
 KEY = {extensions.IDEMPOTENCY_KEY: "3f1c"}
@@ -65,6 +66,29 @@ def newer_release() -> str:
             async with database.opened():
                 with pytest.raises(DkTrioError) as caught:
                     await database.open()
+        return caught.value.message
+
+    with ThreadPoolExecutor() as executor:
+        return executor.submit(trio.run, ask).result()
+
+
+def contents_of_another() -> str:
+    """See `newer_release`."""
+
+    async def known(_: list[str]) -> set[str]:
+        await trio.lowlevel.checkpoint()
+        return set()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"content"
+
+    async def ask() -> str:
+        with trio.fail_after(30):
+            contents = DiskContents(Path("data", "files"))
+            await contents.claim("one", known)
+            await contents.write(pieces())
+            with pytest.raises(DkTrioError) as caught:
+                await DiskContents(Path("data", "files")).claim("another", known)
         return caught.value.message
 
     with ThreadPoolExecutor() as executor:

@@ -247,6 +247,7 @@ PRODUCERS: list[Callable[..., object]] = [
     served_twice,
     providers.second_on_postgres,
     providers.newer_release,
+    providers.contents_of_another,
     no_port,
     partial(refused_input, {"root": {"protocol": "whisper"}}),
     no_root,

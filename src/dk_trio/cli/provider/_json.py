@@ -11,7 +11,7 @@ import binascii
 import difflib
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from betterproto2 import Casing
@@ -180,9 +180,10 @@ def _enum(field: Field, value: Any, path: str) -> Any:
 def _time(value: Any, path: str) -> datetime:
     try:
         time = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        time = None
-    if time is None or time.tzinfo is None:
+        known = time.tzinfo is not None and time.astimezone(UTC) is not None  # or of a year that UTC does not have
+    except (TypeError, ValueError, OverflowError):
+        known = False
+    if not known:
         raise FieldError(f"{path}: expected a time such as 2026-01-31T12:00:00Z, {_got(value)}")
     return time
 
