@@ -414,7 +414,7 @@ class ModuleServer:
                     yield with_port(host, port)
                 finally:
                     self._set_ready(ready=False)
-                    nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def _in_the_registry(self, host: str, port: int, instance: str) -> AsyncIterator[None]:
