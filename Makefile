@@ -16,7 +16,7 @@ BATTERIES := tests/simulation tests/faults tests/soak tests/fuzz tests/propertie
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: $(VENV)/.runtime ## serve an example, call it, show its stream, a cancel and a clean stop
+demo: $(VENV)/.runtime ## a provider and two modules that call each other, a cancel by signal, a clean stop
 	@$(BIN)/dk-trio demo
 
 test: $(VENV)/.test ## run the tests, in two processes; ARGS="-k name" narrows them, ARGS="-n0" makes it one

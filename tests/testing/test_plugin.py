@@ -228,7 +228,7 @@ def test_a_project_without_pytest_trio(tmp_path: Path) -> None:
 
         def test_nothing_is_loaded():
             ours = {name for name in sys.modules if name.startswith("dk_trio")}
-            assert ours == {"dk_trio", "dk_trio.testing", "dk_trio.testing.plugin"}
+            assert ours == {"dk_trio", "dk_trio.lazy", "dk_trio.testing", "dk_trio.testing.plugin"}
 
         async def test_async(dk_client):
             pass
@@ -272,7 +272,8 @@ def test_names_are_loaded_when_they_are_used() -> None:
     code = """if True:
         import sys
         import dk_trio.testing as kit
-        assert {name for name in sys.modules if name.startswith("dk_trio")} == {"dk_trio", "dk_trio.testing"}
+        ours = {name for name in sys.modules if name.startswith("dk_trio")}
+        assert ours == {"dk_trio", "dk_trio.lazy", "dk_trio.testing"}
         assert set(kit.__all__) <= set(dir(kit))
         kit.virtual_clock()
         assert "dk_trio.server" not in sys.modules
