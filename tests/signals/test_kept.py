@@ -83,6 +83,8 @@ class Kept(RuleBasedStateMachine):
         if dropped:
             (task,) = {entry.signal.task_id for entry in dropped}
             assert task in ended
+            unheard = {task for task in ended if any(self.starts(entry, task) for entry in self.model)}
+            assert task in unheard or not unheard
             assert sorted(map(id, dropped)) == sorted(id(entry) for entry in self.model if entry.signal.task_id == task)
             self.model = [entry for entry in self.model if entry.signal.task_id != task]
             for entry in dropped:
@@ -91,6 +93,9 @@ class Kept(RuleBasedStateMachine):
 
     def same(self, one: Entry, other: Entry) -> bool:
         return one.signal.task_id == other.signal.task_id and kind_of(one.signal) is kind_of(other.signal)
+
+    def starts(self, entry: Entry, task: str) -> bool:
+        return entry.signal.task_id == task and kind_of(entry.signal) is Kind.START
 
     def ended(self, task: str) -> bool:
         kinds = {kind_of(entry.signal) for entry in self.model if entry.signal.task_id == task}

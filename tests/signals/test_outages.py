@@ -194,6 +194,30 @@ async def test_too_many_jobs_lose_the_signals_of_those_that_ended_first(autojump
     )
 
 
+async def test_a_job_whose_start_has_arrived_keeps_its_stop(autojump_clock: Any) -> None:
+    """Without it the provider would take the job for running for ever; of the others it has never heard."""
+    async with exchange_with(max_tasks=10) as (exchange, provider):
+        for number in range(5):
+            exchange.publish(start(f"known{number}"))
+        await settled(exchange)
+        provider.up = False
+        exchange.publish(start("running"))
+        await trio.sleep(5)  # a batch is under way, and stays so
+        for number in range(5):
+            exchange.publish(stop(f"known{number}"))
+        for number in range(20):
+            exchange.publish(start(f"j{number}"))
+            exchange.publish(stop(f"j{number}"))
+        assert exchange.statistics().outbound.lost == 30
+        for number in range(20, 27):  # they run, and take the places of two of those that are known
+            exchange.publish(start(f"j{number}"))
+        assert exchange.statistics().outbound.lost == 42
+        provider.up = True
+        await settled(exchange)
+        assert [provider.of(f"known{number}") for number in range(5)] == [["start"]] * 2 + [["start", "stop"]] * 3
+        assert [f"j{number}" for number in range(27) if provider.of(f"j{number}")] == [f"j{n}" for n in range(20, 27)]
+
+
 async def test_the_bound_holds_for_what_is_put_back(autojump_clock: Any) -> None:
     """A batch that is being sent does not count; it does when it comes back."""
     async with exchange_with(max_tasks=10, max_batch_size=20, send_retries=0) as (exchange, provider):

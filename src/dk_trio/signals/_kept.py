@@ -98,6 +98,7 @@ class KeptSignals:
         self._order: OrderedDict[Entry, None] = OrderedDict()
         self._tasks: dict[str, dict[Kind, Entry]] = {}  # of each job in order of publication
         self._ended: OrderedDict[str, None] = OrderedDict()  # jobs whose signals may be dropped, oldest first
+        self._unheard: OrderedDict[str, None] = OrderedDict()  # those of them whose start waits, too
         self.collapsed = 0
 
     def __repr__(self) -> str:
@@ -157,10 +158,11 @@ class KeptSignals:
             self._tasks[task_id] = {kind: entry, **kinds}
             self._order[entry] = None
             self._order.move_to_end(entry, last=False)
-            known = task_id in self._ended
+            new = [jobs for jobs in (self._ended, self._unheard) if task_id not in jobs]
             self._classify(task_id)
-            if task_id in self._ended and not known:  # it has ended before those that came meanwhile
-                self._ended.move_to_end(task_id, last=False)
+            for jobs in new:
+                if task_id in jobs:  # it has ended before those that came meanwhile
+                    jobs.move_to_end(task_id, last=False)
 
     def move_back(self, task_id: str) -> None:
         """Let all others go before the signals of one job."""
@@ -168,11 +170,13 @@ class KeptSignals:
             self._order.move_to_end(entry)
 
     def drop_ended(self) -> list[Entry]:
-        """Remove the signals of the job that has ended first, and return them; none when all jobs run.
+        """Remove the signals of one job that has ended, and return them; none when all jobs run.
 
-        A job of which only requests wait counts as ended: it is not known to run here.
+        A job whose start still waits goes before all others: the provider has never heard of it, and would take one
+        whose start it has for running for ever. Otherwise the job that has ended first goes. A job of which only
+        requests wait counts as ended: it is not known to run here.
         """
-        task_id = next(iter(self._ended), None)
+        task_id = next(iter(self._unheard or self._ended), None)
         if task_id is None:
             return []
         dropped = list(self._tasks[task_id].values())
@@ -196,8 +200,10 @@ class KeptSignals:
         self._classify(task_id)
 
     def _classify(self, task_id: str) -> None:
-        kinds = self._tasks.get(task_id)
-        if kinds and (Kind.STOP in kinds or kinds.keys() == {Kind.REQUEST}):
-            self._ended.setdefault(task_id)
-        else:
-            self._ended.pop(task_id, None)
+        kinds = self._tasks.get(task_id, {})
+        ended = bool(kinds) and (Kind.STOP in kinds or kinds.keys() == {Kind.REQUEST})
+        for jobs, belongs in ((self._ended, ended), (self._unheard, ended and Kind.START in kinds)):
+            if belongs:
+                jobs.setdefault(task_id)
+            else:
+                jobs.pop(task_id, None)

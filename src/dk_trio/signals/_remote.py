@@ -67,8 +67,8 @@ class RemoteSignals:
             request of another kind would stand before a cancel.
         settings: Sizes and times.
         random: Source of jitter; a seeded one makes times repeatable.
-        max_tasks: Jobs whose signals are kept through an outage; above it those of the job that ended first are lost,
-            and told.
+        max_tasks: Jobs whose signals are kept through an outage; above it those of ended jobs are lost, and told:
+            first of jobs of which the provider has never heard, then of those that ended first.
         close_timeout: Seconds in which what waits is sent at the end.
     """
 

@@ -19,8 +19,9 @@ What becomes of a batch is decided by how its call fails:
   or half of all calls whatever is in them, loses nothing.
 - `grpc-retry-pushback-ms` is obeyed in all of them.
 
-What waits is bounded: of each job by `KeptSignals`, and by `max_tasks` jobs. Above that the signals of the job that has
-ended first are dropped, counted and told; those of running jobs never.
+What waits is bounded: of each job by `KeptSignals`, and by `max_tasks` jobs. Above that the signals of a job that has
+ended are dropped, counted and told: of one whose start waits, too, or else of the one that ended first. Those of
+running jobs never are.
 """
 
 from __future__ import annotations
@@ -443,7 +444,7 @@ class Outbox:
             dropped = kept.drop_ended()
             if not dropped:  # all of them run, and jobs that run are bounded by admission
                 return
-            why = f"signals of more than {self._max_tasks} jobs wait, and those of ended jobs are dropped, oldest first"
+            why = f"signals of more than {self._max_tasks} jobs wait, and those of ended jobs are dropped"
             first = self._lost == self._lost_before
             self._give_up(dropped, why, Status.RESOURCE_EXHAUSTED, tell=first)
 
