@@ -9,6 +9,7 @@ import pytest
 
 from dk_trio.cli import _COMMANDS, _GROUPS, commands
 from dk_trio.cli._exits import Exit
+from dk_trio.cli._seconds import Seconds
 
 from .processes import environment, here
 
@@ -41,6 +42,38 @@ def test_every_command_has_examples(name: str, command: click.Command) -> None:
     examples = told.partition("Examples:\n")[2]
     assert f"dk-trio {name}" in examples.partition("\n\n")[0]
     assert max(map(len, told.splitlines())) <= 120
+
+
+def every_time() -> list[tuple[str, click.Parameter]]:
+    groups = [(name, command) for name, command in every_command() if isinstance(command, click.Group)]
+    inner = [(f"{name} {key}", command) for name, group in groups for key, command in group.commands.items()]
+    return [
+        (name, option)
+        for name, command in [*every_command(), *inner]
+        for option in command.params
+        if isinstance(option.type, click.FloatRange) and option.name != "grace"  # a setting, which judges it
+    ]
+
+
+def test_times_are_refused_by_all_commands_in_the_same_way() -> None:
+    times = every_time()
+    assert {"call", "doctor", "jobs", "schema", "stop", "top", "provider ask"} <= {name for name, _ in times}
+    for name, option in times:
+        for value in ("nan", "inf", "-inf", "0", "-1", "soon", ""):
+            with pytest.raises(click.BadParameter) as caught:
+                option.type.convert(value, option, None)
+            told = caught.value.message
+            assert told.startswith(f"{value!r} is no such time. Give a number of seconds "), (name, value)
+            assert (f"or leave {option.opts[0]} out." in told) == (not isinstance(option.default, float))
+
+
+@pytest.mark.parametrize(("value", "taken"), [("0", 0.0), ("2", 2.0), ("2.01", None), ("-0.1", None)])
+def test_a_time_may_have_bounds(value: str, taken: float | None) -> None:
+    if taken is not None:
+        assert Seconds(0, 2).convert(value, None, None) == taken
+        return
+    with pytest.raises(click.BadParameter, match="from 0 to 2, such as"):
+        Seconds(0, 2).convert(value, None, None)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ async def test_the_forms_of_input(tmp_path: Path) -> None:
         (["--input", "{", "--protocol", "message"], 2, "is not JSON: line 1, column 2"),
         (["--input", '{"protocol": "a"}', "--protocol", "message"], 2, "the input says protocol 'a'"),
         (["--input", '{"text": "\\ud800"}'], 2, "the input cannot be sent: "),
-        (["--input", "{}", "--timeout", "nan"], 2, "nan is no time"),
+        (["--input", "{}", "--timeout", "nan"], 2, "'nan' is no such time"),
         (["--input", "{}", "--metadata", "te=x"], 2, "metadata key 'te' is reserved"),
     ],
 )

@@ -14,6 +14,7 @@ import click
 
 from ._exits import Exit, exit_of_status
 from ._output import harmless, unwritten, write_error
+from ._seconds import Seconds
 from ._settings import load_settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ TIMEOUT: Final = 10.0
 address_argument = click.argument("address", metavar="HOST:PORT")
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=TIMEOUT,
     show_default=True,
     help="Seconds for each call.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from codecs import BOM_UTF8
 from pathlib import Path
@@ -15,6 +14,7 @@ from grpclib.const import Status
 from ._connect import Connection, address_argument, check_address, connection_options, talk
 from ._exits import CODES, Exit, exit_of_status
 from ._output import write_line
+from ._seconds import Seconds
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -50,7 +50,7 @@ one that is not ready is exit code 24.
 @click.option("--protocol", help="Put into the root when it has none.")
 @click.option("--setup-id", default="setups:default", show_default=True)
 @click.option("--mission-id", default="missions:default", show_default=True)
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole job.")
+@click.option("--timeout", type=Seconds(), help="Seconds for the whole job; without it, as long as it takes.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Sent with the request; may be repeated.")
 @click.option("--json", is_flag=True, expose_value=False, help="What it prints anyway: JSON, one object a line.")
 @connection_options
@@ -68,8 +68,6 @@ def command(
 ) -> int:
     """Call a module and print its outputs, one JSON object a line."""
     check_address(address)
-    if timeout is not None and math.isnan(timeout):
-        raise click.BadParameter("nan is no time.", param_hint="--timeout")
     if health and input_text is not None:
         raise click.UsageError("--health calls nothing, so it takes no --input.")
     if not health and input_text is None:

@@ -10,6 +10,7 @@ import click
 from ._connect import Connection, address_argument, check_address, connection_options, talk, timeout_option
 from ._exits import CODES
 from ._output import harmless, is_terminal, json_option, write_line, write_table
+from ._seconds import Seconds
 
 if TYPE_CHECKING:
     from dk_trio import rpc
@@ -37,7 +38,7 @@ terminal a line is the id, a tab, and the status.
 @click.option(
     "--watch",
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1, max=3600),
+    type=Seconds(0.1, 3600),
     help="Ask again after so many seconds, until Ctrl-C; with --json, print only what has changed.",
 )
 @json_option

@@ -12,6 +12,7 @@ import click
 from ._connect import TIMEOUT, Connection, check_address, connection_options, settings_of_a_client, talk
 from ._exits import CODES, Exit
 from ._output import json_text, unwritten, write_error, write_line
+from ._seconds import Seconds
 from .completion import files
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ module prints while it is imported goes to stderr.
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on one line; else it is indented.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=TIMEOUT,
     show_default=True,
     help="Seconds for each call of a server.",

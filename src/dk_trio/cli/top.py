@@ -17,6 +17,7 @@ from dk_trio.errors import InspectorRefusedError, InspectorUnavailableError, Mis
 
 from ._exits import CODES
 from ._output import is_terminal, write_line
+from ._seconds import Seconds
 from ._settings import load_settings
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ pauses, q ends. Elsewhere than on a terminal, what would be shown is printed onc
 @click.option(
     "--every",
     metavar="SECONDS",
-    type=click.FloatRange(min=0.2, max=3600),
+    type=Seconds(0.2, 3600),
     default=1.0,
     show_default=True,
     help="Time between two looks.",

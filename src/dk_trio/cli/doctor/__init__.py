@@ -17,6 +17,7 @@ import click
 from dk_trio.cli._connect import Connection, check_address, connection_options
 from dk_trio.cli._exits import CODES, Exit
 from dk_trio.cli._output import harmless, is_terminal, json_option, unwritten, write_line
+from dk_trio.cli._seconds import Seconds
 from dk_trio.cli._settings import load_settings, settings_options
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ the exit code is {Exit.UNFIT.value}. Nothing is changed, and no check takes long
 @json_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=_TIMEOUT,
     show_default=True,
     help="Seconds for each check.",
