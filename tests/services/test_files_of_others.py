@@ -1,6 +1,7 @@
 """A directory of contents belongs to one database: another one would sweep away what it does not know."""
 
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import trio
 
 from dk_trio.errors import DatabaseError
 from dk_trio.services.filesystem import FilesystemRecord
+from dk_trio.services.stores.contents import _owner_of
 from dk_trio.services.stores.files import FileStore
 from dk_trio.services.stores.sqlite import SqliteDatabase
 
@@ -58,6 +60,43 @@ async def test_of_two_databases_at_once_the_first_that_writes_has_the_directory(
         with pytest.raises(DatabaseError):
             await put(first, "a.txt")
         await put(second, "c.txt")
+
+
+def test_two_that_claim_a_directory_in_the_same_moment_agree_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "files"
+    looked, over = threading.Event(), threading.Event()
+    is_dir = Path.is_dir
+
+    def slow(path: Path) -> bool:
+        found = is_dir(path)
+        if path == directory and not looked.is_set():
+            looked.set()
+            over.wait(0.2)  # nobody else may get that far meanwhile
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", slow)
+    owners: list[str] = []
+    one = threading.Thread(target=lambda: owners.append(_owner_of(directory, "1" * 32)))
+    one.start()
+    assert looked.wait(REAL)
+    owners.append(_owner_of(directory, "2" * 32))
+    over.set()
+    one.join(REAL)
+    assert owners == ["1" * 32] * 2
+    assert _owner_of(directory) == owners[0]
+
+
+async def test_a_claim_that_was_not_written_to_its_end_is_none(tmp_path: Path) -> None:
+    async with store(tmp_path, "a") as files:
+        await files.open()
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files.owner").write_text("0123")
+        await put(files, "a.txt")
+    async with store(tmp_path, "b") as files:
+        with pytest.raises(DatabaseError):
+            await files.open()
 
 
 async def test_what_an_earlier_release_has_written_or_a_backup_is_known_by_its_contents(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Contents of another index would look the same, so a file beside the directory sa
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import itertools
 import os
@@ -221,25 +222,28 @@ class DiskContents:
 def _owner_of(directory: Path, new: str = "") -> str:
     """Whose a directory is; `new` makes it, durably, if it is nobody's or not there."""
     path = directory.with_suffix(OWNER)
-    if new and not directory.is_dir():
-        path.unlink(missing_ok=True)
-        _make(directory)
-    with suppress(FileNotFoundError):
-        return path.read_text(encoding="ascii")
     if not new:
-        return ""
-    staging = path.with_name(f"{path.name}.{chance.new_uuid().hex}")
-    try:
-        with staging.open("x", encoding="ascii") as file:
-            file.write(new)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another process was faster
-            os.link(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
-    sync(directory.parent)
-    return path.read_text(encoding="ascii")
+        return _read_owner(path)
+    _make(directory.parent)
+    with path.open("a", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # between the look and the claim nobody else may claim it
+        if directory.is_dir() and (owner := _read_owner(path)):
+            return owner
+        file.truncate(0)  # of a directory that was moved away
+        file.write(new)
+        file.flush()
+        os.fsync(file.fileno())
+        sync(directory.parent)
+        _make(directory)
+    return new
+
+
+def _read_owner(path: Path) -> str:
+    """What the file says; nothing when it is not there, or was not written to its end."""
+    with suppress(FileNotFoundError):
+        owner = path.read_text(encoding="ascii")
+        return owner if _NAME.fullmatch(owner) else ""
+    return ""
 
 
 class _Writer:
