@@ -1,6 +1,7 @@
 """Files that change while a server runs. Looks are asked for by hand; the last test has them in the background."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from dk_trio import rpc
 from dk_trio.errors import ConfigurationError
 from dk_trio.rpc.peer import client_of
 from dk_trio.security import Security
-from dk_trio.security._reload import Reloaded
+from dk_trio.security.reload import Reloaded
 
 from .kit import Files, ask, calling, context, serving, until, write
 
@@ -91,6 +92,31 @@ def test_a_file_that_is_gone_for_a_while_keeps_what_was_loaded(tmp_path: Path) -
     first.write_text("1")
     kept.look()
     assert kept.current == "1"
+
+
+async def test_want_of_a_thread_does_not_end_who_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    first, second = pair(tmp_path)
+    kept = Reloaded("a thing", [first, second], lambda: loaded(first, second))
+    wanted = 2
+
+    async def run_sync(look: Callable[[], bool], **_: object) -> bool:
+        nonlocal wanted
+        await trio.lowlevel.checkpoint()
+        wanted -= 1
+        if wanted >= 0:
+            raise RuntimeError("can't start new thread")
+        return look()
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+    first.write_text("2")
+    second.write_text("2")
+    with trio.move_on_after(35):
+        await kept.watch(10)
+    assert kept.current == "2"
+    assert len(caplog.records) == 2
+    assert "a thing were not looked at" in caplog.text
 
 
 def test_a_secret_of_kubernetes_is_a_link_that_moves(tmp_path: Path) -> None:

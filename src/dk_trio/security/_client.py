@@ -14,8 +14,8 @@ from dk_trio.boundary import unwrapped
 from dk_trio.errors import ConfigurationError
 from dk_trio.rpc.resolver import parse_target
 
-from ._reload import Reloaded
 from .certificates import client_files
+from .reload import Reloaded
 
 if TYPE_CHECKING:
     import ssl

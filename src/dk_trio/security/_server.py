@@ -19,8 +19,8 @@ from dk_trio.errors import TokenFileError
 from ._authorization import Authorization
 from ._client import ClientSecurity
 from ._gate import Gate
-from ._reload import Reloaded
 from .certificates import Certificate, exposed, server_files
+from .reload import Reloaded
 from .tokens import Token, read_tokens, weak
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from dk_trio import chance, rpc
 from dk_trio.boundary import unwrapped
 from dk_trio.rpc.notices import Notices
 from dk_trio.security import ClientSecurity, exposed
-from dk_trio.security._reload import RELOAD_INTERVAL
+from dk_trio.security.reload import RELOAD_INTERVAL
 from dk_trio.services.registry import target_of
 
 _log = logging.getLogger("dk_trio.security")

@@ -24,7 +24,7 @@ from grpclib.const import Status
 from dk_trio import rpc
 from dk_trio.errors import ConfigurationError, Violation
 from dk_trio.rpc.resolver import parse_target
-from dk_trio.security._reload import Reloaded
+from dk_trio.security.reload import Reloaded
 
 from .registry import target_of
 

@@ -59,8 +59,11 @@ class Reloaded(Generic[T]):
             return
         while True:
             await trio.sleep(interval)
-            # A look changes nothing but this object, so one that hangs may be left to end by itself.
-            await trio.to_thread.run_sync(self.look, abandon_on_cancel=True)
+            try:
+                # A look changes nothing but this object, so one that hangs may be left to end by itself.
+                await trio.to_thread.run_sync(self.look, abandon_on_cancel=True)
+            except RuntimeError as error:  # no thread can be had now: who watches must not end for want of one
+                _log.warning("the files of %s were not looked at, that is tried again: %s", self._what, error)
 
     def look(self) -> bool:
         """Make it anew, if the files have changed; whether that was done."""
