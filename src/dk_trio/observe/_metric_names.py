@@ -161,7 +161,7 @@ _SIGNALS: Final = (
     _gauge("signals_polled_jobs", "Jobs whose signals the provider is asked for."),
     _counter("signals_polls", "GetSignals in all."),
     _counter("signals_polls_failed", "GetSignals that have failed."),
-    _counter("signals_polls_restarted", "GetSignals that were left because of a new job."),
+    _counter("signals_polls_restarted", "GetSignals that were left for another one that names more jobs."),
     _counter("signals_received", "Signals that came and were handed on."),
     _counter("signals_repeated", "Signals that came again."),
     _counter("signals_strays", "Signals to jobs that are not here, or of no known kind."),
