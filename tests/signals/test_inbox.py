@@ -1,6 +1,7 @@
 """Signals in: intervals, held polls, what acts and what does not, and a path that is dead."""
 
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -127,6 +128,45 @@ async def test_a_poll_of_fresh_jobs_that_fails_is_not_tried_without_a_pause(auto
                     await quiet(0.001)
             assert len(provider.polls) - before < 80
         assert exchange.health().inbound.ok
+
+
+async def test_a_path_is_known_to_work_although_only_polls_of_fresh_jobs_end(autojump_clock: Any) -> None:
+    async with exchange_with(holds=True) as (exchange, provider):
+        heard: list[Signal] = []
+        with exchange.listen("old", print):
+            await quiet(2.3)
+            provider.poll = Status.INTERNAL
+            while exchange.health().inbound.ok:
+                await quiet(0.1)
+            provider.poll = None
+            while provider.polls[-1].ended != inf:
+                await quiet(0.1)
+            for number in range(10):
+                with exchange.listen(f"j{number}", heard.append):
+                    await quiet(0.3)
+                    provider.ask(request_for(f"j{number}"))
+                    await quiet(0.02)
+                assert len(heard) == number + 1
+                assert exchange.health().inbound.ok
+
+
+async def test_a_poll_of_all_is_not_left_when_the_provider_does_not_hold_any_more(autojump_clock: Any) -> None:
+    async with exchange_with(holds=True) as (exchange, provider):
+        with exchange.listen("old", print):
+            await quiet(0.5)
+            provider.poll_plan = [0.4]
+            while provider.poll_plan:
+                await quiet(0.01)
+            provider.holds = False
+            with exchange.listen("new", print):
+                await quiet(0.3)
+                before = len(provider.polls)
+                assert provider.polls[-2].ids == ["old"]
+                assert provider.polls[-2].ended == inf
+                assert provider.polls[-1].ids == ["new"]
+                await quiet(0.3)
+                assert len(provider.polls) > before
+                assert exchange.statistics().inbound.restarts == 0
 
 
 async def test_jobs_that_begin_together_share_one_new_poll(autojump_clock: Any) -> None:

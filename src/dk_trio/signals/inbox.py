@@ -285,7 +285,7 @@ class Inbox:
             self._request = request if whole else None
         joins, peer = self._joins, calls.peer
         self._fresh.clear()
-        if self._beside is not None:
+        if self._beside is not None and calls.holds:
             self._beside.cancel()
         if peer is None or peer is not self._cursor_peer or not whole:
             self._cursor = None
@@ -309,9 +309,7 @@ class Inbox:
         again = not self._failures and took >= min(settings.initial_poll_interval, settings.poll_timeout / 2)
         if reply is None:
             return _Outcome((), again)
-        self._answers_empty |= not reply.tasks
-        self._unanswered_since = inf
-        self._note_success()
+        self._note_reply(reply.tasks)
         again |= joins != self._joins  # who has come meanwhile was not asked for, and must not wait for it
         if whole and joins == self._joins and (after is None or peer is calls.peer):
             self._cursor, self._cursor_peer = upto, calls.peer
@@ -335,12 +333,13 @@ class Inbox:
                     with suppress(CallError):  # the poll of all finds out the same, and tells
                         reply, _ = await self._calls.poll(request, after=None, timeout=self._settings.poll_timeout)
                         tasks = reply.tasks
+                        self._note_reply(tasks)
                 left, self._beside = self._beside.cancelled_caught, None
                 if left:
                     self._restarts += 1
                     continue
                 await self._receive(tasks)
-                if self._polling is not None:
+                if self._polling is not None and self._calls.holds:
                     self._polling.cancel()
                 break
 
@@ -378,6 +377,11 @@ class Inbox:
         return len(signals)
 
     # -- whether polls get through ------------------------------------------------------------------------------------
+
+    def _note_reply(self, tasks: Sequence[Task]) -> None:
+        self._answers_empty |= not tasks
+        self._unanswered_since = inf
+        self._note_success()
 
     def _note_success(self) -> None:
         self._failures = 0
