@@ -10,7 +10,9 @@ they were published, those of one job above all.
 What becomes of a batch is decided by how its call fails:
 
 - UNAVAILABLE, DEADLINE_EXCEEDED: an outage. After `send_retries` retries it is told once, and the same batch, with the
-  same idempotency key, is tried again after pauses that grow up to `PAUSE_MAX`. Jobs do not notice.
+  same idempotency key, is tried again after pauses that grow up to `PAUSE_MAX`. Jobs do not notice. Of a batch that ran
+  into its deadline it is the first half, under a key of its own: the provider may have no time for more. What it has
+  taken all the same comes again, and is known again.
 - UNIMPLEMENTED, UNAUTHENTICATED: the same, without retries: it is about the provider or about us, not about a signal.
 - INVALID_ARGUMENT and the like: one of the signals is poison. They are put back and tried again at once, half as many;
   whatever is refused alone is dropped and told, and each success doubles the number again.
