@@ -8,13 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from click.testing import CliRunner
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 
 from dk_trio.cli import commands
 from dk_trio.cli._exits import Exit
 from dk_trio.cli.provider._contract import all_methods, describe, find
 from dk_trio.cli.provider._json import FieldError, from_json, to_json
+from dk_trio.cli.provider.setups import _checked, _put
 from dk_trio.pb.agentic_mesh_protocol.filesystem.v1 import DeleteFilesResponse, FileResult
+from dk_trio.pb.agentic_mesh_protocol.setup.v1 import (
+    CreateSetupResponse,
+    CreateSetupVersionResponse,
+    GetSetupResponse,
+    ListSetupsResponse,
+    SearchSetupVersionsResponse,
+    Setup,
+    SetupStatus,
+    SetupVersion,
+)
+from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.google.rpc import RetryInfo
 
 from .processes import beside, here, outputs_of, provider_here, started
@@ -266,6 +281,83 @@ async def test_a_setup_that_is_refused_leaves_nothing_behind() -> None:
         assert b"name must not hold a NUL" in worse.stderr
         (found,) = outputs_of((await ask(address, "ask", "SearchSetupVersions", f'{{"setup_{there[1:]}}}')).stdout)
         assert [row["version"] for row in found["setup_versions"]] == ["1"]
+
+
+async def test_a_version_that_was_replaced_in_vain_has_its_old_content_again() -> None:
+    async with provider_here() as address:
+        (made,) = outputs_of((await ask(address, "put-setup", '{"module_id": "m", "content": {"a": 1}}')).stdout)
+        before = (await ask(address, "get-setup", made["setup_id"])).stdout
+        there = f'"id": "{made["setup_id"]}", "version": "1", "content": {{"a": 2}}'
+        worse = await ask(address, "put-setup", f'{{{there}, "name": "\\u0000"}}')
+        assert b"name must not hold a NUL" in worse.stderr
+        assert (await ask(address, "get-setup", made["setup_id"])).stdout == before
+
+        better = await ask(address, "put-setup", f'{{{there}, "name": "n"}}')
+        assert better.returncode == Exit.OK
+        (found,) = outputs_of((await ask(address, "get-setup", made["setup_id"])).stdout)
+        assert (found["name"], found["version"], found["content"]) == ("n", "1", {"a": 2})
+
+
+def sender(versions: list[str], fail: Any) -> Any:
+    """A provider with one setup, at which all that changes what is there goes to `fail`."""
+    version = SetupVersion(id="setup_versions:v", setup_id="setups:s", version="1", content=Struct())
+    row = Setup(id="setups:s", name="s", module_id="m", owner_id="o", status=SetupStatus.READY)
+    replies = {
+        "ListSetups": ListSetupsResponse(),
+        "GetSetup": GetSetupResponse(setup=row),
+        "CreateSetup": CreateSetupResponse(setup=row),
+        "SearchSetupVersions": SearchSetupVersionsResponse(setup_versions=[version] * len(versions)),
+        "CreateSetupVersion": CreateSetupVersionResponse(setup_version=version),
+    }
+
+    async def send(method: Any, _: Any, each: Any, extra: Any = None) -> None:
+        name = method.short.partition(".")[2]
+        if name not in replies:
+            await fail(name)
+        each(replies[name])
+
+    return send
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize(
+    ("setup", "versions", "told"),
+    [
+        ({}, [], "the new setup setups:s is still there. Delete it with DeleteSetup."),
+        ({"id": "setups:s"}, [], "the new version setup_versions:v is still there. Delete it with DeleteSetupVersion."),
+        ({"id": "setups:s"}, ["1"], "version '1' (setup_versions:v) may have the new content. Put the old one again."),
+    ],
+    ids=["setup", "version", "content"],
+)
+async def test_what_cannot_be_undone_is_told(
+    setup: dict[str, Any], versions: list[str], told: str, hangs: bool, autojump_clock: Any, capsys: Any
+) -> None:
+    lost: list[str] = []
+
+    async def fail(name: str) -> None:
+        lost.append(name)
+        if hangs and len(lost) > 1:
+            await trio.sleep_forever()
+        raise GRPCError(Status.UNAVAILABLE, "it went away")
+
+    send = sender(versions, fail)
+    with pytest.raises(GRPCError, match="went away"):
+        await _put(send, _checked({"module_id": "m", "version": "1", "content": {"a": 2}, **setup}))
+    assert len(lost) == 2
+    why = "no answer within 3 s" if hangs else "UNAVAILABLE: it went away"
+    assert capsys.readouterr().err == f"dk-trio: {told} ({lost[1]}: {why})\n"
+
+
+async def test_of_a_replacement_that_is_refused_nothing_is_undone(capsys: Any) -> None:
+    calls: list[str] = []
+
+    async def fail(name: str) -> None:
+        calls.append(name)
+        raise GRPCError(Status.PERMISSION_DENIED, "not yours")
+
+    with pytest.raises(GRPCError, match="not yours"):
+        await _put(sender(["1"], fail), _checked({"id": "setups:s", "module_id": "m", "version": "1", "content": {}}))
+    assert (calls, capsys.readouterr().err) == (["UpdateSetupVersion"], "")
 
 
 async def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dk_trio.cli._connect import Connection, connection_options, timeout_option
+from dk_trio.cli._connect import Connection, connection_options, timeout_option, told
 from dk_trio.cli._exits import CODES
-from dk_trio.cli._output import with_integers, write_line
+from dk_trio.cli._output import with_integers, write_error, write_line
 from dk_trio.cli.call import read_input
 from dk_trio.errors import ConfigurationError
 from dk_trio.extensions import SETUP_ID
@@ -37,8 +36,13 @@ _DEFAULTS: Final = {"organisation_id": "organizations:default", "owner_id": "use
 _PREFIX: Final = "setups:"
 _PAGE: Final = 1000
 
-# Seconds in which a setup that came only half into being is deleted again.
+# Seconds in which what came only half into being is undone.
 _UNDO: Final = 3.0
+_LEFT: Final = {
+    "DeleteSetup": "the new setup {setup_id} is still there. Delete it with DeleteSetup.",
+    "DeleteSetupVersion": "the new version {setup_version_id} is still there. Delete it with DeleteSetupVersion.",
+    "UpdateSetupVersion": "version {version!r} ({setup_version_id}) may have the new content. Put the old one again.",
+}
 
 
 @click.command(
@@ -160,16 +164,14 @@ def _checked(setup: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
-    """Create or change a setup; its ids. What a call has made is deleted again when a later one is refused."""
-    made: dict[str, dict[str, str]] = {}
+    """Create or change a setup; its ids. What a call has done is undone when a later one fails."""
+    undo: dict[str, dict[str, Any]] = {}
     try:
         there = await _existing(send, setup)
         if there is None:
             there = await _created(send, setup)
-            made["DeleteSetup"] = {"setup_id": there.id}
-        version, added = await _put_version(send, there, setup)
-        if added and not made:
-            made["DeleteSetupVersion"] = {"setup_version_id": version.id}
+            undo["DeleteSetup"] = {"setup_id": there.id}
+        version = await _put_version(send, there, setup, undo)
         changed = {
             "setup_id": there.id,
             "name": setup.get("name", there.name),
@@ -179,18 +181,24 @@ async def _put(send: Send, setup: dict[str, Any]) -> dict[str, str]:
         }
         await _call(send, "UpdateSetup", changed)
     except BaseException:
-        await _undone(send, made)
+        await _undone(send, undo)
         raise
     return {"setup_id": there.id, "setup_version_id": version.id, "version": version.version}
 
 
-async def _undone(send: Send, made: Mapping[str, dict[str, str]]) -> None:
+async def _undone(send: Send, undo: Mapping[str, dict[str, Any]]) -> None:
+    """Undo what can be undone, and tell of the rest; why it is undone is told after that."""
     import trio
     from grpclib.exceptions import GRPCError
 
-    with trio.move_on_after(_UNDO, shield=True), suppress(GRPCError):  # what came before is what is told
-        for method, request in made.items():
-            await _call(send, method, request)
+    for method, request in undo.items():
+        with trio.move_on_after(_UNDO, shield=True) as scope:
+            try:
+                await _call(send, method, request)
+            except GRPCError as error:
+                write_error(f"{_LEFT[method].format(**request)} ({method}: {told(error)})")
+        if scope.cancelled_caught:
+            write_error(f"{_LEFT[method].format(**request)} ({method}: no answer within {_UNDO:g} s)")
 
 
 async def _existing(send: Send, setup: dict[str, Any]) -> Any:
@@ -239,19 +247,37 @@ async def _created(send: Send, setup: dict[str, Any]) -> Any:
     return made
 
 
-async def _put_version(send: Send, there: Any, setup: dict[str, Any]) -> tuple[Any, bool]:
-    """The version, and whether it is new."""
+async def _put_version(send: Send, there: Any, setup: dict[str, Any], undo: dict[str, dict[str, Any]]) -> Any:
+    """The version. How it is undone is added to `undo`, unless the setup is new and is deleted with all that it has."""
     found = (await _call(send, "SearchSetupVersions", {"setup_id": there.id})).setup_versions
     name, key = setup.get("version"), setup.get("setup_version_id")
     old = next((row for row in found if (row.id == key if key else row.version == name)), None)
     if old is not None:
         change = {"setup_version_id": old.id, "version": name or old.version, "content": setup["content"]}
-        return (await _call(send, "UpdateSetupVersion", change)).setup_version, False
+        if not undo:  # before the call, whose reply may be lost
+            undo["UpdateSetupVersion"] = {"setup_version_id": old.id, "version": old.version, "content": _content(old)}
+        return (await _unless_refused(send, "UpdateSetupVersion", change, undo)).setup_version
     if name is None:
         names = {row.version for row in found}
         name = next(text for number in range(len(found) + 1, 2 * len(found) + 2) if (text := str(number)) not in names)
     new = {"setup_id": there.id, "version": name, "content": setup["content"]}
-    return (await _call(send, "CreateSetupVersion", new)).setup_version, True
+    added = (await _call(send, "CreateSetupVersion", new)).setup_version
+    if not undo:
+        undo["DeleteSetupVersion"] = {"setup_version_id": added.id}
+    return added
+
+
+async def _unless_refused(send: Send, method: str, data: dict[str, Any], undo: dict[str, dict[str, Any]]) -> Any:
+    """A call of which nothing is to be undone when the provider has surely not applied it."""
+    from grpclib.const import Status
+    from grpclib.exceptions import GRPCError
+
+    try:
+        return await _call(send, method, data)
+    except GRPCError as error:
+        if error.status not in {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.INTERNAL, Status.UNKNOWN}:
+            undo.pop(method, None)
+        raise
 
 
 async def _call(send: Send, method: str, data: dict[str, Any], metadata: Mapping[str, str] | None = None) -> Any:
