@@ -285,8 +285,7 @@ class Inbox:
             self._request = request if whole else None
         joins, peer = self._joins, calls.peer
         self._fresh.clear()
-        if self._beside is not None and calls.holds:
-            self._beside.cancel()
+        self._leave(self._beside)
         if peer is None or peer is not self._cursor_peer or not whole:
             self._cursor = None
         after = self._cursor
@@ -339,9 +338,13 @@ class Inbox:
                     self._restarts += 1
                     continue
                 await self._receive(tasks)
-                if self._polling is not None and self._calls.holds:
-                    self._polling.cancel()
+                self._leave(self._polling)
                 break
+
+    def _leave(self, poll: trio.CancelScope | None) -> None:
+        """End a poll for one that names more, unless it may have taken a signal along."""
+        if poll is not None and self._calls.holds:
+            poll.cancel()
 
     def _asked_for(self) -> list[str]:
         """The jobs of the next poll."""
