@@ -20,7 +20,7 @@ from dk_trio import rpc
 from dk_trio.addresses import EVERYWHERE
 from dk_trio.boundary import unwrapped
 from dk_trio.client import channel_options
-from dk_trio.registration import WITHDRAW_WITHIN, Registration, RegistrationStatus
+from dk_trio.registration import Registration, RegistrationStatus
 from dk_trio.services.channels import ChannelCache, Connect
 from dk_trio.services.provider_clients import ProviderClients
 from dk_trio.services.query import QueryStatistics
@@ -142,9 +142,9 @@ class ProviderLink:
     ) -> AsyncIterator[None]:
         """Keep a module of the server known to the registry for the length of the block.
 
-        A block that is cancelled, or left by an exception, is the end of the server, and takes the registration back,
-        within `WITHDRAW_WITHIN` seconds, unless the channels were cancelled with it; then its lease runs out. One that
-        ends by itself comes again, with what new code says of the module.
+        A block that is cancelled, or left by an exception, is the end of the server, and takes the registration back as
+        `Registration.withdraw` does, unless the channels were cancelled with it; then its lease runs out. One that ends
+        by itself comes again, with what new code says of the module.
 
         Args:
             info: The module, and where the server listens.
@@ -186,7 +186,7 @@ class ProviderLink:
         finally:
             del self._registrations[info.module_id]
             if not returns and not self.stays:
-                with trio.move_on_after(WITHDRAW_WITHIN, shield=True):
+                with trio.CancelScope(shield=True):  # which has a bound of its own
                     await registration.withdraw()
 
     async def _connects(self) -> None:

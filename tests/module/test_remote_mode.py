@@ -22,6 +22,7 @@ from dk_trio.pb.agentic_mesh_protocol.storage.v1 import ListRecordsRequest, Stor
 from dk_trio.pb.google.protobuf import Struct
 from dk_trio.pb.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse
 from dk_trio.registration import WITHDRAW_WITHIN
+from dk_trio.services.remote.registry import GrpcRegistry
 
 from .remote_kit import (
     MISSION,
@@ -217,6 +218,23 @@ async def test_a_server_whose_provider_is_away_is_left_soon(autojump_clock: trio
             await network.fail()
             left_at = trio.current_time()
         assert trio.current_time() - left_at < WITHDRAW_WITHIN + 1
+
+
+async def test_a_server_whose_registry_hangs_is_left_soon_and_tells(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: Any) -> bool:
+        await trio.sleep_forever()
+        return True
+
+    monkeypatch.setattr(GrpcRegistry, "deregister", hang)
+    async with provided(now=wall_clock) as provider:
+        server = ModuleServer(module(echo), settings=REMOTE, provider=provider.connect)
+        async with server.running(port=0):
+            await trio.sleep(1)
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at < WITHDRAW_WITHIN + 1
+    assert "could not be deregistered within 2 s" in caplog.text
 
 
 def server_of(network: Network, host: str) -> ModuleServer:
