@@ -208,7 +208,7 @@ def test_times_of_what_is_shared() -> None:
     page = prose(GUIDES["concurrency-model"])
     assert f"their last user, {GRACE:g} s later" in page
     assert f"{GRACE:g} s after the last one has left, the channel closes" in page
-    assert f"a second poll beside it asks for jobs that begin meanwhile, {inbox.RESTART_AGE * 1000:g} ms later at most" in page
+    assert f"asks for jobs that begin meanwhile, {inbox.RESTART_AGE * 1000:g} ms later at most" in page
 
 
 # -- gRPC tuning ------------------------------------------------------------------------------------------------------
