@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import trio
 import trio.testing
@@ -10,6 +12,7 @@ from grpclib.exceptions import GRPCError
 from tests._pb.dk_trio.test.v1 import Message
 
 from dk_trio import rpc
+from dk_trio.pb.google.rpc import ErrorInfo, RetryInfo
 from dk_trio.wire import ErrorCode
 
 from .channel_kit import ONCE, STEADY, Network, call, channel_to, request, unary
@@ -18,7 +21,7 @@ from .wire_client import TestService
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 
-def flaky(failures: int, status: Status = Status.UNAVAILABLE, **trailing: str):
+def flaky(failures: int, status: Status = Status.UNAVAILABLE, details=None, **trailing: str):
     """A handler that fails a number of times; notes when it was called and as which attempt."""
     log: list[tuple[float, str | None]] = []
 
@@ -27,7 +30,9 @@ def flaky(failures: int, status: Status = Status.UNAVAILABLE, **trailing: str):
         message = await stream.recv_message()
         if len(log) <= failures:
             metadata = {name.replace("_", "-"): value for name, value in trailing.items()}
-            await stream.send_trailing_metadata(status=status, status_message="not now", metadata=metadata)
+            await stream.send_trailing_metadata(
+                status=status, status_message="not now", status_details=details, metadata=metadata
+            )
             return
         await stream.send_message(message)
 
@@ -82,6 +87,31 @@ async def test_pushback_sets_the_delay(autojump_clock):
     async with channel_to(serve(handler), retry=STEADY) as (channel, _):
         await call(channel)
         assert [when for when, _ in log] == [0, 7, 14]
+
+
+@pytest.mark.parametrize(
+    ("asked", "pushback", "times"),
+    [
+        (7.0, {}, [0, 7, 14]),
+        (0.05, {}, [0, 0.1, 0.3]),
+        (-7.0, {}, [0, 0.1, 0.3]),
+        (7.0, {"grpc_retry_pushback_ms": "2000"}, [0, 2, 4]),
+    ],
+)
+async def test_an_attempt_waits_for_as_long_as_a_retry_info_asks(autojump_clock, asked, pushback, times):
+    info = RetryInfo(retry_delay=timedelta(seconds=asked))
+    handler, log = flaky(2, details=[ErrorInfo(reason="FULL"), info], **pushback)
+    async with channel_to(serve(handler), retry=STEADY) as (channel, _):
+        await call(channel)
+        assert [when for when, _ in log] == pytest.approx(times)
+
+
+async def test_a_retry_info_beyond_the_deadline_ends_the_call(autojump_clock):
+    handler, log = flaky(1, Status.RESOURCE_EXHAUSTED, details=[RetryInfo(retry_delay=timedelta(seconds=60))])
+    async with channel_to(serve(handler), retry=STEADY) as (channel, _):
+        with pytest.raises(GRPCError, match="not now"):
+            await call(channel, timeout=30)
+        assert (trio.current_time(), len(log)) == (0, 1)
 
 
 async def test_pushback_forbids(autojump_clock):

@@ -99,6 +99,13 @@ def test_pushback_sets_the_delay_and_restarts_the_backoff() -> None:
     assert fail(call) is None  # five attempts, pushback or not
 
 
+def test_a_delay_that_is_asked_for_is_the_least_and_is_spread() -> None:
+    call = attempts(RetryPolicy(max_attempts=100, jitter=0.2))
+    waits = [call.after_failure(Status.UNAVAILABLE, None, now=0.0, deadline=inf, retry_delay=60.0) for _ in range(50)]
+    assert all(wait is not None and 60.0 <= wait <= 72.0 for wait in waits)
+    assert len(set(waits)) == 50
+
+
 def test_pushback_can_forbid() -> None:
     assert fail(attempts(), pushback="-1") is None
     assert fail(attempts(), pushback="later") is None

@@ -47,6 +47,7 @@ class ScriptedProvider:
         self.applied: Counter[str] = Counter()
         """Texts of requests that were applied, each once for each key where keys are honoured."""
         self.pushback: str | None = None
+        self.details: list[Any] | None = None
         self.down = False
         self.connects = 0
         self.accepted = 0
@@ -89,7 +90,10 @@ class ScriptedProvider:
             self.script.pop(0)
         if isinstance(step, Status):
             pushback = {} if self.pushback is None else {"grpc-retry-pushback-ms": self.pushback}
-            await stream.send_trailing_metadata(status=step, status_message=f"scripted {step.name}", metadata=pushback)
+            text = f"scripted {step.name}"
+            await stream.send_trailing_metadata(
+                status=step, status_message=text, status_details=self.details, metadata=pushback
+            )
             return
         if step == "lose":
             await self.cut()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from itertools import pairwise
+
 import pytest
 import trio
 import trio.testing
@@ -11,6 +14,7 @@ from tests.services.query_kit import ROUTE, read, scripted, status_of, write
 
 from dk_trio import rpc
 from dk_trio.extensions import ALL, IDEMPOTENCY
+from dk_trio.pb.google.rpc import RetryInfo
 from dk_trio.services.breaker import BreakerOptions
 from dk_trio.services.query import ProviderQuery, QueryError
 
@@ -196,6 +200,14 @@ async def test_pushback_sets_and_forbids_repetitions_of_layer_b(autojump_clock: 
         provider.pushback = "-1"
         assert await status_of(read(query)) is Status.INTERNAL
         assert len(provider.calls) == 1
+
+
+async def test_layer_b_waits_for_as_long_as_a_retry_info_asks(autojump_clock: trio.abc.Clock) -> None:
+    async with scripted(Status.INTERNAL, Status.INTERNAL, None) as (query, provider):
+        provider.details = [RetryInfo(retry_delay=timedelta(seconds=7))]
+        await read(query)
+        waits = [later - earlier for earlier, later in pairwise(provider.calls)]
+        assert all(7 <= wait <= 7 * 1.2 for wait in waits)
 
 
 @pytest.mark.parametrize("attempts", [1, 5])

@@ -248,6 +248,7 @@ class AttemptedCall:
                 now=trio.current_time(),
                 deadline=self._limit,
                 connected=failure.connected,
+                retry_delay=failure.retry_delay,
             )
             if delay is None:
                 return False

@@ -14,7 +14,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio.wire.frames import ErrorCode, error_name
 
-from .details import DETAILS_FIELD, decode_status_details
+from .details import DETAILS_FIELD, decode_status_details, retry_delay
 from .retry import PUSHBACK_HEADER
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class CallFailure:
     def unprocessed(self) -> bool:
         """No server can have done anything for it. More than `refused`: the free retries are not for a dead network."""
         return self.refused or not self.connected
+
+    @property
+    def retry_delay(self) -> float:
+        """Seconds that the server asks to wait in a google.rpc.RetryInfo; 0 when it does not, or cannot be read."""
+        return 0.0 if self.details is None else retry_delay(self.error().details)
 
     def error(self) -> GRPCError:
         """The exception for the caller; details that cannot be read are left out, the status is worth more."""

@@ -64,6 +64,16 @@ def decode_status_details(value: str) -> list[Any]:
     return [_unpack(detail) for detail in status.details]
 
 
+def retry_delay(details: object) -> float:
+    """Seconds that a google.rpc.RetryInfo among the details of a failure asks to wait; 0 when there is none."""
+    from dk_trio.pb.google.rpc import RetryInfo
+
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, RetryInfo) and detail.retry_delay is not None:
+            return max(0.0, detail.retry_delay.total_seconds())
+    return 0.0
+
+
 def _unpack(detail: Any) -> Any:
     try:
         return detail.unpack()

@@ -180,11 +180,19 @@ class Attempts:
         return status in self._policy.statuses and self.made < self._policy.max_attempts
 
     def after_failure(
-        self, status: Status, pushback: str | None, *, now: float, deadline: float, connected: bool = True
+        self,
+        status: Status,
+        pushback: str | None,
+        *,
+        now: float,
+        deadline: float,
+        connected: bool = True,
+        retry_delay: float = 0.0,
     ) -> float | None:
         """Seconds to wait before the next attempt, or None when `status` is the call's final one.
 
-        `pushback` is the text of the server's pushback trailer, if any. No attempt is begun that could not start
+        `pushback` is the text of the server's pushback trailer, if any. Without one, `retry_delay` is what it asks for
+        in its details (google.rpc.RetryInfo), and the least that is waited. No attempt is begun that could not start
         before `deadline`: then the failure at hand says more than DEADLINE_EXCEEDED would.
 
         Without `connected` there was no connection to try it on, so nobody has had any work by it, and the budget has
@@ -199,6 +207,8 @@ class Attempts:
         if wait is None:
             self._backoffs += 1
             wait = policy.backoff(self._backoffs) * self._random.uniform(1 - policy.jitter, 1 + policy.jitter)
+            if retry_delay > 0:  # not sooner; and not all who were refused at once in the same moment
+                wait = max(wait, retry_delay * self._random.uniform(1, 1 + policy.jitter))
         elif wait < 0:
             return None
         else:

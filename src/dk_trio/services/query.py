@@ -29,6 +29,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import chance, rpc
 from dk_trio.extensions import IDEMPOTENCY, IDEMPOTENCY_KEY
+from dk_trio.rpc.details import retry_delay
 from dk_trio.rpc.retry import PUSHBACK_HEADER, parse_pushback
 from dk_trio.settings import QuerySettings
 
@@ -445,6 +446,8 @@ class _Query:
             # The power cannot overflow: there are a hundred retries at most.
             backoff = min(settings.backoff_base * 2 ** (self.made - 1), BACKOFF_MAX)
             wait = backoff * self.owner.random.uniform(1 - JITTER, 1 + JITTER)
+            if asked := retry_delay(error.details):
+                wait = max(wait, asked * self.owner.random.uniform(1, 1 + JITTER))
         elif wait < 0:
             return False
         self.delay = wait
