@@ -206,12 +206,10 @@ def _mode(provider: str | None, *, local: bool) -> Flags:
 
 def _provider_unused(settings: Settings) -> Iterator[str]:
     """An operator who names a provider believes in it, and would look there for what is kept here."""
-    from dk_trio.settings._reading import DEFAULT
-
     services = settings.services
     if services.mode == "local":
         for source in settings.sources:
-            if source.variable.name == "DIGITALKIN_PROVIDER" and source.origin != DEFAULT:
+            if source.variable.name == "DIGITALKIN_PROVIDER" and source.given:
                 yield (
                     f"DIGITALKIN_PROVIDER={services.provider} is not used: SERVICE_MODE is local. Set "
                     "SERVICE_MODE=remote, or start with --provider; --local says that local mode is meant."

@@ -11,7 +11,7 @@ from dk_trio.errors import SettingError
 
 from ._channel import ChannelSettings
 from ._observe import ObserveSettings
-from ._reading import DEFAULT, Source
+from ._reading import Source
 from ._server import ServerSettings
 from ._tasks import TaskSettings
 
@@ -80,7 +80,7 @@ def _without_effect(layers: Mapping[str, Any], sources: Iterable[Source]) -> Ite
     reasons = without_effect(layers)
     for source in sources:
         name = source.variable.name
-        if name in reasons and source.origin != DEFAULT and not source.origin.startswith("preset "):
+        if name in reasons and source.given and not source.origin.startswith("preset "):
             yield f"{name} is set but has no effect: {reasons[name]}."
 
 

@@ -49,6 +49,11 @@ class Source(NamedTuple):
     changed: bool
     """Whether the value is another than the default."""
 
+    @property
+    def given(self) -> bool:
+        """Whether somebody has said it, if only what the default is."""
+        return self.origin != DEFAULT
+
 
 class Read(NamedTuple):
     """The layers by their names, and where each of their values came from."""
