@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # What `make soak` runs larger.
-BATTERIES := tests/simulation tests/faults tests/soak tests/fuzz tests/properties tests/regressions
+BATTERIES := tests/simulation tests/faults tests/soak tests/fuzz tests/properties tests/regressions \
+	tests/pb/test_codec_oracle.py tests/wire/conformance/test_differential.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench soak mutants coverage proto docs dev clean

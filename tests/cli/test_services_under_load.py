@@ -137,7 +137,7 @@ async def stored(platform: LocalPlatform, mission: str) -> Counter[tuple[int, st
 
 def assert_tidy(directory: Path) -> None:
     """The database is whole, and was closed; every file on the disk is one that it names."""
-    assert {path.name for path in directory.iterdir()} == {"dk-trio.sqlite3", "dk-trio.lock", "files"}
+    assert {path.name for path in directory.iterdir()} == {"dk-trio.sqlite3", "dk-trio.lock", "files", "files.owner"}
     with closing(sqlite3.connect(directory / "dk-trio.sqlite3")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         known = {name for (name,) in connection.execute("SELECT name FROM file_contents")}

@@ -8,6 +8,7 @@ import betterproto2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.pb import DecodeError
 from dk_trio.pb._check import find_fault
@@ -17,8 +18,8 @@ from .canonical import OutOfRange, canonical
 from .random_messages import Maker
 
 # How often each property is tried for each of the roughly 200 message types, and for those with every kind of field.
-PER_TYPE = 5
-PER_TYPE_WITH_EVERYTHING = 120
+PER_TYPE = size(5, 50)
+PER_TYPE_WITH_EVERYTHING = size(60, 1200)
 
 SEEDS = st.integers(0, 2**32)
 COMMON = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
