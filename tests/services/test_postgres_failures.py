@@ -12,7 +12,7 @@ from tests.postgres import PostgresServer
 from tests.services.test_postgres import NAMES, names, one, opened, outcomes, put
 
 from dk_trio.errors import DatabaseError, StorageServiceError
-from dk_trio.services.stores import _postgres, _postgres_errors, _psycopg, postgres
+from dk_trio.services.stores import _postgres, _psycopg, postgres, postgres_errors
 from dk_trio.services.stores.postgres import PostgresDatabase
 
 
@@ -40,7 +40,7 @@ async def test_a_restart_between_two_uses_is_not_noticed(postgres_url: str, serv
 async def test_without_a_server_callers_are_told_at_once_and_served_when_it_is_back(
     postgres_url: str, server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_postgres_errors, "BACKOFF_MAX", 0.4)
+    monkeypatch.setattr(postgres_errors, "BACKOFF_MAX", 0.4)
     async with opened(postgres_url) as database:
         await database.write(put("a"))
         assert await names(database) == ["a"]

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dk_trio.errors import DatabaseError, StorageServiceError
-from dk_trio.services.stores._postgres_errors import misread, place, remedy_for
 from dk_trio.services.stores.backup import back_up
 from dk_trio.services.stores.contents import PIECE
 from dk_trio.services.stores.durable import sync
+from dk_trio.services.stores.postgres_errors import misread, place, remedy_for
 from dk_trio.services.stores.sqlite import FILE
 
 CONTENTS: Final = "files"

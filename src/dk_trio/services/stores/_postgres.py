@@ -13,8 +13,8 @@ import trio
 
 from dk_trio.errors import DatabaseError
 
-from ._postgres_errors import ConnectionLostError, InDoubtError, explained
 from ._psycopg import Answer, Connection, connect
+from .postgres_errors import ConnectionLostError, InDoubtError, explained
 from .work import Result, Statement, T, Work
 
 # What keys count up with and never come back to.

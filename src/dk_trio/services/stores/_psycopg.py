@@ -27,7 +27,7 @@ from psycopg.waiting import Ready, Wait
 
 from dk_trio.errors import StorageServiceError
 
-from ._postgres_errors import BadUrlError, ConnectionLostError
+from .postgres_errors import BadUrlError, ConnectionLostError
 from .work import Result, Statement, Value
 
 if TYPE_CHECKING:

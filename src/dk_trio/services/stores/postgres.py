@@ -26,7 +26,7 @@ from grpclib.const import Status
 from dk_trio.errors import DatabaseError, DkTrioError, StorageServiceError
 
 from ._owned import OwnedDatabase, again
-from ._postgres_errors import BACKOFF, BadUrlError, ConnectionLostError, InDoubtError, Reach, explained, misread, place
+from .postgres_errors import BACKOFF, BadUrlError, ConnectionLostError, InDoubtError, Reach, explained, misread, place
 from .work import Statement, T, Work
 
 if TYPE_CHECKING:
