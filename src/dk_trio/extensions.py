@@ -27,7 +27,8 @@ COST_CONFIG: Final = "dk-trio-cost-config-bin"
 
 SERVED_AT: Final = "dk-trio-served-at-bin"
 """Of Heartbeat and DeregisterModule: `ADDRESS:PORT` in UTF-8, as its sender was registered. It speaks for that server
-alone then, not for another one that serves the same module and was registered since."""
+alone then, not for another one that serves the same module and was registered since. With `INSTANCE`, such a one is
+registered at once when the registered one leaves, or is not heard of any more."""
 
 INSTANCE: Final = "dk-trio-instance"
 """Of RegisterModule, Heartbeat and DeregisterModule: which server of a module speaks, of several at one address. The

@@ -278,6 +278,43 @@ async def test_of_two_servers_of_a_module_the_one_that_lives_is_found(autojump_c
                 assert (row.address, row.status) == ("one.mesh", ModuleStatus.ACTIVE)
 
 
+class OwnNetwork(Network):
+    """The way of one server alone."""
+
+    async def connect(self) -> trio.abc.Stream:
+        stream = await super().connect()
+        self.streams = [*getattr(self, "streams", []), stream]
+        return stream
+
+    async def fail(self) -> None:
+        self.away = True
+        for stream in self.streams:
+            await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+async def test_when_one_of_two_servers_goes_the_other_one_is_found_at_once(
+    autojump_clock: trio.testing.MockClock, dies: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dk_trio.provider")
+    async with provided(now=wall_clock) as provider:
+        network = OwnNetwork(provider)
+        one, two = server_of(OwnNetwork(provider), "one.mesh"), server_of(network, "two.mesh")
+        async with one.running(port=0), two.running(port=0):
+            await trio.sleep(500)
+            row = await found(provider)
+            assert (row.address, row.status) == ("two.mesh", ModuleStatus.ACTIVE)
+            assert "is found at" not in caplog.text
+            await (network.fail() if dies else two.drain(0))
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(10):
+                row = await found(provider)
+                assert (row.address, row.status) == ("one.mesh", ModuleStatus.ACTIVE)
+                await trio.sleep(10)
+            network.heal()
+            assert caplog.text.count("is found at") == 1
+
+
 @pytest.mark.parametrize(("instance", "left"), [("crew-0", ModuleStatus.READY), ("", ModuleStatus.ACTIVE)])
 async def test_a_successor_takes_over_the_lease_of_its_place(
     autojump_clock: trio.testing.MockClock, instance: str, left: ModuleStatus

@@ -416,6 +416,10 @@ async def registrations(database: Database, told: Told) -> None:
         await told(database.write(partial(store.beat_work, "6", now=1203)))
         await told(database.read(partial(store.get_work, module)))
     lease = await store.lease(1250)
+    for module, place in (("3", "other:0"), ("3", "wrong:1"), ("6", "host:6"), ("missing", "host:1"), ("1", "host:1")):
+        move = partial(store.move_work, module, from_place=place, place="unix:/x:0", seen=1240, now=1250, lease=lease)
+        await told(database.write(move))
+        await told(database.read(partial(store.get_work, module)))
     wanted = [Wanted(query=name) for name in [*NAMES, "Ä", "É", "SS", "modules:1", "MODULES:1", "!", "doc"]]
     wanted += [Wanted(name=name) for name in ["Ä", "%", "_", "A B", "😀"]]
     wanted += [Wanted(documentation="DOC A"), Wanted(types=["tool", "x"], alive=True), Wanted(kind="tool", alive=False)]

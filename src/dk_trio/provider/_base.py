@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from dk_trio.pb import Message
     from dk_trio.pb.google.protobuf import Struct
-    from dk_trio.rpc import ServerCall
+    from dk_trio.rpc import Peer, ServerCall
     from dk_trio.services.stores.work import Work
 
     from ._options import ProviderOptions
@@ -85,6 +85,11 @@ class Call:
     def metadata(self) -> MultiDict[str | bytes]:
         """Metadata of the request: `str`, or `bytes` for names that end in `-bin`."""
         return self._stream.metadata
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end of the connection."""
+        return self._stream.peer
 
     @property
     def deadline_at(self) -> float:

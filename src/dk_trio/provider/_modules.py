@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dk_trio.errors import RegistryModuleNotFoundError, Violation
+from dk_trio.errors import RegistryModuleNotFoundError, RequestError, Violation
 from dk_trio.extensions import INSTANCE, SERVED_AT
+from dk_trio.services.registry import bare_module_id
+from dk_trio.services.stores.registrations import Facts
 
 from ._base import Servicer, refused, text
 
 if TYPE_CHECKING:
-    from dk_trio.services.stores.registrations import Facts, Lease, Registered
+    from dk_trio.services.stores.registrations import Lease, Registered
+    from dk_trio.services.stores.work import Work
+
+    from ._siblings import Heir
+
+_log = logging.getLogger("dk_trio.provider")
 
 PORT_MAX = 65535
 
@@ -32,6 +41,22 @@ class ModulesServicer(Servicer):
     def _instance(self) -> str:
         """Which one of several at one address; empty when it does not tell."""
         return self._call.text(INSTANCE)
+
+    def _heard(self, module_id: str, place: str) -> None:
+        """The server that speaks is there, and lives."""
+        address, _, port = place.rpartition(":")
+        with suppress(RequestError):  # of a place that nobody can register, and so hand over to
+            checked(Facts(module_id, address, int(port) if port.isascii() and port.isdigit() else -1, ""))
+            self._stores.siblings.heard(bare_module_id(module_id), place, self._instance, self._call.peer)
+
+    def _move_work(self, module_id: str, place: str, heir: Heir, *, now: int, lease: Lease | None = None) -> Work[bool]:
+        move = self._stores.registrations.move_work
+        return move(module_id, from_place=place, place=heir.place, seen=heir.heard, now=now, lease=lease)
+
+    def _moved(self, module_id: str, place: str, heir: Heir, why: str) -> None:
+        """The module was handed over."""
+        self._stores.siblings.handed(bare_module_id(module_id), heir.place)
+        _log.info("%s %s at %s and is found at %s now", module_id, why, place, heir.place)
 
     async def _module(self, module_id: str) -> Registered:
         text(module_id, "module_id")

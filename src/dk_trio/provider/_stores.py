@@ -60,6 +60,6 @@ class Stores:
             setups=SetupTable(database),
             signals=SignalStore(database),
             registrations=RegistrationStore(database, length=round(options.lease * 1_000_000)),
-            siblings=Siblings(length=round(options.lease * 1_000_000)),
+            siblings=Siblings(length=round(options.lease * 1_000_000), now=lambda: round(options.now() * 1_000_000)),
             once=Once(database, ttl=options.key_ttl, now=options.now),
         )

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from dk_trio.services.stores.registrations import Lease
     from dk_trio.services.stores.work import Work
 
+    from ._siblings import Heir
+
 TYPES: Final = MappingProxyType(
     {"kin": "archetype", "tool": "tool", "trigger": "unspecified", "view": "unspecified", "": ""}
 )
@@ -88,10 +90,12 @@ class ModuleRegistryServicer(ModulesServicer, ModuleRegistryServiceBase):
             yield from self._stores.registrations.register_work(facts, now=now)
             return RegisterResponse(success=True)
 
-        return await self._write(work)
+        reply = await self._write(work)
+        self._stores.siblings.registered(bare_module_id(facts.module_id))
+        return reply
 
     async def deregister_module(self, message: DeregisterRequest) -> DeregisterResponse:
-        """The module is not served any more. It stays known.
+        """The module is not served any more, or only at another address, to which it is handed over. It stays known.
 
         Raises:
             RegistryModuleNotFoundError: It never was registered.
@@ -100,15 +104,24 @@ class ModuleRegistryServicer(ModulesServicer, ModuleRegistryServiceBase):
         await self._lease()
         now = self._now()
 
-        if self._stores.siblings.left(bare_module_id(module_id), at, self._instance, now):
+        if self._stores.siblings.left(bare_module_id(module_id), at, self._instance):
             return DeregisterResponse(success=True)  # others serve it there
+        heir: Heir | None = None
 
         def work() -> Work[DeregisterResponse]:
-            if not (yield from self._stores.registrations.withdraw_work(module_id, now=now, at=at)):
-                raise module_not_found(module_id)
+            nonlocal heir
+            # Who does not say where it served it means the module, wherever it is.
+            heir = self._stores.siblings.heir(bare_module_id(module_id), at, now) if at else None
+            if heir is None or not (yield from self._move_work(module_id, at, heir, now=now)):
+                heir = None
+                if not (yield from self._stores.registrations.withdraw_work(module_id, now=now, at=at)):
+                    raise module_not_found(module_id)
             return DeregisterResponse(success=True)
 
-        return await self._write(work)
+        reply = await self._write(work)
+        if heir is not None:
+            self._moved(module_id, at, heir, "was deregistered")
+        return reply
 
     async def update_module_status(self, message: UpdateStatusRequest) -> UpdateStatusResponse:
         """The module says how it is, which is a heartbeat; ENDED deregisters it.

@@ -3,7 +3,8 @@
 A module is ACTIVE for as long as its lease lasts, which RegisterModule and Heartbeat renew, and READY afterwards, or
 once it was deregistered (`module_registry`): known, with the address that it had, and not served now as far as is
 known. ARCHIVED is none. A heartbeat of a module that is not registered, or was deregistered, is NOT_FOUND: whoever
-still serves it registers it again. So of two servers of one module, the one that stays is found when the other leaves.
+still serves it registers it again. So of two servers of one module, the one that stays is found when the other leaves;
+at once if the provider knows of it (`_siblings`).
 
 What is registered here belongs to no organization and can be seen by everybody who can ask.
 """
@@ -71,8 +72,33 @@ class RegistryServicer(ModulesServicer, RegistryServiceBase):
     """See the module's docstring."""
 
     async def run(self) -> None:
-        """See who was alive before, at once: the later it is looked, the longer the dead live."""
+        """See who was alive before, at once: the later it is looked, the longer the dead live. Then hand over."""
         await self._lease()
+        while True:
+            await self._hand_over(await self._stores.siblings.next_due())
+
+    async def _hand_over(self, module_id: str) -> None:
+        """The module is served elsewhere, too: there it is found now if nobody is left where it is registered."""
+        registrations, siblings = self._stores.registrations, self._stores.siblings
+        lease, now = await self._lease(), self._now()
+        known = await self._stores.database.read(partial(registrations.get_work, module_id))
+        heir = None if known is None or not known.served else siblings.heir(module_id, known.place, now)
+        if known is None or heir is None:
+            return
+        lost = siblings.cut_off(module_id, known.place)
+        if known.alive(lease) and not lost:
+            siblings.watch(module_id, registrations.runs_out(known))
+            return
+
+        def work() -> Work[bool]:
+            if siblings.heir(module_id, known.place, now) != heir:  # it has left, or another one is better now
+                return False
+            return (yield from self._move_work(module_id, known.place, heir, now=now, lease=None if lost else lease))
+
+        if await self._stores.database.write(work):
+            self._moved(known.module_id, known.place, heir, "was lost" if lost else "was not heard of any more")
+        else:
+            siblings.watch(module_id, now)
 
     # --- modules -----------------------------------------------------------------------------------------------------
 
@@ -97,8 +123,8 @@ class RegistryServicer(ModulesServicer, RegistryServiceBase):
             return RegisterModuleResponse(module=_descriptor(registered, lease))
 
         reply = await self._write(work)
-        place = f"{facts.address}:{facts.port}"
-        self._stores.siblings.heard(bare_module_id(facts.module_id), place, self._instance, now)
+        self._stores.siblings.registered(bare_module_id(facts.module_id))
+        self._heard(facts.module_id, f"{facts.address}:{facts.port}")
         return reply
 
     async def heartbeat(self, message: HeartbeatRequest) -> HeartbeatResponse:
@@ -109,15 +135,22 @@ class RegistryServicer(ModulesServicer, RegistryServiceBase):
         """
         module_id, at = text(message.module_id, "module_id"), self._served_at
         lease, now = await self._lease(), self._now()
+        registrations, siblings = self._stores.registrations, self._stores.siblings
+        known: Registered | None = None
 
         def work() -> Work[HeartbeatResponse]:
-            registrations = self._stores.registrations
-            if (yield from registrations.beat_work(module_id, now=now, at=at, lease=lease)) is None:
+            nonlocal known
+            known = yield from registrations.beat_work(module_id, now=now, at=at, lease=lease)
+            if known is None:
                 raise module_not_found(module_id)
             return HeartbeatResponse(status=ModuleStatus.ACTIVE)
 
         reply = await self._write(work)
-        self._stores.siblings.heard(bare_module_id(module_id), at, self._instance, now)
+        self._heard(module_id, at)
+        if at and known is not None and known.place != at:
+            siblings.watch(bare_module_id(module_id), registrations.runs_out(known))
+        elif siblings.stood_in(bare_module_id(module_id), at):
+            raise module_not_found(module_id)  # so that it tells of the module what is so there: version, name, ...
         return reply
 
     async def get_module(self, message: GetModuleRequest) -> ModuleDescriptor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import trio
@@ -23,7 +23,7 @@ class Peer:
         in_process: As given.
     """
 
-    __slots__ = ("_addr", "_cert", "_name", "_stream", "in_process")
+    __slots__ = ("_addr", "_cert", "_gone", "_name", "_stream", "in_process")
 
     def __init__(self, stream: trio.abc.Stream, *, in_process: bool = False) -> None:
         self.in_process = in_process
@@ -31,6 +31,7 @@ class Peer:
         self._addr: Any = _UNKNOWN
         self._cert: dict[str, Any] | None = None
         self._name = ""
+        self._gone: list[Callable[[Peer], object]] = []
 
     def __repr__(self) -> str:
         return f"<Peer {self.addr()!r}>"
@@ -74,6 +75,15 @@ class Peer:
             else:
                 self._name = host
         return self._name
+
+    def on_gone(self, callback: Callable[[Peer], object]) -> None:
+        """Call this, which must not wait or raise, when the connection has ended, and not because the server ends."""
+        self._gone.append(callback)
+
+    def gone(self) -> None:
+        """The connection has ended by itself; for who serves it."""
+        for callback in self._gone:
+            callback(self)
 
     def cert(self) -> dict[str, Any] | None:
         """The peer's certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS or without one.

@@ -207,11 +207,14 @@ class Server:
             in_process: The other end is in this process, surely. Interceptors that ask strangers who they are may
                 read it from `call.peer`.
         """
-        task = ConnectionTasks(self, Peer(stream, in_process=in_process), stream)
+        peer = Peer(stream, in_process=in_process)
+        task = ConnectionTasks(self, peer, stream)
         self._connections[task] = None
         self._connections_started += 1
         try:
             await task.run()
+            if not self._draining:
+                peer.gone()
         finally:
             del self._connections[task]
             self._bytes_received += task.bytes_received

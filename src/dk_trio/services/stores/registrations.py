@@ -62,6 +62,7 @@ _REGISTER: Final = f"""INSERT INTO registrations ({_NAMES}) VALUES (?, ?, ?, ?, 
 _BEAT: Final = f"UPDATE registrations SET seen = ? WHERE id = ? AND served = 1 RETURNING {_COLUMNS}"  # noqa: S608
 _TELL: Final = "UPDATE registrations SET served = ?, idle = ?, updated = ?, seen = ? WHERE id = ?"
 _WITHDRAW: Final = "UPDATE registrations SET served = 0, updated = ? WHERE id = ?"
+_MOVE: Final = "UPDATE registrations SET address = ?, port = ?, idle = 0, updated = ?, seen = ? WHERE id = ?"
 _GET: Final = f"SELECT {_COLUMNS} FROM registrations WHERE id = ?"  # noqa: S608
 _LAST_SEEN: Final = "SELECT coalesce(max(seen), 0) FROM registrations"
 _SMALL: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -228,6 +229,35 @@ class RegistrationStore:
             if known is not None and known.place != at:
                 return True
         return (yield from _any(_WITHDRAW, now, bare_module_id(module_id)))
+
+    def move_work(
+        self, module_id: str, *, from_place: str, place: str, seen: int, now: int, lease: Lease | None = None
+    ) -> Work[bool]:
+        """The module is served at another place, as nobody serves it at this one any more.
+
+        Args:
+            module_id: The module.
+            from_place: Where it is registered; when it is not, or was deregistered, nothing is done.
+            place: Where it is served.
+            seen: When a server there was heard of last.
+            now: The time.
+            lease: Nothing is done when the module is alive.
+
+        Returns:
+            Whether it was done.
+        """
+        known = yield from self.get_work(module_id)
+        if known is None or not known.served or known.place != from_place:
+            return False
+        if lease is not None and known.alive(lease):
+            return False
+        address, _, port = place.rpartition(":")
+        return (yield from _any(_MOVE, address, int(port), now, seen, bare_module_id(module_id)))
+
+    def runs_out(self, known: Registered) -> int:
+        """When the lease of a module runs out, or has run out, unless it is renewed; `lease` was asked before."""
+        ends, began = known.seen + self._length, self._began or 0
+        return max(ends, began + self._length) if known.seen > self._seen_before - self._length else ends
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
