@@ -262,10 +262,7 @@ class GrpcStorage(BaseStrategy, Storage):
             raise record_exists(context, collection, record_id) from error.__cause__
         if not reply.success:
             raise self._calls.refused("StoreRecord")
-        if reply.stored_data is None:
-            raise self._calls.broken("StoreRecord", "no record")
-        reply.stored_data.record_id = reply.stored_data.record_id or record_id
-        return self._record(context, collection, reply.stored_data)
+        return self._record(context, collection, self._told("StoreRecord", reply.stored_data, record_id))
 
     async def _read(
         self, context: str, collection: str, record_id: str, *, timeout: float | None = None
@@ -278,10 +275,7 @@ class GrpcStorage(BaseStrategy, Storage):
             return None
         if not reply.success:
             return None
-        if reply.stored_data is None:  # neither there nor not there: nobody may write for want of it
-            raise self._calls.broken("ReadRecord", "no record")
-        reply.stored_data.record_id = reply.stored_data.record_id or record_id
-        return reply.stored_data
+        return self._told("ReadRecord", reply.stored_data, record_id)
 
     async def _update(
         self, context: str, collection: str, record_id: str, struct: Struct, *, at: datetime | None = None
@@ -298,10 +292,14 @@ class GrpcStorage(BaseStrategy, Storage):
             return None
         if not reply.success:
             return None
-        if reply.stored_data is None:
-            raise self._calls.broken("UpdateRecord", "no record")
-        reply.stored_data.record_id = reply.stored_data.record_id or record_id
-        return self._record(context, collection, reply.stored_data)
+        return self._record(context, collection, self._told("UpdateRecord", reply.stored_data, record_id))
+
+    def _told(self, method: str, wire: WireRecord | None, record_id: str) -> WireRecord:
+        """The record of a reply that says that there is one. Without it nobody may go on as if there were none."""
+        if wire is None:
+            raise self._calls.broken(method, "no record")
+        wire.record_id = wire.record_id or record_id
+        return wire
 
     # --- between models and messages ----------------------------------------------------------------------------------
 
