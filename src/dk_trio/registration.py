@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from dk_trio import chance
+from dk_trio.boundary import unwrapped
 from dk_trio.errors import DkTrioError, RegistryModuleNotFoundError
 from dk_trio.services.registry import Registry
 
@@ -137,10 +138,12 @@ class Registration:
                 pause = FIRST_PAUSE
                 await self._pause(self._interval)
                 continue
-            await self._pause(min(FIRST_PAUSE, self._interval))  # also after a connection that is lost again and again
-            with trio.move_on_after(self._about(pause - FIRST_PAUSE)) as rest:
-                await self._connects()
-            pause = min(pause * 2, self._interval) if rest.cancelled_caught else FIRST_PAUSE
+            pause = min(pause, self._interval)
+            with trio.move_on_after(self._about(pause)) as rest:
+                async with unwrapped(), trio.open_nursery() as nursery:
+                    nursery.start_soon(self._connects)  # from now on: a connection of the first moment counts as well
+                    await self._pause(min(pause, FIRST_PAUSE))  # also with one that is lost again and again
+            pause = pause * 2 if rest.cancelled_caught else FIRST_PAUSE
 
     async def withdraw(self) -> None:
         """Tell the registry that the module is no longer served here. Tries once, for a bounded time; never raises.

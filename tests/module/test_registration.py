@@ -134,6 +134,27 @@ async def test_a_connection_is_a_better_reason_than_a_pause(autojump_clock: trio
         assert len(registry.calls) == asked + 1
 
 
+async def test_a_connection_in_the_moment_after_a_failure_is_not_missed(autojump_clock: trio.testing.MockClock) -> None:
+    registry = Registry()
+    registry.down = True
+    connected = trio.Event()
+
+    async def connects() -> None:
+        if connected.is_set():  # it was there before: no news
+            await trio.sleep_forever()
+        await connected.wait()
+
+    async with kept(registry, interval=600.0, connects=connects) as registration:
+        await trio.sleep(1000)
+        asked = len(registry.calls)
+        while len(registry.calls) == asked:  # noqa: ASYNC110 - in virtual time
+            await trio.sleep(0.1)
+        registry.down = False
+        connected.set()
+        await trio.sleep(1)
+        assert registration.status().registered
+
+
 async def test_a_connection_that_does_not_hold_is_no_reason_to_hurry(autojump_clock: trio.testing.MockClock) -> None:
     registry = Registry()
     registry.down = True
