@@ -50,7 +50,7 @@ PLATFORM: Final = (
         "            if not delivery.settled.is_set():\n"
         "                self._kept.take(len(self._kept))\n",
         breaks="a caller that is cancelled takes the signals of others along",
-        batteries=("tests/signals/test_outbox.py",),
+        batteries=("tests/signals",),
     ),
     Mutant(
         name="cancel-dropped-when-full",
@@ -68,7 +68,7 @@ PLATFORM: Final = (
         old="            self._joined.set()\n            self._renew()\n",
         new="            self._joined.set()\n",
         breaks="a job that has just begun is cancelled a second late",
-        batteries=("tests/signals/test_inbox.py",),
+        batteries=("tests/signals/test_fresh_jobs.py",),
     ),
     Mutant(
         name="new-job-never-asked-for",
@@ -77,7 +77,7 @@ PLATFORM: Final = (
         old="            self._request = self._cursor = None\n            self._joins += 1\n",
         new="            self._cursor = None\n            self._joins += 1\n",
         breaks="a job that begins beside others is never asked for, so nothing cancels it",
-        batteries=("tests/signals/test_inbox.py",),
+        batteries=("tests/signals/test_fresh_jobs.py",),
     ),
     Mutant(
         name="poller-sleeps-on",

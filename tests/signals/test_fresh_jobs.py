@@ -26,6 +26,19 @@ async def test_a_fresh_job_is_cancelled_at_once(autojump_clock: Any) -> None:
                     assert at == [pytest.approx(asked, abs=0.011)]
 
 
+async def test_a_job_that_is_no_longer_fresh_is_asked_for_with_the_others(autojump_clock: Any) -> None:
+    async with exchange_with(holds=True) as (exchange, provider):
+        at: list[float] = []
+        with exchange.listen("old", print):
+            await quiet(2.3)
+            with exchange.listen("new", lambda _: at.append(trio.current_time())):
+                await quiet(10.2)  # polls of both have come and gone
+                asked = trio.current_time()
+                provider.ask(request_for("new"))
+                await quiet(5)
+        assert at == [pytest.approx(asked, abs=0.011)]
+
+
 @pytest.mark.parametrize("every", [0.2, 0.05, 0.012])
 async def test_a_fresh_job_is_cancelled_at_once_although_others_begin_all_the_time(
     autojump_clock: Any, every: float
