@@ -110,8 +110,8 @@ class ModuleRegistryServicer(ModulesServicer, ModuleRegistryServiceBase):
 
         def work() -> Work[DeregisterResponse]:
             nonlocal heir
-            # Who does not say where it served it means the module, wherever it is.
-            heir = self._stores.siblings.heir(bare_module_id(module_id), at, now) if at else None
+            heir = self._stores.siblings.heir(bare_module_id(module_id), at, now)
+            # From nowhere nothing is moved: who does not say where it served the module means it wherever it is.
             if heir is None or not (yield from self._move_work(module_id, at, heir, now=now)):
                 heir = None
                 if not (yield from self._stores.registrations.withdraw_work(module_id, now=now, at=at)):
