@@ -50,7 +50,7 @@ PLATFORM: Final = (
         "            if not delivery.settled.is_set():\n"
         "                self._kept.take(len(self._kept))\n",
         breaks="a caller that is cancelled takes the signals of others along",
-        batteries=("tests/signals",),
+        batteries=("tests/signals/test_outbox.py",),
     ),
     Mutant(
         name="cancel-dropped-when-full",
