@@ -11,8 +11,7 @@ What becomes of a batch is decided by how its call fails:
 
 - UNAVAILABLE, DEADLINE_EXCEEDED: an outage. After `send_retries` retries it is told once, and the same batch, with the
   same idempotency key, is tried again after pauses that grow up to `PAUSE_MAX`. Jobs do not notice. Of a batch that ran
-  into its deadline it is the first half, under a key of its own: the provider may have no time for more. What it has
-  taken all the same comes again, and is known again.
+  into its deadline it is the first half, under a key of its own: the provider may have no time for more.
 - UNIMPLEMENTED, UNAUTHENTICATED: the same, without retries: it is about the provider or about us, not about a signal.
 - INVALID_ARGUMENT and the like: one of the signals is poison. They are put back and tried again at once, half as many;
   whatever is refused alone is dropped and told, and each success doubles the number again.
@@ -20,6 +19,10 @@ What becomes of a batch is decided by how its call fails:
   was refused alone so often while others were taken that chance is no explanation. A provider that refuses everybody,
   or half of all calls whatever is in them, loses nothing.
 - `grpc-retry-pushback-ms` is obeyed in all of them.
+
+Half of a batch is a call with a key of its own, so what the provider had taken of the whole, while the reply was lost,
+comes again, and after it all that the same jobs have said since. Ours knows each signal again. One that does not sees a
+job go back for a moment, and end where it has ended.
 
 What waits is bounded: of each job by `KeptSignals`, and by `max_tasks` jobs. Above that the signals of a job that has
 ended are dropped, counted and told: of one whose start waits, too, or else of the one that ended first. Those of
