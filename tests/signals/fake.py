@@ -94,6 +94,7 @@ class FakeProvider:
     sending: int = 0
     most_sending: int = 0
     trailers: dict[str, str] = field(default_factory=dict)
+    details: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._streams: list[trio.abc.Stream] = []
@@ -161,12 +162,15 @@ class FakeProvider:
     async def _behave(self, what: Any) -> bool:
         """Whether the reply is dropped."""
         if isinstance(what, Status):
-            raise GRPCError(what, "as told")
+            raise GRPCError(what, "as told", self.details or None)
         if what == "hang":
             await trio.sleep_forever()
         if isinstance(what, (int, float)):
             await trio.sleep(what)
         return what == "drop"
+
+    async def _fail(self, stream: Any, status: Status) -> None:
+        await stream.send_trailing_metadata(status=status, status_message="as told", metadata=self.trailers)
 
     async def _send_signals(self, stream: Any) -> None:
         message = await stream.recv_message()
@@ -177,7 +181,7 @@ class FakeProvider:
         try:
             what = self.send_plan.pop(0) if self.send_plan else self.send
             if self.trailers and isinstance(what, Status):
-                await stream.send_trailing_metadata(status=what, status_message="as told", metadata=self.trailers)
+                await self._fail(stream, what)
                 return
             drop = await self._behave(what)
             refusals = [self.refuses(task) for task in message.tasks]
@@ -209,7 +213,11 @@ class FakeProvider:
         poll = Poll(trio.current_time(), message.task_ids, after)
         self.polls.append(poll)
         try:
-            await self._behave(self.poll_plan.pop(0) if self.poll_plan else self.poll)
+            what = self.poll_plan.pop(0) if self.poll_plan else self.poll
+            if self.trailers and isinstance(what, Status):
+                await self._fail(stream, what)
+                return
+            await self._behave(what)
             begun = int(after or 0)
             found = self._found(ids, begun)
             if self.holds:

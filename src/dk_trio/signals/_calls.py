@@ -15,6 +15,7 @@ from grpclib.exceptions import GRPCError
 
 from dk_trio import extensions, rpc
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsResponse, Task
+from dk_trio.rpc.details import retry_delay
 from dk_trio.rpc.retry import PUSHBACK_HEADER, parse_pushback
 
 from ._tasks import readable_tasks
@@ -36,11 +37,16 @@ _FLOOR: Final = 0.1
 called without a pause at all."""
 
 
+PUSHBACK_MAX: Final = 60.0
+"""Seconds; for so long at most the provider may ask to be left alone (`CallError.pushback`)."""
+
+
 class CallError(GRPCError):
     """A call failed.
 
     Attributes:
-        pushback: Seconds after which the server wants to be asked again; negative: not soon; None: it did not say.
+        pushback: Seconds after which the server wants to be asked again, by its trailer or by a google.rpc.RetryInfo in
+            its details; negative: not soon; None: it did not say.
     """
 
     def __init__(self, status: Status, message: str | None, pushback: float | None = None) -> None:
@@ -167,7 +173,7 @@ class Calls:
         except GRPCError as error:
             trailers = call.trailing_metadata
             pushback = None if trailers is None else trailers.get(PUSHBACK_HEADER)
-            wanted = None if pushback is None else parse_pushback(str(pushback))
+            wanted = (retry_delay(error.details) or None) if pushback is None else parse_pushback(str(pushback))
             raise CallError(error.status, error.message, wanted) from error
         words = told.get(extensions.HONOURS, "")
         honours = frozenset(words.split(",") if isinstance(words, str) else ())

@@ -13,7 +13,8 @@ often jobs begin. With the next poll of all the second one ends. Any other provi
 `initial_poll_interval` after a poll that brought something, and after the first that did not; from then on each empty
 one doubles it, up to `poll_interval`. (So the seeds can be read. The existing SDK doubles before it first waits.) 0 to
 50 % jitter come on top. A poll of theirs is never left: it may have taken a signal along. Of a provider that is away
-for longer, a new connection is waited for; one that answers with errors is asked every `DEAD_INTERVAL`.
+for longer, a new connection is waited for; one that answers with errors is asked every `DEAD_INTERVAL`, and one that
+says when to come back (`grpc-retry-pushback-ms`, google.rpc.RetryInfo) not sooner.
 
 A signal is handed on once. It is known again by all that its sender has said, not by comparing its clock with that of
 another: a cancel from a machine whose clock is behind is a cancel.
@@ -26,7 +27,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -41,7 +41,7 @@ from dk_trio.boundary import unwrapped
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import GetSignalsRequest, Task
 from dk_trio.settings import SignalSettings
 
-from ._calls import CallError, Calls, Encoded
+from ._calls import PUSHBACK_MAX, CallError, Calls, Encoded
 from ._path import Path
 from ._signal import Signal
 from ._subscription import URGENT, Subscription
@@ -170,6 +170,7 @@ class Inbox:
         self._beside: trio.CancelScope | None = None  # of those who came since
         self._beside_began = -inf
         self._wanted = trio.Event()
+        self._quiet_until = -inf  # the provider asked for it
         self._failed_since = inf
         self._failures = 0  # in a row
         self._answers_empty = False  # this provider answers when it has nothing to say
@@ -259,6 +260,7 @@ class Inbox:
                 self._joined = trio.Event()
                 await self._joined.wait()
                 interval = self._settings.initial_poll_interval
+            await self._quiet()
             outcome = await self._poll()
             if outcome is None:
                 continue
@@ -298,6 +300,7 @@ class Inbox:
             try:
                 reply, upto = await calls.poll(request, after=after, timeout=timeout)
             except CallError as error:
+                self._heed(error)
                 self._note_failure(error)
         self._polling = None
         if scope.cancelled_caught:
@@ -320,6 +323,7 @@ class Inbox:
         while True:
             await self._wanted.wait()
             await trio.sleep_until(self._beside_began + RESTART_AGE)  # the last one may have failed at once
+            await self._quiet()
             self._wanted = trio.Event()
             while self._polling is not None and self._fresh and self._calls.holds:
                 jobs = list(islice(self._fresh, JOBS_AT_ONCE))
@@ -329,10 +333,12 @@ class Inbox:
                 tasks: Sequence[Task] = ()
                 with trio.CancelScope() as self._beside:
                     await buggify.at("signals.poll")
-                    with suppress(CallError):  # the poll of all finds out the same, and tells
+                    try:
                         reply, _ = await self._calls.poll(request, after=None, timeout=self._settings.poll_timeout)
                         tasks = reply.tasks
                         self._note_reply(tasks)
+                    except CallError as error:  # the poll of all finds out the same, and tells
+                        self._heed(error)
                 left, self._beside = self._beside.cancelled_caught, None
                 if left:
                     self._restarts += 1
@@ -380,6 +386,15 @@ class Inbox:
         return len(signals)
 
     # -- whether polls get through ------------------------------------------------------------------------------------
+
+    def _heed(self, error: CallError) -> None:
+        if error.pushback is not None:  # negative: not soon
+            seconds = min(error.pushback, PUSHBACK_MAX) if error.pushback >= 0 else DEAD_INTERVAL
+            self._quiet_until = max(self._quiet_until, trio.current_time() + seconds)
+
+    async def _quiet(self) -> None:
+        if self._quiet_until > trio.current_time():
+            await trio.sleep_until(self._quiet_until)
 
     def _note_reply(self, tasks: Sequence[Task]) -> None:
         self._answers_empty |= not tasks

@@ -18,7 +18,7 @@ What becomes of a batch is decided by how its call fails:
 - Anything else, `success=false` too, may be either: as before, but with pauses, and a signal is dropped only when it
   was refused alone so often while others were taken that chance is no explanation. A provider that refuses everybody,
   or half of all calls whatever is in them, loses nothing.
-- `grpc-retry-pushback-ms` is obeyed in all of them.
+- `grpc-retry-pushback-ms`, or a google.rpc.RetryInfo, is obeyed in all of them.
 
 Half of a batch is a call with a key of its own, so what the provider had taken of the whole, while the reply was lost,
 comes again, and after it all that the same jobs have said since. Ours knows each signal again. One that does not sees a
@@ -45,7 +45,7 @@ from dk_trio.errors import TaskManagerServiceError
 from dk_trio.pb.agentic_mesh_protocol.task_manager.v1 import SendSignalsRequest
 from dk_trio.settings import SignalSettings
 
-from ._calls import CallError, Calls, Encoded
+from ._calls import PUSHBACK_MAX, CallError, Calls, Encoded
 from ._kept import Delivery, Entry, Failure, KeptSignals
 from ._path import Path
 from ._signal import Signal
@@ -67,9 +67,6 @@ PAUSE_MAX: Final = 5.0
 
 PAUSE_CLOSING: Final = 0.25
 """The same while the exchange closes and has little time left."""
-
-PUSHBACK_MAX: Final = 60.0
-"""Seconds; for so long at most the provider may ask to be left alone (`grpc-retry-pushback-ms`)."""
 
 JITTER: Final = 0.5
 """Share by which a delay may be longer (seed: 0 to 50 %)."""
