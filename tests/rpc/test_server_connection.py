@@ -163,7 +163,8 @@ async def test_a_silent_client_that_answers_pings_stays(autojump_clock):
         assert await client.unary("unary") == Message()
 
 
-async def test_a_silent_client_that_does_not_answer_is_given_up(autojump_clock):
+@pytest.mark.parametrize("handshake_timeout", [5, 30, 300])
+async def test_a_silent_client_that_does_not_answer_is_given_up(autojump_clock, handshake_timeout):
     cancelled = []
 
     async def handler(stream):
@@ -172,7 +173,7 @@ async def test_a_silent_client_that_does_not_answer_is_given_up(autojump_clock):
         finally:
             cancelled.append(trio.current_time())
 
-    options = rpc.ServerOptions(handshake_timeout=5, keepalive_time=60, keepalive_timeout=10)
+    options = rpc.ServerOptions(handshake_timeout=handshake_timeout, keepalive_time=60, keepalive_timeout=10)
     async with serving(options, unary=handler) as (client, server):
         client.answer_pings = False
         await client.call("unary", Message())
@@ -216,8 +217,10 @@ async def test_answers_alone_are_no_sign_of_life(autojump_clock):
 
 
 @pytest.mark.parametrize("said", [b"", b"PRI * HTTP/2.0\r\n", bare_preface()[:24], bare_preface()[:30]])
-async def test_a_client_that_never_finishes_its_preface(autojump_clock, said):
-    server = rpc.Server([TestService(unary=echo)], options=rpc.ServerOptions(handshake_timeout=20))
+@pytest.mark.parametrize("keepalive_time", [3, 120])
+async def test_a_client_that_never_finishes_its_preface(autojump_clock, said, keepalive_time):
+    options = rpc.ServerOptions(handshake_timeout=20, keepalive_time=keepalive_time)
+    server = rpc.Server([TestService(unary=echo)], options=options)
     ours, theirs = trio.testing.memory_stream_pair()
     with trio.fail_after(DAY):
         begin = trio.current_time()

@@ -185,16 +185,17 @@ class ConnectionTasks:
 
     async def _keep_alive(self) -> None:
         """Ping a silent client, and give up one that does not answer within its time."""
-        options = self._options
-        await trio.sleep_until(self._handshake_due)
-        if not self._wire.established:
-            self._tell_closed("no preface", f"no HTTP/2 preface within {options.handshake_timeout:g} s")
-            self._read_scope.cancel()
-            return
+        options, begun = self._options, trio.current_time()
         while True:
             # A time and not a duration: what is left of one may be too little to move a clock, and this would spin.
-            due = self._wire.now + options.keepalive_time
-            if trio.current_time() < due:
+            now, due = trio.current_time(), max(begun, self._wire.now) + options.keepalive_time
+            if not self._wire.established:
+                if now >= self._handshake_due:
+                    self._tell_closed("no preface", f"no HTTP/2 preface within {options.handshake_timeout:g} s")
+                    self._read_scope.cancel()
+                    return
+                due = min(due, self._handshake_due) if now < due else self._handshake_due
+            if now < due:
                 await trio.sleep_until(due)
                 continue
             self._wire.ping(b"dkalive\x00")
