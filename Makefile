@@ -7,9 +7,12 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# What `make soak` runs larger.
+# Whatever the shell says: hundreds of processes start in the tests, and each would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
+
+# What `make soak` runs larger: some directories, and all properties.
 BATTERIES := tests/simulation tests/faults tests/soak tests/fuzz tests/properties tests/regressions \
-	tests/pb/test_codec_oracle.py tests/wire/conformance/test_differential.py
+	$(shell grep -rl --include='test_*.py' '^from hypothesis' tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench soak mutants coverage proto docs dev clean

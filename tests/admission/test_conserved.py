@@ -10,6 +10,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.admission import Admission
 from dk_trio.errors import AdmissionError, QueueFullError
@@ -141,7 +142,7 @@ class Run:
         self.look()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=size(200, 4000))
 @given(sizes=SIZES, plans=PLANS, seed=st.integers(0, 2**32))
 def test_capacity_is_conserved(sizes: TaskSettings, plans: list[Plan], seed: int) -> None:
     trio._core._run._r.seed(seed)  # another seed, another order inside each scheduler pass

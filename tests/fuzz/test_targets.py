@@ -12,9 +12,7 @@ from .wire import Run, program
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fields that are deprecated, set all the same
 
-COMMON = settings(
-    deadline=None, derandomize=size(True, False), suppress_health_check=list(HealthCheck), print_blob=True
-)
+COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 EXAMPLES = size(60, 20_000)
 
 SMALL = st.sampled_from([0, 1, 2, 3, 4, 5, 7, 9, 13, 64, 128, 239, 255])

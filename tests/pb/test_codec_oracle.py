@@ -22,7 +22,7 @@ PER_TYPE = size(5, 50)
 PER_TYPE_WITH_EVERYTHING = size(60, 1200)
 
 SEEDS = st.integers(0, 2**32)
-COMMON = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 def look_into(message) -> None:

@@ -16,6 +16,7 @@ import hypothesis.strategies as st
 import trio
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.sizes import size
 
 from dk_trio.admission import Admission
 from dk_trio.errors import DkTrioError, JobNotFoundError, SessionEndedError
@@ -437,4 +438,6 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSessionMachine = SessionMachine.TestCase
-TestSessionMachine.settings = settings(deadline=None, max_examples=50, stateful_step_count=30, print_blob=True)
+TestSessionMachine.settings = settings(
+    deadline=None, max_examples=size(50, 1000), stateful_step_count=30, print_blob=True
+)

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.rpc.descriptors import DescriptorIndex, parse_files
 
@@ -126,7 +127,7 @@ def test_what_is_wrong_is_said(data, text):
         DescriptorIndex([data])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=size(300, 6000), deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=200),

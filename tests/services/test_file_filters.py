@@ -9,6 +9,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.services.filesystem import FileFilter, FilesystemRecord
 from dk_trio.services.stores.files import FileStore
@@ -86,7 +87,7 @@ def wanted(record: FilesystemRecord, given_: dict[str, Any]) -> bool:
     return all(rules[name](value) for name, value in given_.items())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=size(150, 3000))
 @given(
     files=st.lists(stored, max_size=12),
     given_=filters,

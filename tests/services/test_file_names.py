@@ -11,6 +11,7 @@ import pytest
 import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.errors import InvalidFileError
 from dk_trio.services.filesystem import FileFilter, check_name
@@ -66,7 +67,7 @@ def test_ordinary_names_are_allowed(name: str) -> None:
     assert check_name(name, "name") == name
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=size(500, 10000))
 @given(names)
 @example("a/..")
 @example("..")
@@ -84,7 +85,7 @@ def test_no_name_leaves_its_directory(name: str) -> None:
     name.encode()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=size(50, 1000))
 @given(st.lists(names, max_size=5))
 def test_a_file_of_any_name_is_refused_or_found_under_it(tried: list[str]) -> None:
     async def main() -> None:

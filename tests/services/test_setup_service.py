@@ -11,6 +11,7 @@ import trio.testing
 from grpclib.const import Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.errors import SetupExistsError, SetupNotFoundError, SetupServiceError
 from dk_trio.services.local.platform import LocalPlatform
@@ -172,7 +173,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=size(80, 1600), deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
 def test_setups_are_a_dict_of_dicts(steps: list[Any]) -> None:
     """By id: owner, the name of the current version, and contents by version name. Order is that of creation."""

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.errors import CostLimitError, RecordExistsError
 from dk_trio.services.cost import AmountLimit, CostConfig, CostLimit, CostType, QuantityLimit
@@ -43,7 +44,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=size(60, 1200), deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
 def test_storage_is_a_dict_that_keeps_its_order(steps: list[Any]) -> None:
     """A dict by context and collection, of dicts by id, of data and data type: insertion order is creation order."""
@@ -133,7 +134,7 @@ def jobs_of(platform: LocalPlatform, limits: list[CostLimit]) -> list[DefaultCos
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=size(60, 1200), deadline=None)
 @given(limits=st.lists(LIMITS, max_size=3), adds=st.lists(ADDS, max_size=30))
 @example(limits=[QuantityLimit(name="in", max_value=0.3)], adds=[(0, "in", 0.1)] * 4)
 @example(limits=[AmountLimit(max_value=2.1, scope="mission")], adds=[(0, "out", 1.0), (1, "out", 1.0), (2, "out", 1.0)])
@@ -164,7 +165,7 @@ def test_exactly_what_fits_is_added(limits: list[CostLimit], adds: list[tuple[in
     run(body)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=size(30, 1000), deadline=None)
 @given(limits=st.lists(LIMITS, min_size=1, max_size=3), adds=st.lists(ADDS, max_size=30))
 def test_jobs_never_pass_a_limit_together(limits: list[CostLimit], adds: list[tuple[int, str, float]]) -> None:
     async def body() -> None:

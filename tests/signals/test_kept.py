@@ -3,6 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.sizes import size
 
 from dk_trio.signals import Signal, SignalAction
 from dk_trio.signals._kept import Delivery, Entry, KeptSignals, Kind, kind_of
@@ -122,4 +123,4 @@ class Kept(RuleBasedStateMachine):
 
 
 TestKept = Kept.TestCase
-TestKept.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestKept.settings = settings(max_examples=size(60, 1200), stateful_step_count=40, deadline=None)

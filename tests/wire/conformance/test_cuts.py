@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from dk_trio.wire.client import ClientConnection, ClientStream
 from dk_trio.wire.errors import PeerError
@@ -174,7 +175,7 @@ def test_octet_by_octet(name):
     assert play(make, options, [sent[at : at + 1] for at in range(len(sent))]) == whole
 
 
-@run(deadline=None, max_examples=300)
+@run(deadline=None, max_examples=size(300, 6000))
 @given(name=st.sampled_from(["exchange", *SHORT, *LONG]), cuts=st.lists(st.floats(0, 1), max_size=12))
 def test_cut_anywhere(name, cuts):
     make, options, sent = ALL[name]

@@ -375,7 +375,7 @@ def malformed(fields):
 STREAMS = st.sampled_from([1, 1, 3, 3, 5, 7, 9, 2, 0])
 
 
-@run(deadline=None, max_examples=size(300, 6000), derandomize=True)
+@run(deadline=None, max_examples=size(300, 6000))
 @given(st.booleans().flatmap(lambda orderly: traffic(GOOD + BAD + REFUSED, ENDINGS, STREAMS, orderly)))
 def test_as_server(ops):
     ours, oracle = Ours(), Oracle()
@@ -384,7 +384,7 @@ def test_as_server(ops):
     compare(ops, ours, oracle)
 
 
-@run(deadline=None, max_examples=size(300, 6000), derandomize=True)
+@run(deadline=None, max_examples=size(300, 6000))
 @given(st.booleans().flatmap(lambda orderly: traffic(ANSWERS + BAD_ANSWERS, ENDINGS, STREAMS, orderly)))
 def test_as_client(ops):
     ours, oracle = Ours(client=True), Oracle(client=True, requests=[REQUEST] * CALLS)

@@ -13,6 +13,7 @@ import h2.settings
 from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
+from tests.sizes import size
 
 from .client_peer import Call, ClientPeer, Result
 from .raw import PREFACE, REQUEST, RESPONSE, TRAILERS, Fields, message
@@ -91,9 +92,9 @@ class Talker:
                     raise AssertionError(event)
 
     def write(self) -> bytes:
-        for stream, size in self.uncredited:
-            if size:
-                self.connection.acknowledge_received_data(size, stream)
+        for stream, length in self.uncredited:
+            if length:
+                self.connection.acknowledge_received_data(length, stream)
         self.uncredited = []
         # A window that starts at 0 has nothing to be acknowledged: open all of them by hand.
         for stream in self.connection.streams:
@@ -144,7 +145,7 @@ def bodies(sizes: list[int]) -> list[bytes]:
     return [bytes([65 + number]) * size for number, size in enumerate(sizes)]
 
 
-@run(deadline=None, max_examples=400, derandomize=True)
+@run(deadline=None, max_examples=size(400, 8000))
 @given(plans)
 def test_h2_calls_our_server(plan):
     talker = Talker(plan, client=True)
@@ -170,7 +171,7 @@ def test_h2_calls_our_server(plan):
     assert not peer.connection.streams
 
 
-@run(deadline=None, max_examples=400, derandomize=True)
+@run(deadline=None, max_examples=size(400, 8000))
 @given(plans)
 def test_our_client_calls_h2(plan):
     talker = Talker(plan, client=False)
