@@ -17,8 +17,8 @@ from dk_trio.services.local.storage import DefaultStorage
 
 from .served import served
 
-ROUND = 200
-LEFT = 40  # of a round, the callers that leave before they have read the end
+ROUND = 100
+LEFT = 20  # of a round, the callers that leave before they have read the end
 OF_A_JOB = (ModuleContext, JobServices, DefaultStorage, DefaultCost)
 
 

@@ -19,7 +19,7 @@ from .random_messages import Maker
 
 # How often each property is tried for each of the roughly 200 message types, and for those with every kind of field.
 PER_TYPE = size(5, 50)
-PER_TYPE_WITH_EVERYTHING = size(60, 1200)
+PER_TYPE_WITH_EVERYTHING = size(30, 1200)
 
 SEEDS = st.integers(0, 2**32)
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
