@@ -32,7 +32,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """The collector need not look through thousands of tests again and again: that was a quarter of their time."""
+    """The collector need not look through thousands of tests again and again: of some it was a quarter of the time."""
     gc.collect()
     gc.freeze()
     gc.enable()
