@@ -274,13 +274,14 @@ class SessionMachine(RuleBasedStateMachine):
 
     async def _begin_to_shut_down(self) -> None:
         self.shutting_down = True
-        for call in self.calls:
-            if call.session.outcome is None:
-                exact = self.settled and call.session._reason is None
-                self._struck(call, Reason.SHUTDOWN if exact else None)
-        self.steps.nursery.start_soon(self._shut_down)
+        self.steps.nursery.start_soon(self._shut_down, list(self.calls), self.settled)
 
-    async def _shut_down(self) -> None:
+    async def _shut_down(self, calls: list[Call], settled: bool) -> None:
+        # Noted in the step that strikes them: until then another rule may be first, and its reason stays.
+        for call in calls:
+            if call.session.outcome is None:
+                exact = settled and call.session._reason is None
+                self._struck(call, Reason.SHUTDOWN if exact else None)
         self.stuck = await self.jobs.shut_down()
 
     def _do(self, settle: bool, function: Any, *arguments: Any) -> None:
